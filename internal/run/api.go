@@ -1,0 +1,86 @@
+// Package run is the engine: the one place where extract, transform, load and
+// state meet. It stages pages as Parquet parts with a journal, seals them as a
+// package, moves the cursor, and commits the package to every destination.
+package run
+
+import (
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"github.com/sluice-etl/sluice/extract"
+	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// Job is one pipeline, resolved: what to read, how, and where it goes.
+type Job struct {
+	Pipeline string
+	Source   extract.Source // client options; its Identity is checked against state
+	Contract *schemas.Contract
+	// Lookback is how long after its updated_at a change may become visible.
+	Lookback time.Duration
+	PageSize int // rows a request, 1 to 1000
+	// Filters keep only contacts that match, on our side: column name to
+	// allowed values (platform, chat_status, blocked).
+	Filters map[string][]string
+	Full    bool // read everything again
+	Verify  load.Verify
+	// Destinations in configured order; each Loader is opened and closed by the caller.
+	Destinations []Destination
+}
+
+// Destination is a named loader.
+type Destination struct {
+	Name   string
+	Loader load.Loader
+}
+
+// Engine runs jobs against one state store.
+type Engine struct {
+	Store *state.Store
+	Clock clock.Clock
+	Log   *slog.Logger
+	// Observe receives progress, from one goroutine at a time; nil for none.
+	Observe func(Event)
+}
+
+// Event is one step of a run, as `--json` prints it, one object a line.
+type Event struct {
+	Type     string    `json:"type"` // run_started, progress, part_sealed, package_sealed, committed, commit_failed, run_finished
+	Time     time.Time `json:"time"`
+	RunID    string    `json:"run_id"`
+	Pipeline string    `json:"pipeline"`
+
+	Mode     string `json:"mode,omitempty"`  // full or incremental
+	Phase    string `json:"phase,omitempty"` // scan (by created_at) or changes (by updated_at)
+	Reason   string `json:"reason,omitempty"`
+	Contacts int64  `json:"contacts,omitempty"` // rows staged so far
+	Pages    int64  `json:"pages,omitempty"`
+	Mark     string `json:"mark,omitempty"` // RFC 3339: how far the walk has come
+	Goal     string `json:"goal,omitempty"` // RFC 3339: where this phase ends
+
+	Destination string       `json:"destination,omitempty"`
+	Package     int64        `json:"package,omitempty"`
+	Result      *load.Result `json:"result,omitempty"`
+	Error       string       `json:"error,omitempty"`
+
+	*Summary // run_finished only
+}
+
+// Summary is the end of a run. Its fields are the contract of DESIGN section 1.
+type Summary struct {
+	Status      string          `json:"status"` // done, failed, interrupted
+	New         int64           `json:"new"`
+	Changed     int64           `json:"changed"`
+	Unchanged   int64           `json:"unchanged"`
+	Requests    int64           `json:"requests"`
+	Retries     int64           `json:"retries"`
+	Quarantined int64           `json:"quarantined"`
+	Cursor      string          `json:"cursor"` // RFC 3339, empty while there is none
+	DurationMS  int64           `json:"duration_ms"`
+	Files       int             `json:"files"`
+	Coverage    json.RawMessage `json:"coverage,omitempty"`
+}

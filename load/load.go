@@ -1,0 +1,87 @@
+// Package load is the contract between the engine and a destination: sealed
+// packages go in, each lands exactly once in effect.
+package load
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// Loader commits sealed packages to one table of one destination.
+//
+// The engine calls Check once before extraction and then Commit, package by
+// package in order of serial, from one goroutine; Close ends the loader's
+// life. All calls block until done or ctx ends. A killed Commit is followed,
+// in another process, by a Commit of the same package.
+type Loader interface {
+	// Check reports, without changing anything, whether the destination can
+	// take the table: reachable, writable, and not the work of another state
+	// or program (ErrForeign). It returns the serial of the last package
+	// committed there for lineage, 0 if none.
+	Check(ctx context.Context, lineage string) (position int64, err error)
+
+	// Commit makes the rows of p take effect. It is idempotent: a package
+	// committed before, wholly or in part, ends in the same table and the same
+	// Result. Readers never see a contact twice or missing meanwhile.
+	Commit(ctx context.Context, p Package) (Result, error)
+
+	// Close releases what the loader holds.
+	Close() error
+}
+
+// Package is a sealed, immutable set of staged parts.
+type Package struct {
+	Serial   int64  // > 0, grows with every package of the pipeline
+	Lineage  string // of the pipeline's state
+	Pipeline string
+	RunID    string
+	SealedAt time.Time
+	// Table has every column known when the package was sealed: contract,
+	// discovered, misfit and all system columns. Parts may lack discovered
+	// columns that later parts of the package added: those read as null.
+	Table schemas.Table
+	Parts []Part
+	// Coverage is the run's coverage record, a JSON object kept beside the data.
+	Coverage []byte
+	Verify   Verify
+}
+
+// Part is one staged Parquet file: contract and discovered columns, then
+// schemas.StagedColumns. Its rows are grouped by month of created_at (UTC), in
+// ascending order of month, in order of arrival within a month.
+type Part struct {
+	Path  string // readable local file
+	Rows  int64
+	Bytes int64
+}
+
+// Verify says how much of each written file is read back by a second
+// implementation before it is published.
+type Verify string
+
+// The verification levels.
+const (
+	VerifyFull   Verify = "full"   // every row and column
+	VerifySample Verify = "sample" // footer, counts, and every column of one row group
+	VerifyOff    Verify = "off"    // nothing
+)
+
+// Result is what a commit did, in contacts (New, Changed, Unchanged, Deleted)
+// and in files.
+type Result struct {
+	New       int64 `json:"new"`       // ids the table did not hold
+	Changed   int64 `json:"changed"`   // ids whose row was replaced
+	Unchanged int64 `json:"unchanged"` // ids whose stored row was the same version, or newer
+	Deleted   int64 `json:"deleted"`   // ids that became tombstones
+	Versions  int64 `json:"versions"`  // rows added to history
+	Files     []File `json:"files"`    // published by this commit
+}
+
+// File is a published file.
+type File struct {
+	Path  string `json:"path"` // relative to the table
+	Rows  int64  `json:"rows"`
+	Bytes int64  `json:"bytes"`
+}
