@@ -1,0 +1,66 @@
+package parquet
+
+import (
+	"time"
+
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// FormatVersion is the layout of manifests and of the directories they
+// describe. A table with a later one is refused.
+const FormatVersion = 1
+
+// Manifest says which files make up a table after one commit.
+type Manifest struct {
+	FormatVersion int       `json:"format_version"`
+	Number        int64     `json:"number"`  // 0 before the first package, then one more with each commit
+	Lineage       string    `json:"lineage"` // of the state that owns the table
+	Pipeline      string    `json:"pipeline"`
+	Table         string    `json:"table"`
+	Package       int64     `json:"package"` // serial of the last package committed, 0 if none
+	RunID         string    `json:"run_id,omitempty"`
+	CreatedAt     time.Time `json:"created_at"`
+	// Schema is the one schema of every file in current. History files may
+	// lack columns that were added later.
+	Schema  schemas.Table `json:"schema"`
+	Current []File        `json:"current"`
+	History []File        `json:"history"`
+	// Results are those of the last packages, oldest first.
+	Results []Committed `json:"results"`
+}
+
+// File is one Parquet file of a table.
+type File struct {
+	Path   string `json:"path"` // relative to the table, with forward slashes
+	Rows   int64  `json:"rows"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // hexadecimal
+	// The ranges help readers to skip files; nil where a file has no rows.
+	CreatedAt   *Range `json:"created_at,omitempty"`
+	UpdatedAt   *Range `json:"updated_at,omitempty"`
+	ExtractedAt *Range `json:"extracted_at,omitempty"`
+}
+
+// Range is a closed interval of times, UTC.
+type Range struct {
+	Min time.Time `json:"min"`
+	Max time.Time `json:"max"`
+}
+
+// Committed is what one package did to the table.
+type Committed struct {
+	Package int64       `json:"package"`
+	RunID   string      `json:"run_id"`
+	At      time.Time   `json:"at"`
+	Result  load.Result `json:"result"`
+}
+
+// Rows returns the number of rows in current, tombstones included.
+func (m *Manifest) Rows() int64 {
+	var n int64
+	for _, f := range m.Current {
+		n += f.Rows
+	}
+	return n
+}

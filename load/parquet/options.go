@@ -1,0 +1,30 @@
+package parquet
+
+import (
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/clock"
+)
+
+// Options say where a table lives and how its files are written.
+type Options struct {
+	// Path is the destination's directory; relative paths are taken from the
+	// process's working directory at New. Required.
+	Path string
+	// Table names the table and its folder below Path. Required.
+	Table string
+	// Timezone gives the calendar of the views' *_date columns. Default: UTC.
+	// Partitions are UTC whatever it says.
+	Timezone *time.Location
+	// Plain writes files for old readers: snappy, no DELTA encodings.
+	Plain bool
+	// Clock dates manifests and the lock. Default: clock.System.
+	Clock clock.Clock
+	// Workers is how many goroutines encode and verify. Default: 2.
+	Workers int
+	// LockWait is how long a commit waits for another one on the same table
+	// before it fails with *LockedError. Default: 1 minute. Negative: no wait.
+	LockWait time.Duration
+	// HistoryFileRows is the most rows one history file takes. Default: 1048576.
+	HistoryFileRows int64
+}
