@@ -1,0 +1,204 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The identities of this package's errors. The types below carry the data and
+// give what to do by Hint.
+var (
+	// ErrStale means that the document was saved by someone else since it was loaded.
+	ErrStale = errors.New("state has moved on")
+	// ErrHeld means that another process holds the lock.
+	ErrHeld = errors.New("lock is held")
+	// ErrForeignSource means that the state was made from another source.
+	ErrForeignSource = errors.New("state belongs to another source")
+	// ErrCorrupt means that a document cannot be read as state.
+	ErrCorrupt = errors.New("state is damaged")
+	// ErrFuture means that a newer version of Sluice wrote the document.
+	ErrFuture = errors.New("state is of a newer format")
+)
+
+// StaleError is a Save that lost against another one.
+type StaleError struct {
+	Pipeline string
+	Path     string
+	Loaded   int64 // serial that the caller had loaded
+	Stored   int64 // serial that stands in the file
+	// OtherLineage is set when the file is not even of the same history.
+	OtherLineage bool
+}
+
+func (e *StaleError) Error() string {
+	if e.OtherLineage {
+		return fmt.Sprintf("save state of pipeline %s: %s was replaced by another history (its serial is %d, ours %d)", e.Pipeline, e.Path, e.Stored, e.Loaded)
+	}
+	return fmt.Sprintf("save state of pipeline %s: %s is at serial %d, this process had loaded serial %d", e.Pipeline, e.Path, e.Stored, e.Loaded)
+}
+
+// Is makes errors.Is(err, ErrStale) hold.
+func (e *StaleError) Is(target error) bool { return target == ErrStale }
+
+// Hint says what to do.
+func (e *StaleError) Hint() string {
+	return "another process saved it meanwhile and its version was kept; see `sluice runs " + e.Pipeline + "`, then run again"
+}
+
+// HeldError names who holds a lock.
+type HeldError struct {
+	Pipeline string
+	Kind     string
+	Path     string
+	Holder   Holder // its zero value where the holder did not leave a name
+}
+
+// Holder is the process that holds a lock.
+type Holder struct {
+	PID     int       `json:"pid"`
+	Host    string    `json:"host"`
+	Command string    `json:"command"`
+	Since   time.Time `json:"since"`
+}
+
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return "another process"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "process %d", h.PID)
+	if h.Host != "" {
+		fmt.Fprintf(&b, " on %s", h.Host)
+	}
+	if h.Command != "" {
+		fmt.Fprintf(&b, " (%s)", h.Command)
+	}
+	if !h.Since.IsZero() {
+		fmt.Fprintf(&b, " since %s", h.Since.UTC().Format(time.RFC3339))
+	}
+	return b.String()
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("lock pipeline %s for %s: held by %s", e.Pipeline, e.Kind, e.Holder)
+}
+
+// Is makes errors.Is(err, ErrHeld) hold.
+func (e *HeldError) Is(target error) bool { return target == ErrHeld }
+
+// Hint says what to do.
+func (e *HeldError) Hint() string {
+	return "wait for it to end, or stop it; the lock goes with the process, there is no file to remove"
+}
+
+// ForeignSourceError is a state that was made from another source than the
+// configured one.
+type ForeignSourceError struct {
+	Pipeline   string
+	Recorded   SourceIdentity // in state
+	Configured SourceIdentity // now
+}
+
+func (e *ForeignSourceError) Error() string {
+	return fmt.Sprintf("check source of pipeline %s: its state was made from %s, the source now is %s", e.Pipeline, e.Recorded, e.Configured)
+}
+
+// Is makes errors.Is(err, ErrForeignSource) hold.
+func (e *ForeignSourceError) Is(target error) bool { return target == ErrForeignSource }
+
+// Hint says what to do.
+func (e *ForeignSourceError) Hint() string {
+	return "nothing was changed. To read the other source, give it a pipeline of its own name with a table of its own, or another `state.path` with another destination path; to go on with this one, set the source's url and key back"
+}
+
+// CorruptError is a document that is not usable as state. It is never
+// overwritten.
+type CorruptError struct {
+	Path   string
+	Reason string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("read state %s: %s", e.Path, e.Reason)
+}
+
+// Is makes errors.Is(err, ErrCorrupt) hold.
+func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
+
+// Hint says what to do.
+func (e *CorruptError) Hint() string {
+	return "the file was left as it is. Restore it from a backup; without one, move it away and choose a new destination path: the next run then reads everything again"
+}
+
+// FutureError is a document of a format that this build does not know.
+type FutureError struct {
+	Path      string
+	Version   int    // of the document
+	Supported int    // the newest that this build reads
+	Writer    string // version of Sluice that wrote it, if it says so
+}
+
+func (e *FutureError) Error() string {
+	writer := ""
+	if e.Writer != "" {
+		writer = " by sluice " + e.Writer
+	}
+	return fmt.Sprintf("read state %s: it is of format %d, written%s; this version reads formats up to %d", e.Path, e.Version, writer, e.Supported)
+}
+
+// Is makes errors.Is(err, ErrFuture) hold.
+func (e *FutureError) Is(target error) bool { return target == ErrFuture }
+
+// Hint says what to do.
+func (e *FutureError) Hint() string {
+	return "use a version of sluice at least as new as the one that wrote it; the file was left as it is"
+}
+
+// AccessError is a state directory or file that the system does not let us use.
+type AccessError struct {
+	Op   string // verb and noun, such as "write state"
+	Path string
+	Err  error
+}
+
+func (e *AccessError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err) }
+
+// Unwrap returns the system's error.
+func (e *AccessError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *AccessError) Hint() string {
+	return "make the directory readable, writable and not full for the user who runs sluice, or point `state.path` to one that is"
+}
+
+// EmergencyError is a state that could not be saved where it belongs.
+type EmergencyError struct {
+	Pipeline string
+	Path     string // where it belongs
+	// Rescue is the file that holds the document instead, mode 0600; empty
+	// when that failed too, and then Document is all there is.
+	Rescue    string
+	RescueErr error  // why Rescue is empty
+	Document  []byte // the document itself
+	Err       error  // why the save failed
+}
+
+func (e *EmergencyError) Error() string {
+	if e.Rescue == "" {
+		return fmt.Sprintf("save state of pipeline %s: %v; writing it elsewhere failed too: %v", e.Pipeline, e.Err, e.RescueErr)
+	}
+	return fmt.Sprintf("save state of pipeline %s: %v; it was written to %s instead", e.Pipeline, e.Err, e.Rescue)
+}
+
+// Unwrap returns why the save failed.
+func (e *EmergencyError) Unwrap() error { return e.Err }
+
+// Hint gives the command that recovers the state.
+func (e *EmergencyError) Hint() string {
+	if e.Rescue == "" {
+		return "mend what stands in the way of " + e.Path + ", then run again: the run repeats what was not recorded"
+	}
+	return "mend what stands in the way, then recover it before the next run with: " + e.Command()
+}

@@ -1,0 +1,193 @@
+// Package state remembers where each pipeline stands: one versioned JSON
+// document per pipeline, written by rename and guarded by a serial, plus the
+// locks that keep two runs of one pipeline apart.
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// FormatVersion is the version of the document that this build writes. It
+// grows when an older build could misread a newer document.
+const FormatVersion = 1
+
+// MaxRuns is how many run records a document keeps; older ones are dropped.
+const MaxRuns = 200
+
+// MaxClientIDs bounds SourceIdentity.ClientIDs, so that a source with a
+// client id per contact cannot make the document grow without end.
+const MaxClientIDs = 256
+
+// Pipeline is the state document of one pipeline.
+type Pipeline struct {
+	// FormatVersion is set by Save; a document with a greater one is refused.
+	FormatVersion int `json:"format_version"`
+	// Lineage is a UUID made at the first Save and never changed: it tells
+	// this history of packages from any other of the same name.
+	Lineage string `json:"lineage"`
+	// Serial grows by one with each Save; 0 means never saved.
+	Serial   int64  `json:"serial"`
+	Pipeline string `json:"pipeline"`
+	// SluiceVersion is the build that saved the document, set by Save.
+	SluiceVersion string `json:"sluice_version,omitempty"`
+
+	// Source is the source that filled the tables. Its zero value means that
+	// none has been read yet.
+	Source SourceIdentity `json:"source"`
+	// Cursor is the end of the contiguous final prefix of updated_at (DESIGN
+	// section 3.4), to the microsecond; nil before the first full read ends.
+	Cursor *time.Time `json:"cursor,omitempty"`
+	// Filters is the fingerprint of the filters that the cursor was earned
+	// under; empty for none.
+	Filters string `json:"filters,omitempty"`
+	// Contract is the hash of the contract that the last package was made by.
+	Contract string `json:"contract,omitempty"`
+	// NextPackage is the serial that the next sealed package takes; the first
+	// package is 1.
+	NextPackage int64 `json:"next_package"`
+	// Registry holds the columns discovered so far: a JSON array of the schema
+	// registry's entries.
+	Registry json.RawMessage `json:"registry,omitempty"`
+	// Destinations by name: how far each has come.
+	Destinations map[string]*Destination `json:"destinations,omitempty"`
+	// Runs are the last MaxRuns runs, oldest first.
+	Runs []RunRecord `json:"runs,omitempty"`
+}
+
+// SourceIdentity says which account of which endpoint was read.
+type SourceIdentity struct {
+	Scheme string `json:"scheme,omitempty"` // https, http or sandbox
+	Host   string `json:"host,omitempty"`   // host[:port], lower case; may be empty for sandbox
+	// ClientIDs are the distinct client_id values seen in contacts, sorted, at
+	// most MaxClientIDs.
+	ClientIDs []string `json:"client_ids,omitempty"`
+}
+
+// Destination is where one destination stands with this pipeline.
+type Destination struct {
+	// Position is the serial of the last package committed there, 0 for none.
+	Position int64 `json:"position"`
+	// Queue holds the sealed packages not yet committed there, by serial.
+	Queue []PackageRef `json:"queue,omitempty"`
+	// Error is the last commit's error, empty once a commit has succeeded.
+	Error string `json:"error,omitempty"`
+	// FailingSince is when the present row of failures began; nil for none.
+	FailingSince *time.Time `json:"failing_since,omitempty"`
+}
+
+// PackageRef names a sealed package.
+type PackageRef struct {
+	Serial   int64     `json:"serial"`
+	RunID    string    `json:"run_id"`
+	Rows     int64     `json:"rows"`
+	SealedAt time.Time `json:"sealed_at"`
+}
+
+// RunRecord is the summary of one run.
+type RunRecord struct {
+	RunID        string     `json:"run_id"`
+	Kind         string     `json:"kind"`   // sync, later also backfill and reconcile
+	Mode         string     `json:"mode"`   // full or incremental
+	Status       string     `json:"status"` // done, failed or interrupted
+	StartedAt    time.Time  `json:"started_at"`
+	FinishedAt   *time.Time `json:"finished_at,omitempty"`
+	CursorBefore *time.Time `json:"cursor_before,omitempty"`
+	CursorAfter  *time.Time `json:"cursor_after,omitempty"`
+	New          int64      `json:"new"`       // contacts the tables did not hold
+	Changed      int64      `json:"changed"`   // contacts whose row was replaced
+	Unchanged    int64      `json:"unchanged"` // contacts read again and found the same
+	Requests     int64      `json:"requests"`
+	Retries      int64      `json:"retries"`
+	Pages        int64      `json:"pages"`
+	Rows         int64      `json:"rows"` // staged
+	Quarantined  int64      `json:"quarantined"`
+	Package      int64      `json:"package,omitempty"` // serial of the package it sealed, 0 for none
+	Error        string     `json:"error,omitempty"`
+	// Coverage is the run's coverage record, a JSON object.
+	Coverage json.RawMessage `json:"coverage,omitempty"`
+}
+
+// New returns the state of a pipeline that has never run. Its serial is 0 and
+// it has no lineage until it is saved.
+func New(pipeline string) *Pipeline {
+	return &Pipeline{
+		FormatVersion: FormatVersion,
+		Pipeline:      pipeline,
+		NextPackage:   1,
+		Destinations:  map[string]*Destination{},
+	}
+}
+
+// Destination returns the entry of the destination called name, making an
+// empty one where there is none.
+func (p *Pipeline) Destination(name string) *Destination {
+	if p.Destinations == nil {
+		p.Destinations = map[string]*Destination{}
+	}
+	d := p.Destinations[name]
+	if d == nil {
+		d = &Destination{}
+		p.Destinations[name] = d
+	}
+	return d
+}
+
+// RecordRun appends r, or replaces the record with the same run id, and drops
+// the oldest beyond MaxRuns.
+func (p *Pipeline) RecordRun(r RunRecord) {
+	if i := slices.IndexFunc(p.Runs, func(o RunRecord) bool { return o.RunID == r.RunID }); i >= 0 {
+		p.Runs[i] = r
+		return
+	}
+	p.Runs = append(p.Runs, r)
+	if extra := len(p.Runs) - MaxRuns; extra > 0 {
+		p.Runs = slices.Delete(p.Runs, 0, extra)
+	}
+}
+
+// Enqueue adds a sealed package to the queue of every named destination and
+// moves NextPackage past it. The package's serial must be NextPackage.
+func (p *Pipeline) Enqueue(ref PackageRef, destinations ...string) error {
+	if ref.Serial != p.NextPackage {
+		return fmt.Errorf("enqueue package %d: the next package of %s is %d", ref.Serial, p.Pipeline, p.NextPackage)
+	}
+	for _, name := range destinations {
+		d := p.Destination(name)
+		d.Queue = append(d.Queue, ref)
+	}
+	p.NextPackage++
+	return nil
+}
+
+// Committed records that the destination called name has taken every package
+// up to serial, and clears its error.
+func (p *Pipeline) Committed(name string, serial int64) {
+	d := p.Destination(name)
+	d.Position = max(d.Position, serial)
+	d.Queue = slices.DeleteFunc(d.Queue, func(r PackageRef) bool { return r.Serial <= serial })
+	d.Error, d.FailingSince = "", nil
+}
+
+// Failed records that a commit to the destination called name failed at now.
+func (p *Pipeline) Failed(name string, now time.Time, err error) {
+	d := p.Destination(name)
+	d.Error = err.Error()
+	if d.FailingSince == nil {
+		now = now.UTC()
+		d.FailingSince = &now
+	}
+}
+
+// Wanted reports whether some destination still has to take the package: its
+// parts may not be removed.
+func (p *Pipeline) Wanted(serial int64) bool {
+	for _, d := range p.Destinations {
+		if slices.ContainsFunc(d.Queue, func(r PackageRef) bool { return r.Serial == serial }) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,63 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"strings"
+)
+
+// SaveOrRescue is Save for the moment when losing p would lose work: if the
+// document cannot be written where it belongs, it is written to the rescue
+// directory and the *EmergencyError gives the command that recovers it. A
+// *StaleError is returned as it is: the newer document must not be undone.
+// Pass a context that a cancelled run has not cancelled.
+func (s *Store) SaveOrRescue(ctx context.Context, p *Pipeline) error {
+	err := s.Save(ctx, p)
+	if err == nil || errors.Is(err, ErrStale) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFuture) {
+		return err
+	}
+	_, data, encErr := s.encode(p)
+	if encErr != nil {
+		return err // p itself is the fault; nothing to rescue
+	}
+	e := &EmergencyError{Pipeline: p.Pipeline, Path: s.Path(p.Pipeline), Document: data, Err: err}
+	e.Rescue, e.RescueErr = s.writeRescue(p.Pipeline, data)
+	return e
+}
+
+// writeRescue writes data to a new file that only its owner can read.
+func (s *Store) writeRescue(pipeline string, data []byte) (path string, err error) {
+	f, err := os.CreateTemp(s.rescue, "sluice-state-"+escape(pipeline)+"-*.json")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+// Command returns the shell command that puts the rescued document in place.
+func (e *EmergencyError) Command() string {
+	if runtime.GOOS == "windows" {
+		return `copy "` + e.Rescue + `" "` + e.Path + `"`
+	}
+	return "cp " + shellQuote(e.Rescue) + " " + shellQuote(e.Path)
+}
+
+// shellQuote quotes s for a POSIX shell where it needs it.
+func shellQuote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
