@@ -1,0 +1,149 @@
+// Package config reads pipelines.yaml into a checked model. Every fault is
+// reported at once, each with its place and what would be right.
+package config
+
+import (
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/sluice-etl/sluice/internal/diag"
+)
+
+// Pos is a place in the file, line and column from 1.
+type Pos struct{ Line, Col int }
+
+// Config is a checked pipelines.yaml. References are resolved, paths are
+// absolute, defaults are filled in. Lists are in the order of the file.
+type Config struct {
+	File string // as it was given to Load
+	Dir  string // absolute; relative paths in the file start here
+
+	State        State
+	Sources      []*Source
+	Destinations []*Destination
+	Pipelines    []*Pipeline
+
+	lines []string // the source, secrets masked, for diagnostics
+}
+
+// Node says where a thing and each of its keys stand.
+type Node struct {
+	At   Pos            // the name, or the first key
+	Keys map[string]Pos // the value of each key that the file gives
+}
+
+// Pos returns where the value of key stands, At where the file leaves it out.
+func (n Node) Pos(key string) Pos {
+	if p, ok := n.Keys[key]; ok {
+		return p
+	}
+	return n.At
+}
+
+// State says where state is kept.
+type State struct {
+	Node
+	Backend string // "file"
+	Path    string // directory, absolute
+	path    string // as given
+}
+
+// Source is an account of a contacts endpoint.
+type Source struct {
+	Node
+	Name string
+	Type string // "contacts_api"
+	// URL is https://host[/base], http:// where allowed, or sandbox://?options.
+	// It carries no user, password or key.
+	URL    string
+	Scheme string // https, http or sandbox
+	Host   string // host[:port] in lower case; empty for sandbox
+	APIKey Secret
+	// AllowInsecure lets http:// reach more than loopback.
+	AllowInsecure     bool
+	PageSize          int     // contacts a request, 1 to 1000
+	Concurrency       int     // requests in flight at most
+	RequestsPerSecond float64 // over all workers of the host
+	// ConnectTimeout bounds the dial and TLS handshake of one connection.
+	ConnectTimeout time.Duration
+	// ResponseTimeout bounds the wait for a response's headers.
+	ResponseTimeout time.Duration
+	// RequestTimeout bounds one whole request, body included.
+	RequestTimeout time.Duration
+	// RetryFor is how long one request is repeated before the run fails.
+	RetryFor time.Duration
+}
+
+// Sandbox reports whether the source is the sandbox in this process.
+func (s *Source) Sandbox() bool { return s.Scheme == schemeSandbox }
+
+// Destination is a place that tables are written to.
+type Destination struct {
+	Node
+	Name string
+	Type string // "parquet"
+	Path string // directory, absolute
+	path string // as given
+	// Plain asks for files that old readers take: snappy, no DELTA encodings.
+	Plain bool
+}
+
+// Pipeline brings one source's contacts to one table in each destination.
+type Pipeline struct {
+	Node
+	Name         string
+	Source       *Source
+	Table        string
+	Schema       string // contract file, absolute; empty for the built-in contract
+	schema       string // as given
+	Sync         string // "incremental"
+	Lookback     time.Duration
+	Filters      map[string][]string // column to allowed values, sorted; nil for none
+	Verify       string              // full, sample or off
+	Destinations []*Destination
+	Schedule     string        // as given; empty for none
+	Cron         cron.Schedule // of Schedule, in Timezone; nil for none
+	Timezone     *time.Location
+}
+
+// Source returns the source called name, nil if there is none.
+func (c *Config) Source(name string) *Source {
+	for _, s := range c.Sources {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// Destination returns the destination called name, nil if there is none.
+func (c *Config) Destination(name string) *Destination {
+	for _, d := range c.Destinations {
+		if d.Name == name {
+			return d
+		}
+	}
+	return nil
+}
+
+// Pipeline returns the pipeline called name, nil if there is none.
+func (c *Config) Pipeline(name string) *Pipeline {
+	for _, p := range c.Pipelines {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Diagnostic returns a diagnostic at a place in the file, for checks that need
+// more than the file: the sandbox's options, the contract, a pipeline named on
+// the command line.
+func (c *Config) Diagnostic(at Pos, severity diag.Severity, summary, hint string) diag.Diagnostic {
+	d := diag.Diagnostic{Severity: severity, Summary: summary, Hint: hint, File: c.File, Line: at.Line, Col: at.Col}
+	if at.Line >= 1 && at.Line <= len(c.lines) {
+		d.Snippet = c.lines[at.Line-1]
+	}
+	return d
+}
