@@ -1,0 +1,221 @@
+package schemas
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Kinds is a set of the kinds of JSON value seen in one field. Null is not a
+// kind: it says nothing about a field's type.
+type Kinds uint16
+
+// The kinds of JSON value that decide a column's type.
+const (
+	KindString    Kinds = 1 << iota
+	KindBool            // true or false
+	KindInt             // an integer that both int64 and float64 hold exactly
+	KindLongInt         // an integer that int64 holds and float64 does not
+	KindFloat           // a number that float64 prints back, up to zeros and the exponent's spelling
+	KindBigNumber       // any other number: its text is the only exact form
+	KindNested          // an object or an array
+)
+
+// Infer returns the type for a field with the observed kinds: one that holds
+// every value seen exactly. Where none does, string, which holds the text.
+func Infer(observed Kinds) Type {
+	switch {
+	case observed&KindNested != 0:
+		return JSON
+	case observed == KindBool:
+		return Bool
+	case observed != 0 && observed&^(KindInt|KindLongInt) == 0:
+		return Int64
+	case observed != 0 && observed&^(KindInt|KindFloat) == 0:
+		return Float64
+	default:
+		return String
+	}
+}
+
+// Fits reports whether a discovered column of type t holds a value of kind k.
+// A string column holds the text of any scalar, so that a column that turned
+// out mixed late equals one that was mixed from the start; a json column holds
+// anything.
+func (t Type) Fits(k Kinds) bool {
+	switch t {
+	case String:
+		return k != KindNested
+	case Int64:
+		return k == KindInt || k == KindLongInt
+	case Float64:
+		return k == KindInt || k == KindFloat
+	case Bool:
+		return k == KindBool
+	case JSON:
+		return true
+	default:
+		return false
+	}
+}
+
+// RegistryEntry is what the registry knows of one field: for ever the same
+// once given, but for Misfit, which only ever becomes true.
+type RegistryEntry struct {
+	Scope  Scope  `json:"scope"`
+	Key    string `json:"key"`
+	Column string `json:"column"`
+	Type   Type   `json:"type"`
+	// Misfit says that "<column>__text" exists, for values that do not fit.
+	// Contract columns have an entry only when they have such a column.
+	Misfit   bool   `json:"misfit,omitempty"`
+	FirstRun string `json:"first_run"` // run that settled the field
+}
+
+// Ref returns the field that e describes.
+func (e RegistryEntry) Ref() FieldRef { return FieldRef{e.Scope, e.Key} }
+
+// MisfitColumn returns the name of the column for values that do not fit.
+func (e RegistryEntry) MisfitColumn() string { return e.Column + misfitSuffix }
+
+// Registry gives every field of a pipeline's contacts its column: a name and
+// a type that stay for ever. It is safe for concurrent use; its entries live
+// in state.
+type Registry struct {
+	contract *Contract
+
+	mu      sync.Mutex
+	entries map[FieldRef]RegistryEntry
+	taken   map[string]FieldRef // column names in use
+}
+
+// NewRegistry returns a registry with the entries of earlier runs.
+func NewRegistry(c *Contract, entries []RegistryEntry) (*Registry, error) {
+	r := &Registry{
+		contract: c,
+		entries:  make(map[FieldRef]RegistryEntry, len(entries)),
+		taken:    make(map[string]FieldRef, len(entries)+len(c.Columns)),
+	}
+	for _, col := range c.Columns {
+		r.taken[col.Name] = col.Ref
+	}
+	for _, e := range entries {
+		if err := r.restore(e); err != nil {
+			return nil, fmt.Errorf("read registry entry %q: %w", e.Ref().String(), err)
+		}
+	}
+	return r, nil
+}
+
+func (r *Registry) restore(e RegistryEntry) error {
+	ref := e.Ref()
+	if !e.Scope.valid() || !e.Type.Valid() || e.Column == "" {
+		return fmt.Errorf("scope %q, column %q and type %q are not all valid", e.Scope, e.Column, e.Type)
+	}
+	if _, twice := r.entries[ref]; twice {
+		return fmt.Errorf("the field has two entries")
+	}
+	if col, ok := r.contract.Column(ref); ok {
+		if col.Name != e.Column || col.Type != e.Type {
+			return fmt.Errorf("the table has it as column %s (%s), the contract declares %s (%s): columns never change in place, so undo the change of the contract or use another table",
+				e.Column, e.Type, col.Name, col.Type)
+		}
+	} else if other, ok := r.taken[e.Column]; ok {
+		return fmt.Errorf("column %s belongs to field %q", e.Column, other.String())
+	}
+	r.entries[ref], r.taken[e.Column] = e, ref
+	return nil
+}
+
+// Settle returns the column of a field that is not in the contract. The first
+// call for a field decides its name and type, from the kinds observed so far;
+// later calls return the same. A chunk settles its new fields sorted by
+// FieldRef.Compare, so that parallel reads agree.
+func (r *Registry) Settle(ref FieldRef, observed Kinds, run string) RegistryEntry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e, ok := r.entries[ref]; ok {
+		return e
+	}
+	if col, ok := r.contract.Column(ref); ok {
+		return RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type, FirstRun: run}
+	}
+	e := RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: r.freeName(ref), Type: Infer(observed), FirstRun: run}
+	r.entries[ref], r.taken[e.Column] = e, ref
+	return e
+}
+
+// freeName returns the field's own name, or where another field has it, that
+// name and as many digits of the field's hash as it takes.
+func (r *Registry) freeName(ref FieldRef) string {
+	base := ref.ColumnName()
+	name := base
+	for digits := 6; digits <= 64; digits += 2 {
+		if _, ok := r.taken[name]; !ok {
+			break
+		}
+		name = base + "_" + ref.digest(digits)
+	}
+	return name
+}
+
+// Misfit records that a settled or declared field has met a value that does
+// not fit, and returns the name of the column for the text of such values.
+func (r *Registry) Misfit(ref FieldRef, run string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, ok := r.entries[ref]
+	if !ok {
+		col, declared := r.contract.Column(ref)
+		if !declared {
+			return ""
+		}
+		e = RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type, FirstRun: run}
+	}
+	e.Misfit = true
+	r.entries[ref] = e
+	return e.MisfitColumn()
+}
+
+// Entries returns a copy of all entries, by scope and key.
+func (r *Registry) Entries() []RegistryEntry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]RegistryEntry, 0, len(r.entries))
+	for _, e := range r.entries {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b RegistryEntry) int { return a.Ref().Compare(b.Ref()) })
+	return out
+}
+
+// Table returns the table as it stands: contract columns, discovered and
+// misfit columns by name, then all system columns.
+func (r *Registry) Table() Table { return r.table(SystemColumns()) }
+
+// StagedTable is Table as a staged part holds it: with StagedColumns alone of
+// the system columns.
+func (r *Registry) StagedTable() Table { return r.table(StagedColumns()) }
+
+func (r *Registry) table(system []Column) Table {
+	var cols []Column
+	for _, c := range r.contract.Columns {
+		cols = append(cols, c.Column)
+	}
+	n := len(cols)
+	for _, e := range r.Entries() {
+		source := e.Ref().String()
+		if _, declared := r.contract.Column(e.Ref()); !declared {
+			cols = append(cols, Column{Name: e.Column, Type: e.Type, Origin: Discovered, Source: source})
+		}
+		if e.Misfit {
+			cols = append(cols, Column{
+				Name: e.MisfitColumn(), Type: String, Origin: MisfitText, Source: source,
+				Description: "Text of values that do not fit " + e.Column,
+			})
+		}
+	}
+	slices.SortFunc(cols[n:], func(a, b Column) int { return strings.Compare(a.Name, b.Name) })
+	return Table{Columns: append(cols, system...)}
+}

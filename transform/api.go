@@ -1,0 +1,79 @@
+package transform
+
+import (
+	"errors"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// ErrBadPage marks a body that is not a page of contacts: not JSON from the
+// first byte to the last, or not an array of objects. Nothing of it is used.
+var ErrBadPage = errors.New("not a page of contacts")
+
+// ErrFull marks a page that no longer fits into the chunk: seal it, then
+// decode the page again. A page alone in a chunk that does not fit wraps
+// ErrBadPage instead.
+var ErrFull = errors.New("chunk is full")
+
+// Options configure a Chunk. Everything but Contract may be left zero.
+type Options struct {
+	Contract *schemas.Contract // nil: schemas.Default()
+	// MaxDepth bounds the nesting of a page; 0 means 10000, as in jsontext. A
+	// deeper page is a bad page.
+	MaxDepth int
+	// MaxColumns bounds the discovered columns of a table; 0 means 2000. The
+	// values of further fields go, as JSON, into one column (ColOverflow).
+	MaxColumns int
+	// Filter keeps only the rows whose value in each of these contract columns
+	// (string or bool, the latter as "true" and "false") is among those listed.
+	// Null is in no list. Other columns are an error at the first Decode.
+	Filter map[string][]string
+}
+
+// Row is what the walk needs to know of one contact on a page. It mirrors
+// extract.Row: stages do not know each other, the engine copies.
+type Row struct {
+	ID      [16]byte // 128-bit hash of the id's text
+	Version uint64   // hash of the contact's bytes as served
+	Created int64    // created_at, microseconds since 1970 UTC
+	Updated int64    // updated_at, microseconds since 1970 UTC
+	// LastMessage is last_message_at in microseconds; 0 where null.
+	LastMessage int64
+	// Invalid marks a contact without a usable id, created_at or updated_at.
+	Invalid bool
+}
+
+// Meta says where the rows of a kept page come from.
+type Meta struct {
+	ExtractedAt time.Time // when the page arrived
+	FirstRow    int64     // _sluice_row of the page's first kept row; the next ones follow without gaps
+	Request     string    // for rejects; never a key
+}
+
+// Reject is a record set aside: it is in no row.
+type Reject struct {
+	Reason   string // what is wrong, without the value
+	ID       string // the record's id, if it has one
+	Raw      []byte // the record as served
+	Position int    // index on its page, from 0
+	Request  string // Meta.Request of its page
+}
+
+// Sealed is the content of a chunk. The caller releases Record; its memory
+// goes back to the chunk then, not before.
+type Sealed struct {
+	// Record holds the rows grouped by month of created_at (UTC), ascending,
+	// in order of arrival within a month. Its columns are those of Table.
+	Record arrow.Record
+	// Table has the contract's columns, all columns the registry knows, and
+	// schemas.StagedColumns.
+	Table schemas.Table
+	// Rejects in order of arrival.
+	Rejects []Reject
+	// Misfits counts, by column, the values that did not fit and stand in
+	// "<column>__text".
+	Misfits map[string]int64
+}
