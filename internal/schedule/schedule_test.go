@@ -89,7 +89,7 @@ func TestTimesThatPassWhileAJobRunsAreSkipped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, log := scheduler(0)
-		ctx, cancel := context.WithTimeout(t.Context(), 31*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 33*time.Second)
 		defer cancel()
 		var running, runs atomic.Int32
 		err := s.Run(ctx, []Entry{{Name: "slow", Spec: "@every 5s", Run: func(context.Context) error {
