@@ -39,8 +39,8 @@ type Diagnostic struct {
 	Snippet  string // the line as it stands in the file, secrets masked; may be empty
 }
 
-// Error returns the diagnostic as one line: place, severity, summary.
-func (d Diagnostic) Error() string {
+// Headline returns the diagnostic as one line: place, severity, summary.
+func (d Diagnostic) Headline() string {
 	return d.position() + d.Severity.String() + ": " + d.Summary
 }
 
@@ -105,7 +105,7 @@ func (e *ListError) Error() string {
 	var lines []string
 	for _, d := range e.List {
 		if d.Severity == Error {
-			lines = append(lines, d.Error())
+			lines = append(lines, d.Headline())
 		}
 	}
 	return strings.Join(lines, "\n")
