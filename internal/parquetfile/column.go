@@ -1,0 +1,314 @@
+package parquetfile
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/parquet"
+	"github.com/apache/arrow/go/v17/parquet/compress"
+	"github.com/apache/arrow/go/v17/parquet/file"
+)
+
+const (
+	// dictLimit is the largest dictionary page: where the sample was wrong
+	// about a column, this bounds what the mistake costs.
+	dictLimit = 32 << 10
+	// pageBytes is the target size of a page of strings, before compression.
+	pageBytes = 1 << 20
+	// sampleRows is how many rows of the first row group decide an encoding.
+	sampleRows = 2048
+	// deltaMaxBits is the average bit width of a difference above which
+	// DELTA_BINARY_PACKED saves less than zstd does on plain values.
+	deltaMaxBits = 56
+)
+
+// writerProperties decides the encodings from the first row group; nil
+// columns mean an empty file.
+func writerProperties(o Options, columns []arrow.Array) *parquet.WriterProperties {
+	codec := compress.Codecs.Zstd
+	if o.Plain {
+		codec = compress.Codecs.Snappy
+	}
+	props := []parquet.WriterProperty{
+		parquet.WithCompression(codec),
+		parquet.WithMaxRowGroupLength(o.RowGroupRows),
+		parquet.WithDictionaryDefault(false),
+		parquet.WithDictionaryPageSizeLimit(dictLimit),
+		parquet.WithDataPageSize(16 * pageBytes), // a backstop: columnWorker ends pages itself
+		parquet.WithRootRepetition(parquet.Repetitions.Required),
+		parquet.WithCreatedBy("sluice, parquet-go version 17.0.0"),
+	}
+	for i, c := range columns {
+		name := o.Schema.Field(i).Name
+		e := chooseEncoding(c, o.Plain)
+		props = append(props, parquet.WithDictionaryFor(name, e.dictionary), parquet.WithEncodingFor(name, e.values))
+	}
+	return parquet.NewWriterProperties(props...)
+}
+
+// encoding is how a column is stored; values is ignored with a dictionary.
+type encoding struct {
+	dictionary bool
+	values     parquet.Encoding
+}
+
+// chooseEncoding looks at a sample of a column's first row group. The name of
+// a column says little about it: custom fields hold anything.
+func chooseEncoding(a arrow.Array, plain bool) encoding {
+	switch c := a.(type) {
+	case *array.String:
+		if stringsRepeat(c) {
+			return encoding{dictionary: true, values: parquet.Encodings.Plain}
+		}
+		if plain {
+			return encoding{values: parquet.Encodings.Plain}
+		}
+		return encoding{values: parquet.Encodings.DeltaLengthByteArray}
+	case *array.Int64:
+		return integerEncoding(c.Int64Values(), c, plain)
+	case *array.Timestamp:
+		return integerEncoding(c.TimestampValues(), c, plain)
+	case *array.Date32:
+		return integerEncoding(c.Date32Values(), c, plain)
+	case *array.Float64:
+		seen := make(map[float64]struct{})
+		n := sample(c, func(i int) { seen[c.Value(i)] = struct{}{} })
+		return encoding{dictionary: len(seen) <= n/4, values: parquet.Encodings.Plain}
+	default:
+		return encoding{values: parquet.Encodings.Plain}
+	}
+}
+
+// sample calls visit for up to sampleRows rows that are not null, spread over
+// the column, and returns how many there were.
+func sample(a arrow.Array, visit func(i int)) int {
+	n := 0
+	step := max(a.Len()/sampleRows, 1)
+	for i := 0; i < a.Len(); i += step {
+		if a.IsValid(i) {
+			visit(i)
+			n++
+		}
+	}
+	return n
+}
+
+// stringsRepeat reports whether a dictionary is worth having: the values of
+// the sample repeat, and those seen fit the dictionary page.
+func stringsRepeat(a *array.String) bool {
+	seen := make(map[string]struct{}, 64)
+	size := 0
+	n := sample(a, func(i int) {
+		v := a.Value(i)
+		if _, ok := seen[v]; !ok {
+			seen[v] = struct{}{}
+			size += len(v) + 4
+		}
+	})
+	return len(seen) <= n/2 && size < dictLimit
+}
+
+// integerEncoding chooses between a dictionary, differences and plain values.
+func integerEncoding[T ~int64 | ~int32](values []T, a arrow.Array, plain bool) encoding {
+	seen := make(map[T]struct{}, 64)
+	n := sample(a, func(i int) { seen[values[i]] = struct{}{} })
+	few := len(seen) <= n/16
+	_, isTime := a.(*array.Timestamp)
+	switch {
+	case few && (plain || !isTime):
+		return encoding{dictionary: true, values: parquet.Encodings.Plain}
+	case plain:
+		return encoding{values: parquet.Encodings.Plain}
+	case n == 0 || deltaBits(values, a) <= deltaMaxBits:
+		return encoding{values: parquet.Encodings.DeltaBinaryPacked}
+	default:
+		return encoding{values: parquet.Encodings.Plain}
+	}
+}
+
+// columnWorker writes one column of a row group at a time and keeps its
+// buffers for the next.
+type columnWorker struct {
+	digest digester
+	levels []int16
+	ones   []int16
+	int64s []int64
+	int32s []int32
+	floats []float64
+	bools  []bool
+	texts  []parquet.ByteArray
+}
+
+// run digests and encodes column i. It recovers here because a panic in a
+// worker's goroutine would end the process.
+func (w *columnWorker) run(group file.BufferedRowGroupWriter, i int, f arrow.Field, a arrow.Array) (d columnDigest, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("column %q: %w: %v", f.Name, errPanic, r)
+		} else if err != nil {
+			err = fmt.Errorf("column %q: %w", f.Name, err)
+		}
+	}()
+	w.digest.reset(f.Type)
+	if err := w.digest.array(a); err != nil {
+		return d, err
+	}
+	cw, err := group.Column(i)
+	if err != nil {
+		return d, err
+	}
+	if err := w.encode(cw, a, f.Nullable); err != nil {
+		return d, err
+	}
+	if got := cw.RowsWritten(); got != a.Len() {
+		return d, fmt.Errorf("library took %d rows of %d", got, a.Len())
+	}
+	return w.digest.sum(), nil
+}
+
+func (w *columnWorker) encode(cw file.ColumnChunkWriter, a arrow.Array, nullable bool) error {
+	levels := w.defLevels(a, nullable)
+	switch c := cw.(type) {
+	case *file.ByteArrayColumnChunkWriter:
+		return w.encodeStrings(c, a.(*array.String), levels)
+	case *file.Int64ColumnChunkWriter:
+		var values []int64
+		if t, ok := a.(*array.Timestamp); ok {
+			values = arrow.Int64Traits.CastFromBytes(arrow.TimestampTraits.CastToBytes(t.TimestampValues()))
+		} else {
+			values = a.(*array.Int64).Int64Values()
+		}
+		values, w.int64s = valid(values, a, w.int64s)
+		n, err := c.WriteBatch(values, levels, nil)
+		return wrote(n, len(values), err)
+	case *file.Int32ColumnChunkWriter:
+		values := arrow.Int32Traits.CastFromBytes(arrow.Date32Traits.CastToBytes(a.(*array.Date32).Date32Values()))
+		values, w.int32s = valid(values, a, w.int32s)
+		n, err := c.WriteBatch(values, levels, nil)
+		return wrote(n, len(values), err)
+	case *file.Float64ColumnChunkWriter:
+		var values []float64
+		values, w.floats = valid(a.(*array.Float64).Float64Values(), a, w.floats)
+		n, err := c.WriteBatch(values, levels, nil)
+		return wrote(n, len(values), err)
+	case *file.BooleanColumnChunkWriter:
+		w.bools = w.bools[:0]
+		b := a.(*array.Boolean)
+		for i := range b.Len() {
+			if b.IsValid(i) {
+				w.bools = append(w.bools, b.Value(i))
+			}
+		}
+		n, err := c.WriteBatch(w.bools, levels, nil)
+		return wrote(n, len(w.bools), err)
+	default:
+		return fmt.Errorf("unsupported column writer %T", cw)
+	}
+}
+
+// wrote checks what WriteBatch says it took.
+func wrote(n int64, want int, err error) error {
+	if err == nil && n != int64(want) {
+		err = fmt.Errorf("library took %d values of %d", n, want)
+	}
+	return err
+}
+
+// defLevels returns 1 for each value and 0 for each null, nil for a required
+// column. The slice is valid until the next call.
+func (w *columnWorker) defLevels(a arrow.Array, nullable bool) []int16 {
+	if !nullable {
+		return nil
+	}
+	n := a.Len()
+	if a.NullN() == 0 {
+		for len(w.ones) < n {
+			w.ones = append(w.ones, 1)
+		}
+		return w.ones[:n]
+	}
+	w.levels = slices.Grow(w.levels[:0], n)[:n]
+	for i := range w.levels {
+		if a.IsValid(i) {
+			w.levels[i] = 1
+		} else {
+			w.levels[i] = 0
+		}
+	}
+	return w.levels
+}
+
+// valid returns the values that are not null, and the buffer for next time.
+func valid[T any](values []T, a arrow.Array, buf []T) (dense, keep []T) {
+	if a.NullN() == 0 {
+		return values, buf
+	}
+	buf = buf[:0]
+	for i, v := range values {
+		if a.IsValid(i) {
+			buf = append(buf, v)
+		}
+	}
+	return buf, buf
+}
+
+// encodeStrings writes a column of strings in pages of about pageBytes.
+//
+// The pages are ended here and not by the library, because its DELTA encoder
+// keeps the last page's length buffer until it gets a value: a page that holds
+// nothing but nulls, after one that held values, would be written from that
+// stale buffer. So nulls at the end of the column stay in the page of the last
+// value.
+func (w *columnWorker) encodeStrings(c *file.ByteArrayColumnChunkWriter, a *array.String, levels []int16) error {
+	w.texts = w.texts[:0]
+	from, size := 0, 0 // first row and bytes of the page
+	last := lastValid(a)
+	var bytes []byte
+	if a.Len() > 0 {
+		bytes = a.ValueBytes()
+	}
+	offsets := a.ValueOffsets()
+	dictionary := c.CurrentEncoder().Encoding() == parquet.Encodings.PlainDict
+	for i := range last + 1 {
+		if a.IsValid(i) {
+			v := bytes[offsets[i]-offsets[0] : offsets[i+1]-offsets[0]]
+			w.texts = append(w.texts, v)
+			size += len(v)
+		}
+		if size < pageBytes || i == last || dictionary {
+			continue
+		}
+		if err := w.page(c, levels, from, i+1); err != nil {
+			return err
+		}
+		// Past its backstop the library has ended the page already.
+		if c.CurrentEncoder().EstimatedDataEncodedSize() > 0 {
+			if err := c.FlushCurrentPage(); err != nil {
+				return err
+			}
+		}
+		from, size = i+1, 0
+		w.texts = w.texts[:0]
+	}
+	return w.page(c, levels, from, a.Len())
+}
+
+// page hands the gathered values of rows [from, to) to the library.
+func (w *columnWorker) page(c *file.ByteArrayColumnChunkWriter, levels []int16, from, to int) error {
+	if levels != nil {
+		levels = levels[from:to]
+	}
+	n, err := c.WriteBatch(w.texts, levels, nil)
+	return wrote(n, len(w.texts), err)
+}
+
+// lastValid returns the last row that is not null, -1 if there is none.
+func lastValid(a arrow.Array) int {
+	i := a.Len() - 1
+	for i >= 0 && a.IsNull(i) {
+		i--
+	}
+	return i
+}
