@@ -194,8 +194,12 @@ func arrowType(n *schema.PrimitiveNode) (arrow.DataType, error) {
 		if plain {
 			return arrow.PrimitiveTypes.Int64, nil
 		}
-		ts, ok := logical.(schema.TimestampLogicalType)
-		if ok && ts.IsAdjustedToUTC() && ts.TimeUnit() == schema.TimeUnitMicros {
+		// The library gives values in one place and pointers in another.
+		ts, ok := logical.(interface {
+			IsAdjustedToUTC() bool
+			TimeUnit() schema.TimeUnitType
+		})
+		if ok && n.ConvertedType() == schema.ConvertedTypes.TimestampMicros && ts.IsAdjustedToUTC() && ts.TimeUnit() == schema.TimeUnitMicros {
 			return arrow.FixedWidthTypes.Timestamp_us, nil
 		}
 	case parquet.Types.Int32:
