@@ -18,7 +18,10 @@ import (
 // Job is one pipeline, resolved: what to read, how, and where it goes.
 type Job struct {
 	Pipeline string
-	Source   extract.Source // client options; its Identity is checked against state
+	Source   extract.Source
+	// Identity is the source's scheme and host; state refuses another one, and
+	// other client ids.
+	Identity state.SourceIdentity
 	Contract *schemas.Contract
 	// Lookback is how long after its updated_at a change may become visible.
 	Lookback time.Duration
@@ -45,6 +48,11 @@ type Engine struct {
 	Log   *slog.Logger
 	// Observe receives progress, from one goroutine at a time; nil for none.
 	Observe func(Event)
+	// SealRows and SealAfter bound how much a kill refetches: a part is sealed
+	// once it has that many rows, or is that old when a page arrives. Zero
+	// means 131072 rows and 60 s.
+	SealRows  int
+	SealAfter time.Duration
 }
 
 // Event is one step of a run, as `--json` prints it, one object a line.

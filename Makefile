@@ -1,0 +1,63 @@
+# Sluice: what a developer runs. `make help` lists the targets.
+GO ?= go
+GOLANGCI_LINT_VERSION := v2.15.0
+GOFUMPT_VERSION := v0.12.0
+BIN := $(CURDIR)/bin
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+FUZZTIME ?= 10s
+SCHEDULES ?= 10000
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race lint fmt vet tools fuzz sim soak e2e cross bench golden clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/sluice
+	$(GO) build -o $(BIN)/sluice ./cmd/sluice
+
+test: ## Run the tests
+	$(GO) test ./...
+
+race: ## Run the tests under the race detector, in random order
+	$(GO) test -race -shuffle=on ./...
+
+tools: ## Install the pinned linter and formatter into bin/
+	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	GOBIN=$(BIN) $(GO) install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
+
+lint: ## Check format and rules (run `make tools` once before)
+	@unformatted="$$($(BIN)/gofumpt -l .)"; test -z "$$unformatted" || { echo "not formatted by gofumpt:"; echo "$$unformatted"; exit 1; }
+	$(BIN)/golangci-lint run ./...
+
+fmt: ## Format the code
+	$(BIN)/gofumpt -l -w .
+	$(BIN)/golangci-lint fmt
+
+vet: ## Run go vet
+	$(GO) vet ./...
+
+fuzz: ## Fuzz every fuzz target for FUZZTIME each
+	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -h '^func Fuzz' $$pkg/*_test.go | sed 's/func \(Fuzz[A-Za-z0-9_]*\).*/\1/'); do \
+	    echo "fuzz $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+sim: ## Simulate SCHEDULES schedules of a changing source against the walk
+	SLUICE_SIM_SCHEDULES=$(SCHEDULES) $(GO) test -count=1 -run Sim ./extract/...
+
+soak: sim ## The long tests: simulation at full size
+
+e2e: build ## Run the main job from an empty directory and query it
+	.ci/e2e $(BIN)/sluice
+
+cross: ## Build without cgo for every supported platform
+	@set -e; for p in $(PLATFORMS); do echo "build $$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/sluice; done
+
+bench: ## JSON to Parquet beside DuckDB on the same bytes
+	$(GO) run ./bench
+
+golden: ## Rewrite the golden files from the present output
+	UPDATE_GOLDEN=1 $(GO) test ./internal/...
+
+clean: ## Remove what was built
+	rm -rf $(BIN) dist

@@ -1,0 +1,126 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/load"
+)
+
+// drain commits every queued package to every destination that can take it, in
+// order of serial, and removes the parts that nobody waits for any more. A
+// destination that fails keeps its queue; the others go on.
+func (r *syncRun) drain(ctx context.Context) error {
+	done := map[string]bool{} // run ids whose package some destination has now taken
+	for i, d := range r.job.Destinations {
+		if !slices.Contains(r.ready, d.Name) {
+			continue
+		}
+		if err := r.drainOne(ctx, d, i == 0, done); err != nil {
+			if ctx.Err() != nil {
+				return &InterruptedError{RunID: r.session.start.RunID, Staged: r.session.rows(), Err: err}
+			}
+			r.failed = append(r.failed, &DestinationError{Destination: d.Name, Queued: len(r.queue(d.Name)), Err: err})
+			r.emit(Event{Type: "commit_failed", Destination: d.Name, Error: err.Error()})
+		}
+	}
+	if err := r.noteFailures(ctx); err != nil {
+		return err
+	}
+	for runID := range done {
+		if err := r.release(r.Store.RunDir(runDirName(r.job.Pipeline, runID)), runID); err != nil {
+			return err
+		}
+	}
+	if len(r.failed) > 0 {
+		return &DestinationsError{Failed: r.failed}
+	}
+	return nil
+}
+
+// drainOne commits the queue of one destination. The summary counts the
+// contacts of the first destination: they are the same contacts everywhere.
+func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done map[string]bool) error {
+	for _, ref := range slices.Clone(r.queue(d.Name)) {
+		p, err := r.load(ref)
+		if err != nil {
+			return err
+		}
+		result, err := d.Loader.Commit(ctx, p)
+		if err != nil {
+			return fmt.Errorf("commit package %d: %w", ref.Serial, err)
+		}
+		if first {
+			r.summary.New += result.New
+			r.summary.Changed += result.Changed + result.Deleted
+			r.summary.Unchanged += result.Unchanged
+		}
+		r.summary.Files += len(result.Files)
+		r.emit(Event{Type: "committed", Destination: d.Name, Package: ref.Serial, Result: &result})
+		// The commit took effect, so state has to learn of it even when a
+		// Ctrl-C came meanwhile; if it does not, the next run repeats it.
+		st, err := r.Store.Update(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
+			p.Committed(d.Name, ref.Serial)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("record commit of package %d: %w", ref.Serial, err)
+		}
+		r.st = st
+		done[ref.RunID] = true
+	}
+	return nil
+}
+
+// noteFailures lets state remember which destinations fail and since when.
+func (r *syncRun) noteFailures(ctx context.Context) error {
+	if len(r.failed) == 0 {
+		return nil
+	}
+	st, err := r.Store.Update(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
+		for _, f := range r.failed {
+			if p.Destinations[f.Destination] != nil {
+				p.Failed(f.Destination, r.Clock.Now(), f.Err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return errors.Join(&DestinationsError{Failed: r.failed}, fmt.Errorf("record failed commits: %w", err))
+	}
+	r.st = st
+	return nil
+}
+
+// load reads a sealed package back from its journal.
+func (r *syncRun) load(ref state.PackageRef) (load.Package, error) {
+	dir := r.Store.RunDir(runDirName(r.job.Pipeline, ref.RunID))
+	records, _, err := readJournal(dir)
+	if err != nil {
+		return load.Package{}, fmt.Errorf("open package %d: %w", ref.Serial, err)
+	}
+	p := load.Package{
+		Serial: ref.Serial, Lineage: r.st.Lineage, Pipeline: r.job.Pipeline,
+		RunID: ref.RunID, SealedAt: ref.SealedAt, Verify: r.job.Verify,
+	}
+	found := false
+	for _, rec := range records {
+		switch {
+		case rec.Part != nil && rec.Part.File != "":
+			if err := checkPart(dir, *rec.Part); err != nil {
+				return load.Package{}, fmt.Errorf("open package %d: %w", ref.Serial, err)
+			}
+			p.Parts = append(p.Parts, load.Part{Path: filepath.Join(dir, rec.Part.File), Rows: rec.Part.Rows, Bytes: rec.Part.Bytes})
+		case rec.Sealed != nil && rec.Sealed.Serial == ref.Serial:
+			p.Table, p.Coverage, found = rec.Sealed.Table, rec.Sealed.Coverage, true
+		}
+	}
+	if !found {
+		return load.Package{}, fmt.Errorf("open package %d: %w", ref.Serial, &LostPartError{Path: filepath.Join(dir, journalName), Err: errors.New("the package's record is missing")})
+	}
+	return p, nil
+}

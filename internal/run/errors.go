@@ -1,0 +1,99 @@
+package run
+
+import (
+	"fmt"
+	"strings"
+)
+
+// FutureFormatError refuses a file that a newer Sluice wrote.
+type FutureFormatError struct {
+	Path          string
+	Format, Known int
+}
+
+func (e *FutureFormatError) Error() string {
+	return fmt.Sprintf("read %s: format %d is newer than this version of sluice knows (%d)", e.Path, e.Format, e.Known)
+}
+
+// Hint says what to do.
+func (e *FutureFormatError) Hint() string {
+	return "use the version of sluice that wrote it, or a later one"
+}
+
+// DestinationError is one destination that did not take its packages. The
+// packages stay queued, and the next run offers them again.
+type DestinationError struct {
+	Destination string
+	Queued      int // packages still waiting
+	Err         error
+}
+
+func (e *DestinationError) Error() string {
+	return fmt.Sprintf("commit to destination %q: %v (%d package(s) stay queued)", e.Destination, e.Err, e.Queued)
+}
+
+// Unwrap returns the cause.
+func (e *DestinationError) Unwrap() error { return e.Err }
+
+// DestinationsError collects every destination that failed; the others are done.
+type DestinationsError struct{ Failed []*DestinationError }
+
+func (e *DestinationsError) Error() string {
+	lines := make([]string, len(e.Failed))
+	for i, f := range e.Failed {
+		lines[i] = f.Error()
+	}
+	return strings.Join(lines, "; ")
+}
+
+// Unwrap returns the failures.
+func (e *DestinationsError) Unwrap() []error {
+	errs := make([]error, len(e.Failed))
+	for i, f := range e.Failed {
+		errs[i] = f
+	}
+	return errs
+}
+
+// Hint says what to do.
+func (e *DestinationsError) Hint() string {
+	return "what was extracted is safe and queued; mend the destination and run again"
+}
+
+// InterruptedError says that a run was stopped and can go on.
+type InterruptedError struct {
+	RunID  string
+	Staged int64 // contacts that the next run need not fetch again
+	Err    error
+}
+
+func (e *InterruptedError) Error() string {
+	return fmt.Sprintf("run %s was interrupted with %d contacts staged", e.RunID, e.Staged)
+}
+
+// Unwrap returns the cause.
+func (e *InterruptedError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *InterruptedError) Hint() string {
+	return "run the same command again: it goes on from there"
+}
+
+// LostPartError is a staged part that the journal names and the disk does not
+// hold as it was written.
+type LostPartError struct {
+	Path string
+	Err  error
+}
+
+func (e *LostPartError) Error() string {
+	return fmt.Sprintf("check staged part %s: %v", e.Path, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *LostPartError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *LostPartError) Hint() string {
+	return "something removed or changed a staged file; if its run is still unfinished, remove the run's directory and run again (the cursor has not moved past it), else run with --full"
+}

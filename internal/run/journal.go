@@ -1,0 +1,277 @@
+package run
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// journalFormat is the version of the records below. A journal from the
+// future is refused.
+const journalFormat = 1
+
+// journalName is the journal's file within a run directory.
+const journalName = "journal"
+
+// record is one entry of a run's journal; exactly one of the pointers is set.
+type record struct {
+	Start  *startRecord  `json:"start,omitempty"`
+	Part   *partRecord   `json:"part,omitempty"`
+	Phase  *phaseRecord  `json:"phase,omitempty"`
+	Sealed *sealedRecord `json:"sealed,omitempty"`
+}
+
+// startRecord opens a journal: what the run is, and under which settings its
+// parts were staged. A run whose settings changed is not resumed.
+type startRecord struct {
+	Format    int                  `json:"format"`
+	RunID     string               `json:"run_id"`
+	Pipeline  string               `json:"pipeline"`
+	Mode      string               `json:"mode"`
+	Reason    string               `json:"reason"`
+	StartedAt time.Time            `json:"started_at"`
+	Source    state.SourceIdentity `json:"source"`
+	Settings  string               `json:"settings"` // fingerprint of filters, contract and lookback
+	Cursor    *time.Time           `json:"cursor,omitempty"`
+}
+
+// partRecord says that a part file is durable, and how far its walk had come
+// when every row up to there was in this part or an earlier one.
+type partRecord struct {
+	File     string          `json:"file"`
+	Rows     int64           `json:"rows"`
+	Bytes    int64           `json:"bytes"`
+	SHA256   string          `json:"sha256"`
+	Phase    string          `json:"phase"`
+	Progress *progressRecord `json:"progress,omitempty"` // absent until the phase's mark first moves
+	// Started is the source's time when the scan began: changes from there on,
+	// less the lookback, are read again after it.
+	Started *time.Time              `json:"started,omitempty"`
+	NextRow int64                   `json:"next_row"`
+	Columns []schemas.RegistryEntry `json:"columns,omitempty"` // settled or changed by this part
+	Misfits map[string]int64        `json:"misfits,omitempty"`
+	Rejects int64                   `json:"rejects,omitempty"`
+	Clients []string                `json:"client_ids,omitempty"`
+	Counts  counts                  `json:"counts"`
+}
+
+// progressRecord is extract.Progress, readable.
+type progressRecord struct {
+	Mark  time.Time `json:"mark"`
+	Final time.Time `json:"final"`
+}
+
+// phaseRecord says that a phase is complete: all its rows are in parts.
+type phaseRecord struct {
+	Phase    string          `json:"phase"`
+	Progress progressRecord  `json:"progress"`
+	Started  *time.Time      `json:"started,omitempty"` // as in partRecord
+	Outcome  json.RawMessage `json:"outcome"`
+	Counts   counts          `json:"counts"`
+}
+
+// sealedRecord closes a journal. The package counts once state names the run;
+// until then the record may be written again with another serial.
+type sealedRecord struct {
+	Serial   int64           `json:"serial"`
+	SealedAt time.Time       `json:"sealed_at"`
+	Cursor   *time.Time      `json:"cursor,omitempty"`
+	Table    schemas.Table   `json:"table"`
+	Coverage json.RawMessage `json:"coverage"`
+}
+
+// CorruptJournalError says that a journal holds something other than what was
+// written there. Nothing was changed.
+type CorruptJournalError struct {
+	Path   string
+	Offset int64
+	Reason string
+}
+
+func (e *CorruptJournalError) Error() string {
+	return fmt.Sprintf("read journal %s: record at byte %d is corrupt: %s", e.Path, e.Offset, e.Reason)
+}
+
+// Hint says what to do.
+func (e *CorruptJournalError) Hint() string {
+	return fmt.Sprintf("the disk or another program changed it; to give this unfinished run up and fetch its rows again, remove %s and run again (the cursor has not moved past them)", filepath.Dir(e.Path))
+}
+
+// Records are framed as "<length> <crc32c> <json>\n", both numbers eight
+// hexadecimal digits, so that a torn tail is told from damage.
+const (
+	frameHeader = 8 + 1 + 8 + 1
+	maxRecord   = 64 << 20
+)
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// frame encodes one record.
+func frame(r record) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode journal record: %w", err)
+	}
+	out := fmt.Appendf(make([]byte, 0, frameHeader+len(body)+1), "%08x %08x ", len(body), crc32.Checksum(body, castagnoli()))
+	return append(append(out, body...), '\n'), nil
+}
+
+// parseJournal decodes records up to the end or a torn tail, and returns how
+// many bytes are whole.
+func parseJournal(path string, data []byte) (records []record, whole int64, err error) {
+	rest := data
+	for len(rest) > 0 {
+		body, n, reason := unframe(rest)
+		if n == 0 {
+			return records, whole, nil // torn: the last write did not finish
+		}
+		if reason != "" {
+			return nil, 0, &CorruptJournalError{Path: path, Offset: whole, Reason: reason}
+		}
+		var r record
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, 0, &CorruptJournalError{Path: path, Offset: whole, Reason: err.Error()}
+		}
+		records = append(records, r)
+		rest = rest[n:]
+		whole += int64(n)
+	}
+	return records, whole, nil
+}
+
+// unframe returns the first record's body and framed size. A size of 0 means
+// the data end before the record does, which is what a kill during an append
+// leaves; a reason means damage.
+func unframe(data []byte) (body []byte, size int, reason string) {
+	if len(bytes.Trim(data, "\x00")) == 0 {
+		return nil, 0, "" // a file system may extend a file with zeros before its data arrive
+	}
+	if len(data) < frameHeader {
+		return nil, 0, ""
+	}
+	length, okLength := hex32(data[:8])
+	sum, okSum := hex32(data[9:17])
+	if !okLength || !okSum || data[8] != ' ' || data[17] != ' ' || length > maxRecord {
+		return nil, len(data), "its header is not a length and a checksum"
+	}
+	size = frameHeader + int(length) + 1
+	if len(data) < size {
+		return nil, 0, ""
+	}
+	body = data[frameHeader : size-1]
+	if data[size-1] != '\n' || crc32.Checksum(body, castagnoli()) != sum {
+		return nil, size, "its checksum does not match"
+	}
+	return body, size, ""
+}
+
+func hex32(b []byte) (uint32, bool) {
+	var out [4]byte
+	if _, err := hex.Decode(out[:], b); err != nil {
+		return 0, false
+	}
+	return uint32(out[0])<<24 | uint32(out[1])<<16 | uint32(out[2])<<8 | uint32(out[3]), true
+}
+
+// journal appends records durably. It is used by one goroutine.
+type journal struct {
+	path string
+	file *os.File
+	err  error // the first write error; the journal is unusable after it
+}
+
+// createJournal starts the journal of a new run in dir.
+func createJournal(dir string, start startRecord) (*journal, error) {
+	path := filepath.Join(dir, journalName)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
+	j := &journal{path: path, file: f}
+	if err := j.append(record{Start: &start}); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := atomicfile.SyncDir(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("create journal: %w", err), f.Close())
+	}
+	return j, nil
+}
+
+// readJournal returns the whole records of the journal in dir and the length
+// they take. A missing journal has none.
+func readJournal(dir string) ([]record, int64, error) {
+	path := filepath.Join(dir, journalName)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read journal: %w", err)
+	}
+	records, whole, err := parseJournal(path, data)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(records) > 0 {
+		switch start := records[0].Start; {
+		case start == nil:
+			return nil, 0, &CorruptJournalError{Path: path, Reason: "the first record does not start a run"}
+		case start.Format > journalFormat:
+			return nil, 0, &FutureFormatError{Path: path, Format: start.Format, Known: journalFormat}
+		}
+	}
+	return records, whole, nil
+}
+
+// openJournal cuts a torn tail off and goes on after the last whole record.
+func openJournal(dir string, whole int64) (*journal, error) {
+	path := filepath.Join(dir, journalName)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	if err := f.Truncate(whole); err != nil {
+		return nil, errors.Join(fmt.Errorf("cut torn journal tail: %w", err), f.Close())
+	}
+	if _, err := f.Seek(whole, io.SeekStart); err != nil {
+		return nil, errors.Join(fmt.Errorf("open journal: %w", err), f.Close())
+	}
+	return &journal{path: path, file: f}, nil
+}
+
+// append writes r and syncs it. After an error every later append fails too:
+// the tail may be torn, and only a reader can tell.
+func (j *journal) append(r record) error {
+	if j.err != nil {
+		return j.err
+	}
+	data, err := frame(r)
+	if err == nil {
+		_, err = j.file.Write(data)
+	}
+	if err == nil {
+		err = j.file.Sync()
+	}
+	if err != nil {
+		j.err = fmt.Errorf("append to journal %s: %w", j.path, err)
+	}
+	return j.err
+}
+
+func (j *journal) close() error {
+	if err := j.file.Close(); err != nil {
+		return fmt.Errorf("close journal: %w", err)
+	}
+	return nil
+}

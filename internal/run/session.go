@@ -1,0 +1,304 @@
+package run
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// The modes of a run and the phases of its walk.
+const (
+	modeFull        = "full"        // everything by created_at, then the changes since it began
+	modeIncremental = "incremental" // the changes since the cursor
+	phaseScan       = "scan"
+	phaseChanges    = "changes"
+)
+
+// session is one run's staging area: its directory, its journal, and what the
+// journal says has been done.
+type session struct {
+	start   startRecord
+	dir     string
+	journal *journal
+	parts   []partRecord
+	phases  map[string]phaseRecord
+	resumed bool
+}
+
+// newRunID names a run so that names sort by time.
+func newRunID(now time.Time) (string, error) {
+	var random [3]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return "", fmt.Errorf("name run: %w", err)
+	}
+	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(random[:]), nil
+}
+
+// newSession creates a run's directory and journal.
+func newSession(dir string, start startRecord) (*session, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create run directory: %w", err)
+	}
+	start.Format = journalFormat
+	j, err := createJournal(dir, start)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
+		if err := atomicfile.SyncDir(d); err != nil {
+			return nil, errors.Join(err, j.close())
+		}
+	}
+	return &session{start: start, dir: dir, journal: j, phases: map[string]phaseRecord{}}, nil
+}
+
+// last returns the latest part of a phase, nil if it has none.
+func (s *session) last(phase string) *partRecord {
+	for i := len(s.parts) - 1; i >= 0; i-- {
+		if s.parts[i].Phase == phase {
+			return &s.parts[i]
+		}
+	}
+	return nil
+}
+
+// leftover is what the directory of an earlier run of a pipeline holds.
+type leftover struct {
+	dir     string
+	records []record
+	whole   int64
+}
+
+func (l leftover) start() *startRecord { return l.records[0].Start }
+
+// sealed returns the last sealed record, nil if extraction did not end.
+func (l leftover) sealed() *sealedRecord {
+	if s := l.records[len(l.records)-1].Sealed; s != nil {
+		return s
+	}
+	return nil
+}
+
+// leftovers returns the run directories of a pipeline, oldest first. A
+// directory whose journal holds no whole record is the trace of a run that
+// died before it fetched anything; it is removed. The caller holds the
+// pipeline's lock.
+func leftovers(runsDir, pipeline string) ([]leftover, error) {
+	entries, err := os.ReadDir(runsDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	var found []leftover
+	for _, e := range entries {
+		dir := filepath.Join(runsDir, e.Name())
+		if !e.IsDir() || pipelineOf(e.Name()) != pipeline {
+			continue
+		}
+		records, whole, err := readJournal(dir)
+		if err != nil {
+			return nil, err
+		}
+		if len(records) == 0 {
+			if err := os.RemoveAll(dir); err != nil {
+				return nil, fmt.Errorf("remove empty run directory: %w", err)
+			}
+			continue
+		}
+		found = append(found, leftover{dir: dir, records: records, whole: whole})
+	}
+	sort.Slice(found, func(i, j int) bool { return found[i].dir < found[j].dir })
+	return found, nil
+}
+
+// A run's directory is named PIPELINE.RUN-ID, so that one pipeline never
+// reads, let alone removes, what another is writing. Pipeline names have no dot.
+func runDirName(pipeline, runID string) string { return pipeline + "." + runID }
+
+func pipelineOf(dirName string) string {
+	name, _, _ := strings.Cut(dirName, ".")
+	return name
+}
+
+// resume continues an unfinished run: the torn tail and every file that the
+// journal does not name go; what it names is kept.
+func (l leftover) resume() (*session, error) {
+	s := &session{start: *l.start(), dir: l.dir, phases: map[string]phaseRecord{}, resumed: true}
+	named := map[string]bool{journalName: true}
+	for _, r := range l.records {
+		switch {
+		case r.Part != nil:
+			s.parts = append(s.parts, *r.Part)
+			named[r.Part.File] = true
+		case r.Phase != nil:
+			s.phases[r.Phase.Phase] = *r.Phase
+		}
+	}
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list run directory: %w", err)
+	}
+	for _, e := range entries {
+		if named[e.Name()] {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(l.dir, e.Name())); err != nil {
+			return nil, fmt.Errorf("remove unjournalled file: %w", err)
+		}
+	}
+	for _, p := range s.parts {
+		if err := checkPart(l.dir, p); err != nil {
+			return nil, err
+		}
+	}
+	s.journal, err = openJournal(l.dir, l.whole)
+	return s, err
+}
+
+// checkPart says whether a journalled part is still there in full.
+func checkPart(dir string, p partRecord) error {
+	if p.File == "" {
+		return nil
+	}
+	info, err := os.Stat(filepath.Join(dir, p.File))
+	if err == nil && info.Size() == p.Bytes {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("it has %d bytes, the journal says %d", info.Size(), p.Bytes)
+	}
+	return &LostPartError{Path: filepath.Join(dir, p.File), Err: err}
+}
+
+// columns returns the registry entries that the parts journalled over those of
+// state: what the run has settled before it was killed stays settled.
+func (s *session) columns(known []schemas.RegistryEntry) []schemas.RegistryEntry {
+	byRef := map[schemas.FieldRef]int{}
+	out := append([]schemas.RegistryEntry(nil), known...)
+	for i, e := range out {
+		byRef[e.Ref()] = i
+	}
+	for _, p := range s.parts {
+		for _, e := range p.Columns {
+			if i, ok := byRef[e.Ref()]; ok {
+				out[i] = e
+				continue
+			}
+			byRef[e.Ref()] = len(out)
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// clientIDs returns the client ids seen by the parts, sorted.
+func (s *session) clientIDs() []string {
+	seen := map[string]bool{}
+	for _, p := range s.parts {
+		for _, id := range p.Clients {
+			seen[id] = true
+		}
+	}
+	out := make([]string, 0, len(seen))
+	for id := range seen {
+		out = append(out, id)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// rows is the number of staged rows, duplicates included.
+func (s *session) rows() int64 {
+	var n int64
+	for _, p := range s.parts {
+		n += p.Rows
+	}
+	return n
+}
+
+// endPhase journals that a phase is complete.
+func (s *session) endPhase(p phaseRecord) error {
+	if err := s.journal.append(record{Phase: &p}); err != nil {
+		return err
+	}
+	s.phases[p.Phase] = p
+	return nil
+}
+
+// discard removes the run's directory: nothing in it is wanted any more.
+func (s *session) discard() error {
+	err := s.journal.close()
+	return errors.Join(err, removeRun(s.dir))
+}
+
+// removeRun deletes a run directory. The journal goes first, so that a kill in
+// between leaves a directory that counts as empty and not one that lacks parts.
+func removeRun(dir string) error {
+	if err := os.Remove(filepath.Join(dir, journalName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove run: %w", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove run: %w", err)
+	}
+	return nil
+}
+
+// coverage is the record of what a run walked and under which assumptions.
+type coverage struct {
+	RunID       string           `json:"run_id"`
+	Pipeline    string           `json:"pipeline"`
+	Mode        string           `json:"mode"`
+	Reason      string           `json:"reason"`
+	StartedAt   time.Time        `json:"started_at"`
+	SealedAt    time.Time        `json:"sealed_at"`
+	Resumed     bool             `json:"resumed"`
+	Source      string           `json:"source"`
+	CursorFrom  *time.Time       `json:"cursor_from"`
+	CursorTo    *time.Time       `json:"cursor_to"`
+	Rows        int64            `json:"rows"`
+	Pages       int64            `json:"pages"`
+	Requests    int64            `json:"requests"`
+	Retries     int64            `json:"retries"`
+	Duplicates  int64            `json:"duplicates"`
+	Quarantined int64            `json:"quarantined"`
+	Misfits     map[string]int64 `json:"misfits"`
+	Phases      []phaseRecord    `json:"phases"`
+}
+
+func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (json.RawMessage, error) {
+	cov := coverage{
+		RunID: s.start.RunID, Pipeline: s.start.Pipeline, Mode: s.start.Mode, Reason: s.start.Reason,
+		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(),
+		CursorFrom: s.start.Cursor, CursorTo: cursor,
+		Rows: c.Rows, Pages: c.Pages, Requests: c.Requests, Retries: c.Retries, Duplicates: c.Duplicates,
+		Quarantined: c.Rejects, Misfits: map[string]int64{},
+	}
+	for _, p := range s.parts {
+		for column, n := range p.Misfits {
+			cov.Misfits[column] += n
+		}
+	}
+	for _, name := range []string{phaseScan, phaseChanges} {
+		if p, ok := s.phases[name]; ok {
+			cov.Phases = append(cov.Phases, p)
+		}
+	}
+	out, err := json.Marshal(cov)
+	if err != nil {
+		return nil, fmt.Errorf("encode coverage: %w", err)
+	}
+	return out, nil
+}
