@@ -1,18 +1,97 @@
 package config
 
-import "github.com/sluice-etl/sluice/internal/diag"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
-const schemeSandbox = "sandbox"
+	"github.com/sluice-etl/sluice/internal/diag"
+)
 
 // Load reads and checks the file at path. env looks up variables, as
 // os.LookupEnv does. The Config is nil where the list has errors; the list may
 // hold warnings beside a Config.
 func Load(path string, env func(string) (string, bool)) (*Config, diag.List) {
-	return nil, diag.List{{Summary: "not read yet", File: path}}
+	fail := func(summary, hint string) (*Config, diag.List) {
+		return nil, diag.List{{Summary: summary, Hint: hint, File: path}}
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return fail(err.Error(), "")
+	}
+	data, err := readFile(abs)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fail("there is no such file", "`sluice init` writes one to start from; -f FILE or SLUICE_FILE names another")
+	case err != nil:
+		return fail("it cannot be read: "+cause(err), "")
+	}
+	return Parse(path, data, filepath.Dir(abs), env)
+}
+
+// readFile reads a file no further than Parse accepts.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	return data, errors.Join(err, f.Close())
 }
 
 // Parse is Load for a file's content: name is how diagnostics call it, dir is
-// where relative paths start.
+// where relative paths start, absolute.
 func Parse(name string, data []byte, dir string, env func(string) (string, bool)) (*Config, diag.List) {
-	return nil, diag.List{{Summary: "not read yet", File: name}}
+	if env == nil {
+		env = func(string) (string, bool) { return "", false }
+	}
+	text, badLine := normalize(data)
+	r := &reader{file: name, dir: dir, env: env, lines: strings.Split(text, "\n")}
+	c := r.parse(text, badLine, len(data))
+	masked := r.finish()
+	if r.list.HasErrors() {
+		return nil, r.list
+	}
+	c.lines = masked
+	return c, r.list
 }
+
+func (r *reader) parse(text string, badLine, size int) *Config {
+	switch {
+	case size > maxFile:
+		r.errorf(Pos{1, 1}, "", "the file has more than %d KiB", maxFile>>10)
+		return nil
+	case badLine > 0:
+		r.errorf(Pos{badLine, 1}, "save it as UTF-8", "the file is not UTF-8 text")
+		return nil
+	}
+	docs, ok := r.parseYAML(text)
+	if !ok {
+		return nil
+	}
+	if len(docs) == 0 {
+		r.errorf(Pos{1, 1}, "`sluice init` writes a file to start from", "the file is empty")
+		return nil
+	}
+	if len(docs) > 1 {
+		at := r.place(docs[1].Body.GetToken())
+		if docs[1].Start != nil {
+			at = r.place(docs[1].Start)
+		}
+		r.errorf(at, "put it into one, or into a file of its own", "a second YAML document begins here")
+	}
+	c := &converter{r: r, anchors: map[string]*value{}}
+	root := c.convert(docs[0].Body, 0)
+	if root.kind != mappingKind {
+		r.errorf(root.pos, "begin with version: 1", "expected a mapping of keys, got %s", root.describe())
+		return nil
+	}
+	return r.build(root)
+}
+
+// String names the place as diagnostics do.
+func (p Pos) String() string { return fmt.Sprintf("%d:%d", p.Line, p.Col) }

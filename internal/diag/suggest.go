@@ -19,7 +19,7 @@ func Suggest(word string, candidates []string) string {
 			continue
 		}
 		d := distance(fold(word), fold(c))
-		limit := (max(utf8.RuneCountInString(word), utf8.RuneCountInString(c)) + 2) / 3
+		limit := max(1, max(utf8.RuneCountInString(word), utf8.RuneCountInString(c))/3)
 		if d <= limit && (best == "" || d < bestDistance) && d < utf8.RuneCountInString(c) {
 			best, bestDistance = c, d
 		}

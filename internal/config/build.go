@@ -1,0 +1,367 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/sluice-etl/sluice/internal/diag"
+)
+
+const (
+	schemeSandbox = "sandbox"
+	schemeHTTP    = "http"
+	schemeHTTPS   = "https"
+)
+
+// build reads the whole file into a Config; faults are in r.list.
+func (r *reader) build(root *value) *Config {
+	c := &Config{File: r.file, Dir: r.dir}
+	top, ok := r.fields("", root, root.pos)
+	if !ok {
+		return c
+	}
+	r.version(top)
+	c.State = r.state(top)
+	for _, n := range r.named(top, "sources") {
+		c.Sources = append(c.Sources, r.source(n))
+	}
+	for _, n := range r.named(top, "destinations") {
+		c.Destinations = append(c.Destinations, r.destination(n))
+	}
+	for _, n := range r.named(top, "pipelines") {
+		c.Pipelines = append(c.Pipelines, r.pipeline(c, n))
+	}
+	r.checkTables(c)
+	r.checkSandbox(c)
+	return c
+}
+
+func (r *reader) version(top fields) {
+	s, ok := top.scalar("version")
+	if ok && s.text != "1" {
+		r.errorf(s.pos, "this version of sluice reads version: 1", "version cannot be %s", s.shown)
+	}
+}
+
+func (r *reader) state(top fields) State {
+	at := top.pos("state")
+	f, _ := r.fields("state", top.vals["state"], at)
+	st := State{Node: f.node}
+	st.Backend, _ = f.text("backend")
+	if f.has("backend") && st.Backend == "" {
+		return st // what it is refused for is said; its other keys may not apply
+	}
+	st.path, st.Path = f.path("path")
+	return st
+}
+
+// namedValue is an entry of sources, destinations or pipelines.
+type namedValue struct {
+	name string
+	at   Pos
+	val  *value
+}
+
+// named returns the entries of a mapping from names.
+func (r *reader) named(top fields, key string) []namedValue {
+	v := top.vals[key]
+	if v == nil || v.kind == nullKind || v.kind == mappingKind && len(v.entries) == 0 {
+		at := top.node.At
+		if v != nil {
+			at = v.pos
+		}
+		r.errorf(at, "add at least one under "+key+":", "there are no %s", key)
+		return nil
+	}
+	if v.kind != mappingKind {
+		r.errorf(v.pos, "write NAME: {...} under "+key+":", "%s: expected a mapping from names, got %s", key, v.describe())
+		return nil
+	}
+	var out []namedValue
+	for _, e := range v.entries {
+		if !validName(e.key) {
+			hint := nameHint
+			if near := nameFor(e.key); near != "" {
+				hint = "did you mean " + quote(near) + "? " + nameHint
+			}
+			r.errorf(e.keyPos, hint, "%s: %s is not a name", key, quote(e.key))
+		}
+		// Its content is checked all the same, and references to it resolve.
+		out = append(out, namedValue{e.key, e.keyPos, e.val})
+	}
+	return out
+}
+
+func (r *reader) source(n namedValue) *Source {
+	s := &Source{Name: n.name}
+	f, ok := r.fields("sources.*", n.val, n.at)
+	s.Node = f.node
+	if !ok {
+		return s
+	}
+	s.Type, _ = f.text("type")
+	s.AllowInsecure = f.boolean("allow_insecure")
+	s.PageSize = f.integer("page_size")
+	s.Concurrency = f.integer("concurrency")
+	s.RequestsPerSecond = f.number("requests_per_second")
+	s.ConnectTimeout = f.duration("connect_timeout")
+	s.ResponseTimeout = f.duration("response_timeout")
+	s.RequestTimeout = f.duration("request_timeout")
+	s.RetryFor = f.duration("retry_for")
+	r.url(f, s)
+	r.key(f, s)
+	return s
+}
+
+// url reads a source's url. Messages never quote it: it may hold a password.
+func (r *reader) url(f fields, s *Source) {
+	text, ok := f.text("url")
+	if !ok {
+		return
+	}
+	at := f.pos("url")
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" {
+		r.errorf(at, "write https://HOST or sandbox://?contacts=10000&seed=1", "url is not a URL")
+		return
+	}
+	switch {
+	case u.User != nil:
+		r.errorf(at, "give the key as api_key", "url holds a user or password")
+	case u.Scheme == schemeSandbox:
+		if u.Host != "" || u.Path != "" || u.Fragment != "" {
+			r.errorf(at, "options follow a question mark: sandbox://?contacts=10000&seed=1", "sandbox:// has no host and no path")
+			return
+		}
+		s.URL, s.Scheme = text, u.Scheme
+	case u.Scheme != schemeHTTPS && u.Scheme != schemeHTTP:
+		r.errorf(at, "allowed: https://, sandbox://, http:// to this machine", "url has a scheme that is not known")
+	case u.Hostname() == "":
+		r.errorf(at, "write https://HOST", "url has no host")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		r.errorf(at, "leave out what follows ? or #", "url is the base of the API, without parameters")
+	case u.Scheme == schemeHTTP && !loopback(u.Hostname()) && !s.AllowInsecure:
+		r.errorf(at, "use https://, or set allow_insecure: true if the network between is yours", "http:// would send the key unencrypted")
+	default:
+		s.URL, s.Scheme, s.Host = strings.TrimRight(text, "/"), u.Scheme, hostPort(u)
+	}
+}
+
+// hostPort is a URL's host in lower case, its port only where it is not the
+// scheme's own.
+func hostPort(u *url.URL) string {
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if port == "" || u.Scheme == schemeHTTPS && port == "443" || u.Scheme == schemeHTTP && port == "80" {
+		if strings.Contains(host, ":") {
+			return "[" + host + "]"
+		}
+		return host
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// key reads a source's key, from the file, a variable or a file of its own.
+func (r *reader) key(f fields, s *Source) {
+	if f.has("api_key") && f.has("api_key_file") {
+		r.errorf(f.keyPos["api_key_file"], "keep one of them", "api_key and api_key_file are both given")
+		return
+	}
+	if f.has("api_key_file") {
+		if text, ok := f.secretFile("api_key_file"); ok {
+			r.checkKey(f, s, "api_key_file", text)
+		}
+		return
+	}
+	text := ""
+	if f.has("api_key") {
+		k, ok := f.scalar("api_key")
+		if !ok {
+			return
+		}
+		if k.kind == numberKind || k.kind == boolKind {
+			r.errorf(k.pos, "put quotes around it", "api_key: expected text, got %s", f.vals["api_key"].describe())
+			return
+		}
+		text = k.text
+	}
+	switch {
+	case text != "":
+		r.checkKey(f, s, "api_key", text)
+	case s.Scheme == schemeSandbox:
+		s.APIKey = NewSecret(sandboxKey)
+	case s.Scheme != "" && f.has("api_key"):
+		r.errorf(f.pos("api_key"), "set the variable that it is taken from", "api_key is empty")
+	case s.Scheme != "":
+		r.errorf(f.node.At, "add api_key: ${CONTACTS_API_KEY}, or api_key_file", "api_key is missing")
+	}
+}
+
+// checkKey checks a key without ever naming it.
+func (r *reader) checkKey(f fields, s *Source, name, text string) {
+	s.APIKey = NewSecret(text)
+	if strings.IndexFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) >= 0 {
+		r.errorf(f.pos(name), "look for spaces and line ends around it", "%s holds characters that no key has", name)
+	}
+	switch {
+	case s.Scheme == schemeSandbox && text != sandboxKey:
+		r.errorf(f.pos(name), "for the sandbox write ${CONTACTS_API_KEY:-sandbox} and leave the variable unset; for the real API set the url (CONTACTS_API_URL in the example)", "a key that is not the sandbox's is set, and the url is sandbox://")
+	case s.Scheme == schemeHTTPS && text == sandboxKey && !loopback(hostname(s.URL)):
+		r.warnf(f.pos(name), "set CONTACTS_API_KEY, or the variable that it is taken from", "the key is the sandbox's, and the url is not")
+	}
+}
+
+func hostname(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+func (r *reader) destination(n namedValue) *Destination {
+	d := &Destination{Name: n.name}
+	f, ok := r.fields("destinations.*", n.val, n.at)
+	d.Node = f.node
+	if !ok {
+		return d
+	}
+	d.Type, ok = f.text("type")
+	if !ok {
+		return d // which keys apply depends on it
+	}
+	for _, k := range children("destinations.*") {
+		if k.Of != "" && f.vals[k.name()] != nil && !slices.Contains(strings.Fields(k.Of), d.Type) {
+			r.errorf(f.keyPos[k.name()], "it belongs to type "+strings.ReplaceAll(k.Of, " ", " or "), "%s is not a key of type %s", k.name(), d.Type)
+		}
+	}
+	d.path, d.Path = f.path("path")
+	compatibility, _ := f.text("compatibility")
+	d.Plain = compatibility == "plain"
+	return d
+}
+
+func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
+	p := &Pipeline{Name: n.name}
+	f, ok := r.fields("pipelines.*", n.val, n.at)
+	p.Node = f.node
+	if !ok {
+		return p
+	}
+	p.Table, _ = f.name("table")
+	p.Sync, _ = f.text("sync")
+	p.Verify, _ = f.text("verify")
+	p.Lookback = f.duration("lookback")
+	if f.has("lookback") && p.Lookback == 0 && !r.list.HasErrors() {
+		r.warnf(f.pos("lookback"), "an hour costs little", "a lookback of 0 loses a change that becomes visible after its updated_at")
+	}
+	if f.has("schema") {
+		p.schema, p.Schema = f.path("schema")
+		if info, err := os.Stat(p.Schema); p.Schema != "" && (err != nil || !info.Mode().IsRegular()) {
+			why := "it is not a file"
+			if err != nil {
+				why = cause(err)
+			}
+			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "read schema: %s", why)
+		}
+	}
+	for _, later := range []string{"days", "full_every"} {
+		if f.has(later) {
+			f.scalar(later) // refused there
+		}
+	}
+	p.Timezone = f.timezone("timezone")
+	p.Schedule, p.Cron = f.schedule("schedule", p.Timezone)
+	p.Filters = r.filters(f)
+	r.references(c, f, p)
+	return p
+}
+
+// references resolves the source and the destinations of a pipeline.
+func (r *reader) references(c *Config, f fields, p *Pipeline) {
+	if name, ok := f.text("source"); ok {
+		if p.Source = c.Source(name); p.Source == nil {
+			var names []string
+			for _, s := range c.Sources {
+				names = append(names, s.Name)
+			}
+			r.missing(f.pos("source"), "source", f.shown("source"), name, names)
+		}
+	}
+	var names []string
+	for _, d := range c.Destinations {
+		names = append(names, d.Name)
+	}
+	for _, s := range f.each("destinations") {
+		if d := c.Destination(s.text); d != nil {
+			p.Destinations = append(p.Destinations, d)
+		} else {
+			r.missing(s.pos, "destination", s.shown, s.text, names)
+		}
+	}
+}
+
+func (r *reader) missing(at Pos, what, shown, name string, names []string) {
+	hint := diag.Hint(name, names)
+	if hint == "" {
+		hint = "declare it under " + what + "s:"
+	}
+	r.errorf(at, hint, "there is no %s %s", what, shown)
+}
+
+// filters returns the filters of a pipeline, nil for none.
+func (r *reader) filters(f fields) map[string][]string {
+	g, _ := r.fields("pipelines.*.filters", f.vals["filters"], f.pos("filters"))
+	out := map[string][]string{}
+	for _, k := range children("pipelines.*.filters") {
+		name := k.name()
+		if !g.has(name) {
+			continue
+		}
+		if k.Later {
+			if msg, hint, later := refusal(k.Path, ""); later {
+				r.errorf(g.keyPos[name], hint, "%s", msg)
+			}
+			continue
+		}
+		for _, s := range g.each(name) {
+			if k.Type == BooleansType && (s.text != "true" && s.text != "false" || s.kind == textKind && !s.env) {
+				g.mistyped(name, s)
+				continue
+			}
+			r.knownValue(name, s)
+			out[name] = append(out[name], s.text)
+		}
+		slices.Sort(out[name])
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// knownValue warns of a filter value that looks like a slip. The sets are open:
+// any value is allowed.
+func (r *reader) knownValue(name string, s scalar) {
+	known := map[string][]string{
+		"platform":    {"whatsapp", "web-whatsapp", "instagram", "webchat", "sms", "messenger", "tiktok", "voice", "playground"},
+		"chat_status": {"UNATTENDED", "ATTENDED"},
+	}[name]
+	if slices.Contains(known, s.text) {
+		return
+	}
+	if near := diag.Suggest(s.text, known); near != "" {
+		r.warnf(s.pos, "did you mean "+quote(near)+"? known: "+strings.Join(known, ", "), "%s %s is not one that is known, it may match nothing", name, s.shown)
+	}
+}

@@ -1,0 +1,61 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+)
+
+// Hash identifies what the file asks for, defaults and variables filled in: a
+// saved plan binds to it. Keys and comments do not count, nor does the
+// directory the file stands in; the order of names does not either.
+func (c *Config) Hash() string {
+	type source struct {
+		Type, URL                    string
+		AllowInsecure                bool
+		PageSize, Concurrency        int
+		RequestsPerSecond            float64
+		Connect, Response, Req, Rest int64
+	}
+	type destination struct {
+		Type, Path string
+		Plain      bool
+	}
+	type pipeline struct {
+		Source, Table, Schema, Sync, Verify, Schedule, Timezone string
+		Lookback                                                int64
+		Filters                                                 map[string][]string
+		Destinations                                            []string
+	}
+	all := struct {
+		Version      int
+		Backend      string
+		StatePath    string
+		Sources      map[string]source
+		Destinations map[string]destination
+		Pipelines    map[string]pipeline
+	}{1, c.State.Backend, c.State.path, map[string]source{}, map[string]destination{}, map[string]pipeline{}}
+	for _, s := range c.Sources {
+		all.Sources[s.Name] = source{
+			s.Type, s.URL, s.AllowInsecure, s.PageSize, s.Concurrency, s.RequestsPerSecond,
+			int64(s.ConnectTimeout), int64(s.ResponseTimeout), int64(s.RequestTimeout), int64(s.RetryFor),
+		}
+	}
+	for _, d := range c.Destinations {
+		all.Destinations[d.Name] = destination{d.Type, d.path, d.Plain}
+	}
+	for _, p := range c.Pipelines {
+		v := pipeline{p.Source.Name, p.Table, p.schema, p.Sync, p.Verify, p.Schedule, p.Timezone.String(), int64(p.Lookback), p.Filters, nil}
+		for _, d := range p.Destinations {
+			v.Destinations = append(v.Destinations, d.Name)
+		}
+		all.Pipelines[p.Name] = v
+	}
+	data, err := json.Marshal(all) // maps in order of key
+	if err != nil {
+		panic(fmt.Sprintf("config: hash: %v", err)) // plain data: cannot happen
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,233 @@
+package config
+
+import (
+	"strings"
+)
+
+// KeyType says how a key's value is written.
+type KeyType string
+
+// The types of values.
+const (
+	MappingType  KeyType = "mapping"
+	TextType     KeyType = "text"
+	ChoiceType   KeyType = "choice"   // one of Allowed
+	NameType     KeyType = "name"     // a-z, 0-9 and _, beginning with a letter, at most 63
+	NamesType    KeyType = "names"    // a list of names, or one
+	ValuesType   KeyType = "values"   // a list of texts, or one
+	IntegerType  KeyType = "integer"  // decimal digits
+	NumberType   KeyType = "number"   // decimal
+	BooleanType  KeyType = "boolean"  // true or false
+	BooleansType KeyType = "booleans" // a list of booleans, or one
+	DurationType KeyType = "duration" // 90s, 1h30m, 7d, 2w
+	URLType      KeyType = "url"
+	PathType     KeyType = "path" // relative ones start at the file's directory
+	SecretType   KeyType = "secret"
+	CronType     KeyType = "schedule" // five cron fields, a descriptor, or @every DURATION
+	TimezoneType KeyType = "timezone" // IANA name
+)
+
+// expects names the type in messages.
+func (t KeyType) expects() string {
+	switch t {
+	case MappingType:
+		return "a mapping of keys"
+	case IntegerType:
+		return "a whole number"
+	case NumberType:
+		return "a number"
+	case BooleanType:
+		return "true or false"
+	case BooleansType:
+		return "true or false, or a list of them"
+	case DurationType:
+		return "a duration such as 90s, 1h30m or 7d"
+	case NamesType:
+		return "a name or a list of names"
+	case ValuesType:
+		return "text or a list of texts"
+	case URLType:
+		return "a URL"
+	case PathType:
+		return "a path"
+	case NameType:
+		return "a name"
+	case CronType:
+		return "a schedule such as \"0 3 * * *\", @daily or @every 15m"
+	case TimezoneType:
+		return "a timezone such as America/Santiago"
+	case TextType, ChoiceType, SecretType:
+		return "text"
+	default:
+		return "text"
+	}
+}
+
+// Key describes one key of pipelines.yaml. The validation, the docs page and
+// the JSON Schema all come from this table.
+type Key struct {
+	// Path is where the key stands, "*" for a name: "sources.*.page_size".
+	Path     string
+	Type     KeyType
+	Default  string   // as one would write it; empty for none
+	Required bool     // must be given
+	Allowed  []string // of a choice: all values, those of later versions too
+	Min, Max string   // inclusive bounds, as one would write them; empty for none
+	Unit     string   // of a bare number
+	Of       string   // the types of its parent that have it, separated by spaces; empty for all
+	// Later marks a key that the format knows and this version refuses.
+	Later       bool
+	Description string
+}
+
+// name is the key's own name.
+func (k Key) name() string { return k.Path[strings.LastIndexByte(k.Path, '.')+1:] }
+
+// example is a value to show where the key is missing.
+func (k Key) example() string {
+	switch {
+	case k.Default != "":
+		return k.Default
+	case len(k.Allowed) > 0:
+		return available(k)[0]
+	case k.Type == URLType:
+		return "https://api.vambe.me"
+	case k.Type == PathType:
+		return "out"
+	default:
+		return "..."
+	}
+}
+
+// hint says what is allowed.
+func (k Key) hint() string {
+	unit := ""
+	if k.Unit != "" {
+		unit = " " + k.Unit
+	}
+	switch {
+	case len(k.Allowed) > 0:
+		return "allowed: " + strings.Join(available(k), ", ")
+	case k.Min != "" && k.Max != "":
+		return "allowed: " + k.Min + " to " + k.Max + unit
+	case k.Type == BooleanType:
+		return "allowed: true, false"
+	default:
+		return "expected " + k.Type.expects()
+	}
+}
+
+// children returns the keys right below a mapping, in the table's order.
+func children(prefix string) []Key {
+	var out []Key
+	for _, k := range Keys() {
+		parent := ""
+		if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
+			parent = k.Path[:i]
+		}
+		if parent == prefix {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// available returns the values of a choice that this version takes.
+func available(k Key) []string {
+	var out []string
+	for _, v := range k.Allowed {
+		if _, _, later := refusal(k.Path, v); !later {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// Keys returns every key of pipelines.yaml, parents before children, in the
+// order in which they are best read.
+func Keys() []Key {
+	keys := topKeys()
+	keys = append(keys, sourceKeys()...)
+	keys = append(keys, destinationKeys()...)
+	keys = append(keys, pipelineKeys()...)
+	for i, k := range keys {
+		for _, r := range notYet() {
+			if r.path == k.Path && r.value == "" {
+				keys[i].Later = true
+			}
+		}
+	}
+	return keys
+}
+
+func topKeys() []Key {
+	return []Key{
+		{Path: "version", Type: ChoiceType, Required: true, Allowed: []string{"1"}, Description: "Version of this file's format."},
+		{Path: "state", Type: MappingType, Description: "Where Sluice remembers how far each pipeline is, and keeps packages until they are committed."},
+		{Path: "state.backend", Type: ChoiceType, Default: "file", Allowed: []string{"file", "gcs"}, Description: "Kind of storage for state."},
+		{Path: "state.path", Type: PathType, Default: ".sluice", Description: "Directory of the file backend; created with mode 0700."},
+		{Path: "sources", Type: MappingType, Required: true, Description: "Accounts to read from, by name."},
+		{Path: "destinations", Type: MappingType, Required: true, Description: "Places to write to, by name."},
+		{Path: "pipelines", Type: MappingType, Required: true, Description: "What is read from which source and written where, by name."},
+	}
+}
+
+func sourceKeys() []Key {
+	const p = "sources.*"
+	return []Key{
+		{Path: p, Type: MappingType, Description: "One account. Its name is for references in this file."},
+		{Path: p + ".type", Type: ChoiceType, Required: true, Allowed: []string{"contacts_api"}, Description: "Kind of source."},
+		{Path: p + ".url", Type: URLType, Required: true, Description: "https://HOST of the API, or sandbox://?contacts=10000&seed=1 for generated contacts served in this process. http:// reaches loopback only, unless allow_insecure is true."},
+		{Path: p + ".api_key", Type: SecretType, Description: "Key sent in the x-api-key header. Take it from a variable: ${CONTACTS_API_KEY}. For sandbox:// it is \"sandbox\" and may be left out."},
+		{Path: p + ".api_key_file", Type: PathType, Description: "File that holds the key, instead of api_key; a newline at its end is dropped."},
+		{Path: p + ".allow_insecure", Type: BooleanType, Default: "false", Description: "Let http:// send the key and contacts unencrypted to a host that is not this machine."},
+		{Path: p + ".page_size", Type: IntegerType, Default: "1000", Min: "1", Max: "1000", Unit: "contacts", Description: "Contacts asked for in one request."},
+		{Path: p + ".concurrency", Type: IntegerType, Default: "4", Min: "1", Max: "64", Unit: "requests", Description: "Requests in flight at most."},
+		{Path: p + ".requests_per_second", Type: NumberType, Default: "5", Min: "0.01", Max: "1000", Unit: "requests per second", Description: "Rate limit over all workers that talk to the host."},
+		{Path: p + ".connect_timeout", Type: DurationType, Default: "10s", Min: "100ms", Max: "10m", Description: "How long connecting to the host may take, the TLS handshake included."},
+		{Path: p + ".response_timeout", Type: DurationType, Default: "1m", Min: "100ms", Max: "1h", Description: "How long the host may take to begin its answer to a request."},
+		{Path: p + ".request_timeout", Type: DurationType, Default: "2m", Min: "100ms", Max: "1h", Description: "How long one request may take altogether, the body included."},
+		{Path: p + ".retry_for", Type: DurationType, Default: "10m", Min: "0s", Max: "1d", Description: "How long a request that fails in a passing way (429, 5xx, timeouts, broken answers) is repeated before the run fails; 0s repeats none."},
+	}
+}
+
+func destinationKeys() []Key {
+	const p = "destinations.*"
+	return []Key{
+		{Path: p, Type: MappingType, Description: "One place to write to. Its name is for references in this file and in state."},
+		{Path: p + ".type", Type: ChoiceType, Required: true, Allowed: []string{"parquet", "bigquery", "duckdb"}, Description: "Kind of destination."},
+		{Path: p + ".path", Type: PathType, Required: true, Of: "parquet duckdb", Description: "Directory that holds one directory per table (parquet), or the database file (duckdb)."},
+		{Path: p + ".compatibility", Type: ChoiceType, Default: "standard", Allowed: []string{"standard", "plain"}, Of: "parquet", Description: "plain writes files for old Parquet readers: snappy instead of zstd, no DELTA encodings, larger."},
+		{Path: p + ".project", Type: TextType, Of: "bigquery", Description: "Google Cloud project."},
+		{Path: p + ".dataset", Type: TextType, Of: "bigquery", Description: "BigQuery dataset."},
+		{Path: p + ".location", Type: TextType, Default: "US", Of: "bigquery", Description: "Location of the dataset."},
+		{Path: p + ".method", Type: ChoiceType, Default: "stream", Allowed: []string{"stream", "load", "cdc"}, Of: "bigquery", Description: "How rows reach BigQuery."},
+	}
+}
+
+func pipelineKeys() []Key {
+	const p, f = "pipelines.*", "pipelines.*.filters"
+	return []Key{
+		{Path: p, Type: MappingType, Description: "One export. Its name stands in state, commands and run records."},
+		{Path: p + ".source", Type: NameType, Required: true, Description: "Source to read."},
+		{Path: p + ".table", Type: NameType, Default: "contacts", Description: "Table to write in every destination. Two pipelines cannot write one table."},
+		{Path: p + ".schema", Type: PathType, Description: "Contract file: columns, types, descriptions. Left out: the built-in contract."},
+		{Path: p + ".sync", Type: ChoiceType, Default: "incremental", Allowed: []string{"incremental", "recent", "snapshot"}, Description: "incremental reads everything once and then what changed."},
+		{Path: p + ".days", Type: IntegerType, Min: "1", Max: "365", Unit: "days", Description: "Window of sync: recent."},
+		{Path: p + ".lookback", Type: DurationType, Default: "1h", Min: "0s", Max: "30d", Description: "How long after its updated_at a change may become visible in the API, clock skew included. Each run reads that much again."},
+		{Path: p + ".full_every", Type: DurationType, Min: "1h", Max: "366d", Description: "Read everything again when the last full read is older."},
+		{Path: f, Type: MappingType, Description: "Keep only contacts that match, on our side. Several values of one key: any of them; several keys: all of them. A change means a full read."},
+		{Path: f + ".platform", Type: ValuesType, Description: "Channels to keep, such as whatsapp or instagram."},
+		{Path: f + ".chat_status", Type: ValuesType, Description: "Chat states to keep, such as UNATTENDED."},
+		{Path: f + ".blocked", Type: BooleansType, Description: "Keep contacts that are blocked (true) or that are not (false)."},
+		{Path: f + ".stage_id", Type: ValuesType, Description: "Stage of the active ticket."},
+		{Path: f + ".pipeline_id", Type: ValuesType, Description: "Pipeline of the active ticket's stage."},
+		{Path: f + ".custom_field_key", Type: TextType, Description: "Custom field to filter by."},
+		{Path: f + ".custom_field_value", Type: TextType, Description: "Value of that custom field."},
+		{Path: f + ".entity_type", Type: ChoiceType, Allowed: []string{"ticket", "customer"}, Description: "Where that custom field stands."},
+		{Path: p + ".verify", Type: ChoiceType, Default: "full", Allowed: []string{"full", "sample", "off"}, Description: "How much of each written file is read back by a second reader before it counts: every row, a sample, nothing."},
+		{Path: p + ".destinations", Type: NamesType, Required: true, Description: "Destinations to write to."},
+		{Path: p + ".schedule", Type: CronType, Description: "When `sluice schedule` runs it: five cron fields, @hourly, @daily, @weekly, or @every 15m. Left out: only when asked."},
+		{Path: p + ".timezone", Type: TimezoneType, Default: "UTC", Description: "Timezone of schedule, of dates on the command line and of the *_date columns in the views."},
+	}
+}

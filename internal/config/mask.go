@@ -1,0 +1,87 @@
+package config
+
+import (
+	"regexp"
+	"strings"
+)
+
+const (
+	mask       = "******"
+	sandboxKey = "sandbox"
+	// minSecret is the shortest text that is masked wherever it occurs, in
+	// bytes. A shorter one would blank out unrelated words; where it is the
+	// value of a key, maskLines hides it all the same.
+	minSecret = 4
+)
+
+// noteSecret remembers a text that no output may hold.
+func (r *reader) noteSecret(s string) {
+	for part := range strings.FieldsSeq(s) {
+		if len(part) >= minSecret && part != sandboxKey {
+			r.secrets = append(r.secrets, part)
+		}
+	}
+}
+
+// maskText hides every secret in a text.
+func maskText(s string, secrets []string) string {
+	for _, secret := range secrets {
+		s = strings.ReplaceAll(s, secret, mask)
+	}
+	return s
+}
+
+var (
+	// secretKey is a key whose name says that its value is secret, misspelt
+	// ones included: a snippet may show a line whose key nobody knows.
+	secretKey = regexp.MustCompile(`(?i)[\w-]*(?:key|token|secret|passw|credential|auth|bearer)[\w-]*["']?\s*[:=]`)
+	// harmless is a value that holds no secret: a variable without a default,
+	// or with the sandbox's.
+	harmless = regexp.MustCompile(`^\s*["']?(?:\$\{\w+(?::-(?:sandbox)?)?\}|sandbox)["']?\s*(?:[,}#].*)?$`)
+	// notSecret are keys that look so and are not.
+	notSecret = regexp.MustCompile(`(?i)(?:_file|custom_field_key)["']?\s*[:=]$`)
+	userInfo  = regexp.MustCompile(`://[^/\s"']*@`)
+)
+
+// maskLines returns the lines of a file with everything hidden that is, or may
+// be, a secret: the known ones, what follows a key that sounds like one, and
+// users and passwords in URLs. It works on text, because it also serves files
+// that are not YAML.
+func maskLines(lines, secrets []string) []string {
+	out := make([]string, len(lines))
+	deeper := -1 // indentation of a secret key whose value may go on below
+	for i, line := range lines {
+		indent := len(line) - len(strings.TrimLeft(line, " \t"))
+		switch {
+		case strings.TrimSpace(line) == "":
+			out[i] = line
+			continue
+		case deeper >= 0 && indent > deeper:
+			out[i] = line[:indent] + mask
+			continue
+		}
+		deeper = -1
+		out[i] = line
+		from := 0
+		for {
+			m := secretKey.FindStringIndex(line[from:])
+			if m == nil {
+				break
+			}
+			end := from + m[1]
+			if notSecret.MatchString(line[from:end]) {
+				from = end
+				continue
+			}
+			deeper = indent
+			if harmless.MatchString(line[end:]) {
+				from = end
+				continue
+			}
+			out[i] = line[:end] + " " + mask
+			break
+		}
+		out[i] = userInfo.ReplaceAllString(maskText(out[i], secrets), "://"+mask+"@")
+	}
+	return out
+}
