@@ -187,7 +187,7 @@ func sourceKeys() []Key {
 		{Path: p + ".connect_timeout", Type: DurationType, Default: "10s", Min: "100ms", Max: "10m", Description: "How long connecting to the host may take, the TLS handshake included."},
 		{Path: p + ".response_timeout", Type: DurationType, Default: "1m", Min: "100ms", Max: "1h", Description: "How long the host may take to begin its answer to a request."},
 		{Path: p + ".request_timeout", Type: DurationType, Default: "2m", Min: "100ms", Max: "1h", Description: "How long one request may take altogether, the body included."},
-		{Path: p + ".retry_for", Type: DurationType, Default: "10m", Min: "0s", Max: "1d", Description: "How long a request that fails in a passing way (429, 5xx, timeouts, broken answers) is repeated before the run fails; 0s repeats none."},
+		{Path: p + ".retry_for", Type: DurationType, Default: "5m", Min: "1s", Max: "1d", Description: "How long a request that fails in a passing way (429, 5xx, timeouts, broken answers) is repeated before the run fails."},
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/sluice-etl/sluice/schemas"
 )
 
 // FormatVersion is the version of the document that this build writes. It
@@ -48,9 +50,9 @@ type Pipeline struct {
 	// NextPackage is the serial that the next sealed package takes; the first
 	// package is 1.
 	NextPackage int64 `json:"next_package"`
-	// Registry holds the columns discovered so far: a JSON array of the schema
-	// registry's entries.
-	Registry json.RawMessage `json:"registry,omitempty"`
+	// Registry holds the columns discovered so far, in the order in which
+	// schemas.Registry gives them.
+	Registry []schemas.RegistryEntry `json:"registry,omitempty"`
 	// Destinations by name: how far each has come.
 	Destinations map[string]*Destination `json:"destinations,omitempty"`
 	// Runs are the last MaxRuns runs, oldest first.
