@@ -26,6 +26,9 @@ type Manifest struct {
 	Schema  schemas.Table `json:"schema"`
 	Current []File        `json:"current"`
 	History []File        `json:"history"`
+	// Published lists the files this commit moved into place, relative to the
+	// table: whoever finds the manifest ahead of latest.json moves the rest.
+	Published []string `json:"published,omitempty"`
 	// Results are those of the last packages, oldest first.
 	Results []Committed `json:"results"`
 }

@@ -3,6 +3,7 @@ package parquet
 import (
 	"time"
 
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/clock"
 )
 
@@ -18,6 +19,8 @@ type Options struct {
 	Timezone *time.Location
 	// Plain writes files for old readers: snappy, no DELTA encodings.
 	Plain bool
+	// FS is what files are published through. Default: atomicfile.OS.
+	FS atomicfile.FS
 	// Clock dates manifests and the lock. Default: clock.System.
 	Clock clock.Clock
 	// Workers is how many goroutines encode and verify. Default: 2.

@@ -22,3 +22,10 @@ type ViewsOptions struct {
 	// refuses a glob without a match, so an empty table is spelt differently.
 	HasCurrent, HasHistory, HasRuns bool
 }
+
+// Views returns the SQL that creates the table's views and macros in DuckDB's
+// current schema: one statement each, comments included, to be run as a whole.
+func Views(o ViewsOptions) string { return "" }
+
+// ViewsFor returns the options of Views for the table in dir.
+func ViewsFor(dir string, m *Manifest) ViewsOptions { return ViewsOptions{} }

@@ -1,0 +1,67 @@
+package parquet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/sluice-etl/sluice/load"
+)
+
+// Error is a failure the user can do something about.
+type Error struct {
+	Message string
+	Path    string
+	Err     error
+	hint    string
+}
+
+// Error returns what failed, where, and the cause.
+func (e *Error) Error() string {
+	s := e.Message
+	if e.Path != "" {
+		s += " (" + e.Path + ")"
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Hint returns what to do about it.
+func (e *Error) Hint() string { return e.hint }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// foreign reports a directory that is not ours to write.
+func foreign(dir, what, hint string) error {
+	return &Error{Message: what, Path: dir, Err: load.ErrForeign, hint: hint}
+}
+
+// explain adds to a system error what the user can do. Errors that already
+// carry a hint, and those that are no system errors, pass through.
+func explain(doing, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known interface{ Hint() string }
+	if errors.As(err, &known) {
+		return err
+	}
+	hint := ""
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		hint = "The disk is full. Free some space there, or move the destination, and run again: the table is as it was, and what was fetched waits to be committed."
+	case errors.Is(err, syscall.EROFS):
+		hint = "The file system is mounted read-only. Remount it, or give the destination another path, and run again: the table is as it was, and what was fetched waits to be committed."
+	case errors.Is(err, fs.ErrPermission):
+		hint = "Give this user the right to write there, or give the destination another path, and run again: the table is as it was, and what was fetched waits to be committed."
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
+		hint = "A file stands where a folder is needed. Move it away, or give the destination another path."
+	default:
+		return fmt.Errorf("%s %s: %w", doing, path, err)
+	}
+	return &Error{Message: "cannot " + doing, Path: path, Err: err, hint: hint}
+}

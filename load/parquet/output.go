@@ -1,0 +1,103 @@
+package parquet
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/parquetfile"
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// output writes the Parquet files of one commit into the staging directory.
+type output struct {
+	dir     string // the table's
+	schema  *arrow.Schema
+	plain   bool
+	workers int
+	fs      atomicfile.FS
+	verify  parquetfile.Mode
+	meta    map[string]string
+}
+
+// outFile is a Parquet file under construction.
+type outFile struct {
+	out  *output
+	rel  string
+	w    *parquetfile.Writer
+	rows int64
+}
+
+func (o *output) create(rel string) (*outFile, error) {
+	path := filepath.Join(o.dir, stagingDir, stagedName(rel))
+	w, err := parquetfile.Create(path, parquetfile.Options{
+		Schema: o.schema, Plain: o.plain, Workers: o.workers, FS: o.fs, Perm: fileMode, Metadata: o.meta,
+	})
+	if err != nil {
+		return nil, explain("create file", path, err)
+	}
+	return &outFile{out: o, rel: rel, w: w}, nil
+}
+
+func (f *outFile) write(rec arrow.Record) error {
+	f.rows += rec.NumRows()
+	if err := f.w.Write(rec); err != nil {
+		return explain("write file", f.w.TempPath(), err)
+	}
+	return nil
+}
+
+// finish completes the file, reads it back as asked and stages it.
+func (f *outFile) finish(ctx context.Context) (File, error) {
+	defer f.w.Abort()
+	stats, err := f.w.Finish()
+	if err != nil {
+		return File{}, explain("write file", f.w.TempPath(), err)
+	}
+	if stats.Rows != f.rows {
+		return File{}, fmt.Errorf("write %s: %d rows written, %d given", f.rel, stats.Rows, f.rows)
+	}
+	if err := parquetfile.Verify(ctx, f.w.TempPath(), stats, f.out.verify); err != nil {
+		return File{}, fmt.Errorf("verify %s before publishing it: %w", f.rel, err)
+	}
+	if err := f.w.Publish(); err != nil {
+		return File{}, explain("write file", f.w.TempPath(), err)
+	}
+	return File{
+		Path: f.rel, Rows: stats.Rows, Bytes: stats.Bytes, SHA256: stats.SHA256,
+		CreatedAt:   rangeOf(stats, schemas.ColCreatedAt),
+		UpdatedAt:   rangeOf(stats, schemas.ColUpdatedAt),
+		ExtractedAt: rangeOf(stats, schemas.ColExtractedAt),
+	}, nil
+}
+
+func rangeOf(s parquetfile.Stats, column string) *Range {
+	c, ok := s.Column(column)
+	if !ok || !c.HasRange {
+		return nil
+	}
+	from, err1 := time.Parse(time.RFC3339Nano, c.Min)
+	to, err2 := time.Parse(time.RFC3339Nano, c.Max)
+	if err1 != nil || err2 != nil {
+		return nil // a year beyond 9999; the ranges are a help, not a record
+	}
+	return &Range{Min: from, Max: to}
+}
+
+func verifyMode(v load.Verify) (parquetfile.Mode, error) {
+	switch v {
+	case load.VerifyFull, "":
+		return parquetfile.VerifyFull, nil
+	case load.VerifySample:
+		return parquetfile.VerifySample, nil
+	case load.VerifyOff:
+		return parquetfile.VerifyOff, nil
+	default:
+		return "", fmt.Errorf("check package: verification level %q is none of full, sample, off", v)
+	}
+}

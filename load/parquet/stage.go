@@ -1,0 +1,134 @@
+package parquet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// stage writes everything the package changes under _staging, verified, and
+// returns the manifest that would put it in place. Nothing that a reader looks
+// at has changed when it returns.
+func (l *Loader) stage(ctx context.Context, prev *Manifest, p load.Package) (*Manifest, error) {
+	table, err := unite(prev.Schema, p.Table, prev.Rows() > 0)
+	if err != nil {
+		return nil, err
+	}
+	mode, err := verifyMode(p.Verify)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeDir(l.o.FS, filepath.Join(l.dir, stagingDir)); err != nil {
+		return nil, err
+	}
+	fill := newFiller(l.mem)
+	defer fill.release()
+	schema := table.Arrow()
+	out := &output{
+		dir: l.dir, schema: schema, plain: l.o.Plain, workers: l.o.Workers, fs: l.o.FS, verify: mode,
+		meta: map[string]string{"sluice.pipeline": p.Pipeline, "sluice.table": l.o.Table, "sluice.package": fmt.Sprint(p.Serial)},
+	}
+	m := &merge{
+		dir: l.dir, pkg: p, mem: l.mem, table: table, schema: schema, fill: fill, out: out,
+		stored: map[month]File{}, rewrite: prev.Rows() > 0 && !sameLayout(prev.Schema, table),
+		history: newHistoryWriter(out, p.Serial, l.o.HistoryFileRows),
+	}
+	for _, f := range prev.Current {
+		mo, err := monthOfPath(f.Path)
+		if err != nil {
+			return nil, err
+		}
+		m.stored[mo] = f
+	}
+	if err := m.run(ctx); err != nil {
+		return nil, err
+	}
+	return l.describe(prev, p, table, m)
+}
+
+// monthOfPath is the inverse of currentPath.
+func monthOfPath(rel string) (month, error) {
+	var y, m int
+	if _, err := fmt.Sscanf(path.Base(path.Dir(rel)), monthKey+"=%d-%d", &y, &m); err != nil || m < 1 || m > 12 {
+		return 0, fmt.Errorf("read manifest: %q is no file of current", rel)
+	}
+	return month(y*12 + m - 1), nil //nolint:gosec // years have at most a few digits
+}
+
+// describe writes the manifest after m, and the small files that go with it.
+func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m *merge) (*Manifest, error) {
+	slices.SortFunc(m.current, byPath)
+	slices.SortFunc(m.history.done, byPath)
+	next := &Manifest{
+		FormatVersion: FormatVersion, Number: prev.Number + 1, Lineage: p.Lineage, Pipeline: p.Pipeline, Table: l.o.Table,
+		Package: p.Serial, RunID: p.RunID, CreatedAt: l.o.Clock.Now(), Schema: table,
+		Current: slices.Clone(m.current), History: slices.Concat(prev.History, m.history.done), Results: slices.Clone(prev.Results),
+	}
+	for _, f := range prev.Current {
+		if _, again := slices.BinarySearchFunc(m.current, f, byPath); !again {
+			next.Current = append(next.Current, f)
+		}
+	}
+	slices.SortFunc(next.Current, byPath)
+	result := m.result
+	result.Files = []load.File{}
+	for _, f := range slices.Concat(m.history.done, m.current) { // history first: a reader of both misses nothing
+		next.Published = append(next.Published, f.Path)
+		result.Files = append(result.Files, load.File{Path: f.Path, Rows: f.Rows, Bytes: f.Bytes})
+	}
+	next.Results = append(next.Results, Committed{Package: p.Serial, RunID: p.RunID, At: next.CreatedAt, Result: result})
+	next.Results = next.Results[max(0, len(next.Results)-keepResults):]
+	if err := l.stageCoverage(p, next); err != nil {
+		return nil, err
+	}
+	return next, l.stageViews(next)
+}
+
+// stageCoverage stages the run's coverage record as one line of JSON.
+func (l *Loader) stageCoverage(p load.Package, next *Manifest) error {
+	if len(p.Coverage) == 0 {
+		return nil
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, p.Coverage); err != nil {
+		return fmt.Errorf("read coverage record of run %s: %w", p.RunID, err)
+	}
+	line.WriteByte('\n')
+	return l.stageSmall(path.Join(runsDir, p.RunID+".json"), line.Bytes(), next)
+}
+
+// stageViews stages views.sql if it is to change.
+func (l *Loader) stageViews(next *Manifest) error {
+	o := ViewsFor(l.dir, next)
+	o.HasRuns = o.HasRuns || slices.ContainsFunc(next.Published, func(rel string) bool { return path.Dir(rel) == runsDir })
+	o.Timezone = l.o.Timezone
+	sql := []byte(Views(o))
+	old, err := os.ReadFile(filepath.Join(l.dir, viewsName))
+	if err == nil && bytes.Equal(old, sql) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return explain("read", filepath.Join(l.dir, viewsName), err)
+	}
+	return l.stageSmall(viewsName, sql, next)
+}
+
+func (l *Loader) stageSmall(rel string, data []byte, next *Manifest) error {
+	path := filepath.Join(l.dir, stagingDir, stagedName(rel))
+	if err := atomicfile.WriteFileOn(l.o.FS, path, data, fileMode); err != nil {
+		return explain("write file", path, err)
+	}
+	next.Published = append(next.Published, rel)
+	return nil
+}

@@ -1,0 +1,116 @@
+package parquet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
+)
+
+// makeDir creates a directory below the table and makes its entry durable.
+func makeDir(fsys atomicfile.FS, dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return explain("create folder", dir, err)
+	}
+	return explain("flush folder", filepath.Dir(dir), fsys.SyncDir(filepath.Dir(dir)))
+}
+
+// clearStaging drops what an interrupted commit staged. The caller holds the
+// lock and has rolled a pending manifest forward.
+func clearStaging(fsys atomicfile.FS, dir string) error {
+	staging := filepath.Join(dir, stagingDir)
+	entries, err := os.ReadDir(staging)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return explain("list", staging, err)
+	}
+	for _, e := range entries {
+		if err := fsys.Remove(filepath.Join(staging, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return explain("remove leftover", filepath.Join(staging, e.Name()), err)
+		}
+	}
+	return explain("remove folder", staging, fsys.Remove(staging))
+}
+
+// settle makes m's table the one in place: it moves what is still staged,
+// makes the moves durable and repoints latest.json. It may be stopped anywhere
+// and called again.
+func settle(fsys atomicfile.FS, dir string, m *Manifest) error {
+	sizes := map[string]int64{}
+	for _, files := range [][]File{m.Current, m.History} {
+		for _, f := range files {
+			sizes[f.Path] = f.Bytes
+		}
+	}
+	touched := map[string]bool{}
+	for _, rel := range m.Published {
+		from, to := filepath.Join(dir, stagingDir, stagedName(rel)), at(dir, rel)
+		if _, err := os.Stat(from); err == nil {
+			if err := makeDir(fsys, filepath.Dir(to)); err != nil {
+				return err
+			}
+			if err := fsys.Rename(from, to); err != nil {
+				return explain("publish", to, err)
+			}
+		} else if err := mustStand(to, rel, sizes, m); err != nil {
+			return err
+		}
+		for d := path.Dir(rel); d != "."; d = path.Dir(d) {
+			touched[at(dir, d)] = true
+		}
+	}
+	if len(m.Published) > 0 {
+		touched[dir] = true
+	}
+	for d := range touched {
+		if err := fsys.SyncDir(d); err != nil {
+			return explain("flush folder", d, err)
+		}
+	}
+	data, err := encodeManifest(m)
+	if err != nil {
+		return err
+	}
+	latest := filepath.Join(dir, manifestsDir, latestName)
+	return explain("write manifest", latest, atomicfile.WriteFileOn(fsys, latest, data, fileMode))
+}
+
+// mustStand checks that a file that is no longer staged was moved before.
+func mustStand(to, rel string, sizes map[string]int64, m *Manifest) error {
+	info, err := os.Stat(to)
+	want, sized := sizes[rel]
+	if err == nil && (!sized || info.Size() == want) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("it has %d bytes, the manifest says %d", info.Size(), want)
+	}
+	return &Error{
+		Message: fmt.Sprintf("commit %d of package %d was interrupted and cannot be completed: a file is neither staged nor in place", m.Number, m.Package),
+		Path:    to, Err: err,
+		hint: "Something else removed or changed files of this table. Restore its folder from a backup, or move it away and run with --full.",
+	}
+}
+
+// pruneManifests drops numbered manifests that are older than the last ones.
+// Nothing depends on them, so a failure is left to the next commit.
+func pruneManifests(fsys atomicfile.FS, dir string, latest int64) {
+	numbers, err := numberedManifests(dir)
+	if err != nil {
+		return
+	}
+	for _, n := range numbers {
+		if n <= latest-keepManifests {
+			_ = fsys.Remove(filepath.Join(dir, manifestsDir, manifestName(n)))
+		}
+	}
+}
