@@ -3,10 +3,267 @@ package extract
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/sluice-etl/sluice/internal/clock"
 )
 
-type runner struct{ out Outcome }
+// The bounds of a walk that meets a source behaving worse than the
+// assumptions allow.
+const (
+	maxPageSize    = 1000
+	orderAttempts  = 3     // times a page is asked for before its order is an error
+	maxFuturePages = 10000 // pages read past the run's start because they lie in the future
+)
 
-func (w *Walk) newRunner(Sink) (*runner, error) { return nil, errors.New("not built yet") }
+// runner is the state of one walk.
+type runner struct {
+	w     Walk
+	sink  Sink
+	limit int
+	rng   *rand.Rand
+	out   Outcome
 
-func (r *runner) run(context.Context) error { return nil }
+	mark int64 // whole milliseconds: what requests ask after
+	stop int64 // the source's time at which the walk ends
+	// recent holds the rows staged that a request at mark may show again.
+	recent map[[16]byte]sighting
+	// notEnd is the longest page known to have been followed by more rows.
+	notEnd  int
+	longest int // the longest page seen
+	future  int // pages read past stop
+	skip    []bool
+}
+
+// sighting is a row as it was staged, and where it stood in the pass.
+type sighting struct {
+	version uint64
+	key     int64
+	ref     int32 // position in the first pass of the block, -1 if it was not there
+	cur     int32 // position in the pass numbered pass
+	pass    int32
+}
+
+// page is an answer. Its rows are valid until the next fetch.
+type page struct {
+	offset      int
+	rows        []Row
+	resp        Response
+	first, last int64 // printed times of the first and last usable row
+	anyValid    bool
+}
+
+func (w *Walk) newRunner(sink Sink) (*runner, error) {
+	r := &runner{w: *w, sink: sink, limit: w.PageSize, recent: map[[16]byte]sighting{}}
+	if r.limit == 0 {
+		r.limit = maxPageSize
+	}
+	if r.w.Clock == nil {
+		r.w.Clock = clock.System{}
+	}
+	if r.w.StopAt.IsZero() {
+		r.w.StopAt = r.w.Clock.Now()
+	}
+	switch {
+	case w.Client == nil:
+		return nil, errors.New("start walk: no client")
+	case sink == nil:
+		return nil, errors.New("start walk: no sink")
+	case r.limit < 1 || r.limit > maxPageSize:
+		return nil, fmt.Errorf("start walk: page size %d is not from 1 to %d", r.limit, maxPageSize)
+	case w.Lookback < 0:
+		return nil, fmt.Errorf("start walk: lookback %s is negative", w.Lookback)
+	}
+	r.w.Until = -floorMilli(-w.Until) // a bound inside a millisecond cannot be seen
+	r.rng = rand.New(rand.NewPCG(w.Seed, 0x9e3779b97f4a7c15))
+	r.mark = floorMilli(w.From)
+	r.out.Progress = Progress{Mark: w.From, Final: w.From}
+	r.out.Assumptions = w.assumptions()
+	return r, nil
+}
+
+// run asks page after page until a reason to end.
+func (r *runner) run(ctx context.Context) error {
+	for {
+		if r.w.Until > 0 && r.mark >= r.w.Until-milli {
+			r.out.EndReason = EndAtUntil
+			return nil
+		}
+		p, err := r.fetch(ctx, 0)
+		if err != nil {
+			return err
+		}
+		var done bool
+		if len(p.rows) == 0 {
+			done, err = r.emptyList(ctx)
+		} else {
+			done, err = r.take(ctx, p)
+		}
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+// take stages a page that starts right after the mark, and moves the mark or
+// drains what holds it.
+func (r *runner) take(ctx context.Context, p page) (done bool, err error) {
+	if err := r.stage(ctx, p, r.recent); err != nil {
+		return false, err
+	}
+	short := len(p.rows) < r.limit
+	if short && !r.keeps(ruleEndProof) {
+		r.settle(r.reach(p.last), r.bound(p))
+		return true, r.finish(ctx, EndOfRows)
+	}
+	if p.anyValid && r.reach(p.last) > r.mark || r.past(p) {
+		return r.leave(ctx, p.last, r.bound(p), r.now(p))
+	}
+	if !r.keeps(ruleDrain) {
+		if p.last <= r.mark {
+			r.settle(r.mark+milli, r.bound(p))
+			return false, nil
+		}
+		r.settle(p.last, r.bound(p))
+		return false, nil
+	}
+	return r.drain(ctx, p)
+}
+
+// past reports whether p reaches the end of the window.
+func (r *runner) past(p page) bool {
+	return r.w.Until > 0 && p.anyValid && p.last >= r.w.Until
+}
+
+// reach returns the mark after a page whose last printed time is t.
+func (r *runner) reach(t int64) int64 {
+	if !r.keeps(ruleMarkBehind) {
+		return floorMilli(t)
+	}
+	return floorMilli(t) - milli
+}
+
+// leave moves the mark behind t, the last printed time delivered, and says
+// whether that ends the walk.
+func (r *runner) leave(ctx context.Context, t, bound, now int64) (done bool, err error) {
+	if r.w.Until > 0 && t >= r.w.Until {
+		r.settle(r.w.Until-milli, bound)
+		return true, r.finish(ctx, EndAtUntil)
+	}
+	r.settle(r.reach(t), bound)
+	r.forget()
+	if r.stopped(t, now) {
+		return true, r.finish(ctx, EndAtStop)
+	}
+	return false, r.advance(ctx)
+}
+
+// forget drops the rows that no request shows again. A map keeps the size of
+// the largest block it ever held, so the few that remain move to a new one.
+func (r *runner) forget() {
+	kept := make(map[[16]byte]sighting)
+	for id, s := range r.recent {
+		if s.key >= r.mark {
+			kept[id] = s
+		}
+	}
+	r.recent = kept
+}
+
+// stopped reports whether the mark has reached the run's start. Rows printed
+// further in the future than any skew were not written by the updates that
+// follow us, and no later run would find them in the past: they are read to
+// their end.
+func (r *runner) stopped(t, now int64) bool {
+	if r.mark < r.stop || !r.keeps(ruleStop) {
+		return false
+	}
+	if t <= now+r.w.Lookback.Microseconds() || r.future >= maxFuturePages {
+		return true
+	}
+	r.future++
+	return false
+}
+
+// now returns the time by which a printed time is in the future.
+func (r *runner) now(p page) int64 {
+	if t, ok := r.sourceTime(p.resp); ok {
+		return t
+	}
+	return p.resp.SentAt.UnixMicro()
+}
+
+// emptyList settles an answer without rows at the mark itself. Nothing can be
+// anchored on it, so it is asked once more, and only a window takes it as
+// covered.
+func (r *runner) emptyList(ctx context.Context) (done bool, err error) {
+	p, err := r.fetch(ctx, 0)
+	if err != nil {
+		return false, err
+	}
+	if len(p.rows) > 0 {
+		return r.take(ctx, p)
+	}
+	if r.w.Until > 0 {
+		r.settle(r.w.Until-milli, r.bound(p))
+	}
+	return true, r.finish(ctx, EndOfRows)
+}
+
+// finish ends the walk for a reason and tells the sink how far it came.
+func (r *runner) finish(ctx context.Context, why EndReason) error {
+	if err := r.advance(ctx); err != nil {
+		return err
+	}
+	r.out.EndReason = why
+	return nil
+}
+
+func (r *runner) advance(ctx context.Context) error {
+	if err := r.sink.Advance(ctx, r.out.Progress); err != nil {
+		return fmt.Errorf("advance mark: %w", err)
+	}
+	return nil
+}
+
+// stage hands the rows of p to the sink, without those in seen already.
+func (r *runner) stage(ctx context.Context, p page, seen map[[16]byte]sighting) error {
+	skip := r.skip[:0]
+	for i := range p.rows {
+		row := &p.rows[i]
+		if row.Invalid {
+			r.out.Invalid++
+		} else if r.w.Until > 0 && r.key(row) >= r.w.Until {
+			skip = append(skip, true)
+			continue
+		}
+		old, ok := seen[row.ID]
+		dup := ok && old.version == row.Version
+		skip = append(skip, dup)
+		if dup {
+			r.out.Duplicates++
+			continue
+		}
+		r.out.Rows++
+		if !ok || old.key != r.key(row) {
+			old = sighting{key: r.key(row), ref: absent}
+		}
+		old.version = row.Version
+		seen[row.ID] = old
+	}
+	r.skip = skip
+	r.out.Pages++
+	if err := r.sink.Stage(ctx, skip); err != nil {
+		return fmt.Errorf("stage page: %w", err)
+	}
+	return nil
+}
+
+// key returns the timestamp of row that the walk goes along.
+func (r *runner) key(row *Row) int64 {
+	if r.w.Key == ByCreated {
+		return row.Created
+	}
+	return row.Updated
+}

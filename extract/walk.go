@@ -66,6 +66,8 @@ type Walk struct {
 	// Seed makes the steps of statistical passes reproducible. They vary so
 	// that a source that repeats itself cannot hide the same rows every time.
 	Seed uint64
+
+	without rule // rules taken out, by the simulation alone
 }
 
 // EndReason says why a walk ended without an error.
@@ -133,4 +135,17 @@ func (w *Walk) Run(ctx context.Context, sink Sink) (Outcome, error) {
 	}
 	err = r.run(ctx)
 	return r.out, err
+}
+
+// assumptions states what the promise of this walk rests on.
+func (w *Walk) assumptions() []string {
+	a := []string{
+		"created_at and id of a contact never change",
+		"a row is visible within " + w.Lookback.String() + " of its " + w.Key.String() + ", clock skew included",
+		"ties keep their order between two requests, except where a block is recorded as statistical",
+	}
+	if w.Key == ByUpdated {
+		a = append(a, "updated_at moves forward on every exported change")
+	}
+	return a
 }

@@ -1,0 +1,126 @@
+package extract
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// coarse is how far before the mark a row may be printed: a source could print
+// whole seconds of a finer clock.
+const coarse = int64(time.Second / time.Microsecond)
+
+// OrderError says that the source answered out of order, or with rows from
+// before what was asked for, several times over. No mark can be taken from
+// such a page.
+type OrderError struct {
+	Key      Key
+	Request  string // path and query
+	Position int    // of the row that breaks the order, from 0
+	Time     int64  // printed on it, microseconds since 1970 UTC
+	Before   int64  // what it must not be before: the row ahead of it, or the mark
+	Attempts int
+}
+
+// Error names the rows.
+func (e *OrderError) Error() string {
+	return fmt.Sprintf("page out of order: row %d has %s %s, after %s (%d attempts at %s)",
+		e.Position, e.Key, FormatTime(e.Time), FormatTime(e.Before), e.Attempts, e.Request)
+}
+
+// Hint says what to do.
+func (e *OrderError) Hint() string {
+	return "the endpoint does not keep its order, so a cursor over it would skip contacts; nothing past the last good page was kept. Run again; if it persists, ask the vendor."
+}
+
+// fetch asks for the page at an offset after the mark. A page out of order is
+// asked for again, in case rows moved while it was being read, and is an error
+// if it stays so.
+func (r *runner) fetch(ctx context.Context, offset int) (page, error) {
+	for attempt := 1; ; attempt++ {
+		p, request, err := r.ask(ctx, offset)
+		if err != nil {
+			return page{}, err
+		}
+		bad := r.checkOrder(&p)
+		if bad == nil {
+			r.longest = max(r.longest, len(p.rows))
+			return p, nil
+		}
+		r.out.OutOfOrder++
+		r.out.Discarded++
+		if attempt == orderAttempts {
+			bad.Request, bad.Attempts = request, attempt
+			return page{}, bad
+		}
+	}
+}
+
+// ask sends one request and notes what its answer says of the source's clock.
+func (r *runner) ask(ctx context.Context, offset int) (page, string, error) {
+	if err := ctx.Err(); err != nil {
+		return page{}, "", fmt.Errorf("read page: %w", context.Cause(ctx))
+	}
+	q := Query{Days: r.w.Days, Limit: r.limit, Offset: offset, Extra: r.w.Filters}
+	mark := r.mark
+	if r.w.Key == ByCreated {
+		q.CreatedAfter = &mark
+	} else {
+		q.UpdatedAfter = &mark
+	}
+	p := page{offset: offset}
+	var request string
+	resp, err := r.w.Client.Page(ctx, q, func(body []byte, info PageInfo) error {
+		request = info.Request
+		rows, err := r.sink.Decode(body, info)
+		p.rows = rows
+		return err
+	})
+	r.out.Requests += resp.Requests
+	if err != nil {
+		return page{}, "", fmt.Errorf("read page: %w", err)
+	}
+	p.resp = resp
+	if _, dated := r.sourceTime(resp); !dated {
+		r.out.Undated++
+	}
+	if r.out.Started == 0 {
+		r.begin(resp)
+	}
+	r.out.LastDate = resp.Date
+	return p, request, nil
+}
+
+// begin takes the start of the walk from its first answer.
+func (r *runner) begin(resp Response) {
+	r.out.FirstDate = resp.Date
+	r.stop = r.w.StopAt.UnixMicro()
+	r.out.Started = resp.SentAt.UnixMicro()
+	if t, ok := r.sourceTime(resp); ok {
+		r.stop = resp.Date.UnixMicro()
+		r.out.Started = t
+	}
+}
+
+// checkOrder fills in the times of p and reports the first row that breaks
+// the order.
+func (r *runner) checkOrder(p *page) *OrderError {
+	least := r.mark - coarse
+	floor := r.mark
+	for i := range p.rows {
+		row := &p.rows[i]
+		if row.Invalid {
+			continue
+		}
+		key := r.key(row)
+		if key < least && r.keeps(ruleOrder) {
+			return &OrderError{Key: r.w.Key, Position: i, Time: key, Before: max(least, floor)}
+		}
+		if !p.anyValid {
+			p.first, p.anyValid = key, true
+		}
+		least, floor = key, key
+		p.last = key
+	}
+	return nil
+}

@@ -1,0 +1,25 @@
+package extract
+
+// rule names one rule of the walk. The shipped walk keeps them all; the
+// simulation takes them out one by one to see that each is missed.
+type rule uint32
+
+const (
+	ruleMarkBehind  rule = 1 << iota // the mark stays a millisecond behind the last printed time
+	ruleOrder                        // a page out of order is refused
+	ruleDrain                        // a tie that a page cannot hold is paged by offset
+	ruleAnchor                       // a page at an offset counts only when anchored
+	ruleConfirm                      // a block that took several pages is read a second time
+	ruleStatistical                  // a changed order means repeated passes
+	ruleEndProof                     // a short page does not end the walk
+	ruleProbe                        // nor does an anchored page with nothing after the anchor, alone
+	ruleFinality                     // the cursor stays the lookback behind the source's clock
+	ruleContiguous                   // and does not cross what was not final when it was read
+	ruleElapsed                      // a Date is taken back to when the rows were read
+	ruleCached                       // a cache's Date is not believed
+	ruleFuture                       // a printed time in the future does not make a cursor
+	ruleStop                         // the walk ends at the run's start
+)
+
+// keeps reports whether the walk keeps rule x.
+func (r *runner) keeps(x rule) bool { return r.w.without&x == 0 }
