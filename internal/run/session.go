@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
-	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
