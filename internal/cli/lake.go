@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/load/parquet"
+)
+
+// lakeTable is one exported table that queries can use.
+type lakeTable struct {
+	schema   string // DuckDB schema that its views stand in
+	table    string
+	dir      string
+	pipeline *config.Pipeline
+	manifest *parquet.Manifest // nil: nothing exported yet
+}
+
+// lakeTables lists the tables of all pipelines in the order of the file.
+func lakeTables(cfg *config.Config) ([]lakeTable, error) {
+	var tables []lakeTable
+	for _, p := range cfg.Pipelines {
+		for _, d := range p.Destinations {
+			t := lakeTable{schema: schemaName(cfg, d, p.Table), table: p.Table, dir: filepath.Join(d.Path, p.Table), pipeline: p}
+			m, err := parquet.OpenManifest(t.dir)
+			switch {
+			case err == nil:
+				t.manifest = m
+			case !errors.Is(err, fs.ErrNotExist):
+				return nil, fmt.Errorf("open table %s of destination %s: %w", p.Table, d.Name, err)
+			}
+			tables = append(tables, t)
+		}
+	}
+	return tables, nil
+}
+
+// schemaName is the destination's name, followed by the table's where the
+// destination has several.
+func schemaName(cfg *config.Config, d *config.Destination, table string) string {
+	n := 0
+	for _, p := range cfg.Pipelines {
+		for _, other := range p.Destinations {
+			if other == d {
+				n++
+			}
+		}
+	}
+	if n > 1 {
+		return d.Name + "_" + table
+	}
+	return d.Name
+}
+
+// tableName is how a query calls a table: its bare name where that means this
+// one, being the first in the search path, else with its schema.
+func tableName(cfg *config.Config, d *config.Destination, table string) string {
+	for _, p := range cfg.Pipelines {
+		for _, other := range p.Destinations {
+			if p.Table == table {
+				if other == d {
+					return table
+				}
+				return schemaName(cfg, d, table) + "." + table
+			}
+		}
+	}
+	return table
+}
+
+// setup is the SQL that makes every exported table's views and puts their
+// schemas into the search path.
+func setup(tables []lakeTable) string {
+	var b strings.Builder
+	var path []string
+	for _, t := range tables {
+		if t.manifest == nil {
+			continue
+		}
+		fmt.Fprintf(&b, "CREATE SCHEMA %s;\nUSE %s;\n", identifier(t.schema), identifier(t.schema))
+		b.WriteString(parquet.Views(parquet.ViewsOptions{
+			Root: t.dir, Table: t.table, Columns: t.manifest.Schema, Timezone: t.pipeline.Timezone,
+			HasCurrent: len(t.manifest.Current) > 0, HasHistory: len(t.manifest.History) > 0, HasRuns: hasFiles(filepath.Join(t.dir, "_sluice_runs")),
+		}))
+		b.WriteString("\n")
+		path = append(path, t.schema)
+	}
+	if len(path) > 0 {
+		fmt.Fprintf(&b, "SET search_path = '%s';\n", strings.Join(path, ","))
+	}
+	return b.String()
+}
+
+func identifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+func hasFiles(dir string) bool {
+	names, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	return err == nil && len(names) > 0
+}
+
+// relative is a path as the user would type it from where they are.
+func (a *app) relative(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(here, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return path
+	}
+	return rel
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/run"
+)
+
+// progress turns events into one line: how much, how fast, how far.
+type progress struct {
+	start    time.Time
+	last     run.Event // of type progress
+	phase    string
+	doing    string // what goes on when no progress comes
+	phaseAt  time.Time
+	first    time.Time // mark at the phase's first progress
+	samples  []sample  // of the last window
+	finished bool
+}
+
+type sample struct {
+	at       time.Time
+	contacts int64
+}
+
+const (
+	// rateWindow is the time a rate is taken over: short enough to show a
+	// stall, long enough not to flicker.
+	rateWindow = 10 * time.Second
+	// etaAfter is how long a phase must have run, and etaShare how much of the
+	// way it must have come, before its pace says anything about its end.
+	etaAfter = 3 * time.Second
+	etaShare = 0.02
+)
+
+func (p *progress) add(e run.Event) {
+	if p.start.IsZero() {
+		p.start = e.Time
+		p.doing = "starting"
+	}
+	switch e.Type {
+	case eventProgress:
+		if e.Phase != p.phase {
+			p.phase, p.phaseAt, p.first = e.Phase, e.Time, parseTime(e.Mark)
+		}
+		if p.first.IsZero() || p.first.Unix() <= 0 {
+			// Before the first page the mark is the epoch: not a place on the way.
+			p.phaseAt, p.first = e.Time, parseTime(e.Mark)
+		}
+		p.last, p.doing = e, ""
+		p.samples = append(p.samples, sample{e.Time, e.Contacts})
+		for len(p.samples) > 2 && e.Time.Sub(p.samples[0].at) > rateWindow {
+			p.samples = p.samples[1:]
+		}
+	case eventSealed:
+		p.doing = "committing"
+	case eventFinished:
+		p.finished = true
+	}
+}
+
+// text describes the state at now.
+func (p *progress) text(now time.Time) string {
+	var parts []string
+	if p.last.Pages > 0 || p.last.Contacts > 0 {
+		parts = append(parts, counted(p.last.Contacts, "contact", "contacts"), counted(p.last.Pages, "page", "pages"))
+	}
+	if p.doing != "" {
+		parts = append(parts, p.doing)
+	} else {
+		if r := p.rate(now); r >= 1 {
+			parts = append(parts, count(int64(r))+"/s")
+		}
+		parts = append(parts, p.way(now)...)
+	}
+	if !p.start.IsZero() {
+		parts = append(parts, duration(now.Sub(p.start).Truncate(time.Second)))
+	}
+	return strings.Join(parts, "  ")
+}
+
+// rate is in contacts a second over the last window.
+func (p *progress) rate(now time.Time) float64 {
+	if len(p.samples) < 2 {
+		return 0
+	}
+	oldest := p.samples[0]
+	seconds := now.Sub(oldest.at).Seconds()
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(p.last.Contacts-oldest.contacts) / seconds
+}
+
+// way says how far the walk has come: where it is, what is left, and, where
+// the pace tells, when it will be there.
+func (p *progress) way(now time.Time) []string {
+	mark, goal := parseTime(p.last.Mark), parseTime(p.last.Goal)
+	if mark.IsZero() || mark.Unix() <= 0 {
+		return nil
+	}
+	name := "at"
+	if p.phase == "scan" {
+		name = "created"
+	}
+	parts := []string{name + " " + mark.Format("2006-01-02 15:04")}
+	if goal.IsZero() || !goal.After(mark) {
+		return parts
+	}
+	parts = append(parts, duration(goal.Sub(mark))+" behind")
+	way, whole := mark.Sub(p.first).Seconds(), goal.Sub(p.first).Seconds()
+	spent := now.Sub(p.phaseAt)
+	if whole <= 0 || way/whole < etaShare || spent < etaAfter {
+		return parts
+	}
+	eta := time.Duration(float64(spent) * (whole - way) / way)
+	return append(parts, fmt.Sprintf("%d%%, about %s left", int(100*way/whole), duration(eta.Round(time.Second))))
+}
+
+func parseTime(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}

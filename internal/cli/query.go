@@ -1,0 +1,323 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/duck"
+)
+
+type queryOptions struct {
+	output string // file; empty or - for stdout
+	format string // table, csv, json, jsonl, parquet; empty: from output, or by what stdout is
+	rows   int    // most rows of a table; 0 for all
+}
+
+const formatTable = "table"
+
+const queryLong = `Runs SQL in DuckDB over what was exported. Without SQL it reads standard
+input, and on a terminal it lists what can be queried.
+
+Each table's views stand in a schema called as the destination, followed by _
+and the table's name where a destination has several tables. All schemas are
+in the search path in the order of pipelines.yaml, so that plain names work:
+SELECT * FROM contacts.
+
+The database is in memory and new each time: what it reads is the exported
+files, which it does not write. The SQL may also read other files. COPY and
+EXPORT are refused; -o writes the result of the last statement, whole or not
+at all. Times print in UTC.
+
+On a terminal the result is a table, cut to its width and to --rows rows, and
+it says so where it was cut. Otherwise, and unless --format says differently,
+it is CSV, whole. In tables NULL is NULL and an empty string is "".`
+
+const queryExample = `  sluice query
+  sluice query "SELECT platform, count(*) FROM contacts GROUP BY ALL"
+  sluice query "FROM active(30)" -o active.parquet
+  sluice query < report.sql > report.csv`
+
+func (a *app) queryCommand() *cobra.Command {
+	var o queryOptions
+	c := command(&cobra.Command{
+		Use:     "query [SQL] [flags]",
+		Short:   "Asks what was exported, in SQL",
+		Long:    queryLong,
+		Example: queryExample,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return &usageError{command: c.CommandPath(), err: errors.New("sluice query takes the SQL as one argument: put it in quotes")}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return a.query(c.Context(), args, o) },
+	})
+	c.Flags().SortFlags = false
+	c.Flags().StringVarP(&o.output, "output", "o", "", "write the result to `FILE`, in the format of its extension")
+	c.Flags().StringVar(&o.format, "format", "", "table, csv, json (an array), jsonl (an object a line) or parquet")
+	c.Flags().IntVar(&o.rows, "rows", 100, "the most rows of a table; 0 for all")
+	return c
+}
+
+func (a *app) query(ctx context.Context, args []string, o queryOptions) (err error) {
+	if !duck.Available {
+		return duck.ErrUnavailable
+	}
+	format, err := a.queryFormat(o)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	if err := outsideDestinations(cfg, o.output); err != nil {
+		return err
+	}
+	tables, err := lakeTables(cfg)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(tables, func(t lakeTable) bool { return t.manifest != nil }) {
+		return &userError{message: "nothing is exported yet", hint: "run `sluice" + a.fileFlag() + " run` first"}
+	}
+	sql, err := a.sqlText(args)
+	if err != nil {
+		return err
+	}
+	db, err := duck.Open(ctx, setup(tables))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	switch {
+	case strings.TrimSpace(sql) == "":
+		return a.listViews(ctx, db, tables)
+	case format == formatTable:
+		return a.queryTable(ctx, db, sql, o)
+	case o.output == "" || o.output == "-":
+		return a.queryStdout(ctx, db, sql, duck.Format(format))
+	default:
+		return a.queryFile(ctx, db, sql, o.output, duck.Format(format))
+	}
+}
+
+// queryFormat settles the format before anything is done.
+func (a *app) queryFormat(o queryOptions) (string, error) {
+	allowed := []string{formatTable}
+	for _, f := range duck.Formats() {
+		allowed = append(allowed, string(f))
+	}
+	usage := func(format string, args ...any) error {
+		return &usageError{command: "sluice query", err: fmt.Errorf(format, args...)}
+	}
+	if o.rows < 0 {
+		return "", usage("--rows is %d, allowed are 0 (all) and more", o.rows)
+	}
+	toFile := o.output != "" && o.output != "-"
+	format := o.format
+	switch {
+	case format == "" && toFile:
+		format = strings.ToLower(strings.TrimPrefix(filepath.Ext(o.output), "."))
+		if format == "ndjson" {
+			format = string(duck.JSONL)
+		}
+		if format == formatTable || !slices.Contains(allowed, format) {
+			return "", usage("-o %s does not say the format: the extension is none of .csv, .json, .jsonl, .parquet; name it with --format", o.output)
+		}
+	case format == "" && a.Streams.OutTerminal:
+		format = formatTable
+	case format == "":
+		format = string(duck.CSV)
+	case !slices.Contains(allowed, format):
+		return "", usage("--format is %q, allowed are %s", format, joinNames(allowed))
+	}
+	if format == formatTable && toFile {
+		return "", usage("a table is for the screen: write csv, json, jsonl or parquet with -o")
+	}
+	if format == string(duck.Parquet) && !toFile && a.Streams.OutTerminal {
+		return "", usage("parquet does not belong on a terminal: name a file with -o")
+	}
+	return format, nil
+}
+
+// outsideDestinations keeps -o away from the files that Sluice looks after.
+func outsideDestinations(cfg *config.Config, output string) error {
+	if output == "" || output == "-" {
+		return nil
+	}
+	abs, err := filepath.Abs(output)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", output, err)
+	}
+	for _, p := range cfg.Pipelines {
+		for _, d := range p.Destinations {
+			rel, err := filepath.Rel(filepath.Join(d.Path, p.Table), abs)
+			if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+				return &userError{
+					message: fmt.Sprintf("%s lies inside table %s of destination %s", output, p.Table, d.Name),
+					hint:    "sluice alone writes there; choose another place",
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// sqlText takes the SQL from the command line or from a stdin that is no
+// terminal.
+func (a *app) sqlText(args []string) (string, error) {
+	if len(args) == 1 && args[0] != "-" {
+		return args[0], nil
+	}
+	if a.Streams.InTerminal && len(args) == 0 {
+		return "", nil
+	}
+	text, err := io.ReadAll(a.Streams.In)
+	if err != nil {
+		return "", fmt.Errorf("read SQL from standard input: %w", err)
+	}
+	return string(text), nil
+}
+
+func (a *app) queryTable(ctx context.Context, db *duck.DB, sql string, o queryOptions) error {
+	res, err := db.Query(ctx, sql, o.rows)
+	if err != nil {
+		return err
+	}
+	width := 0
+	if a.Streams.OutTerminal {
+		width = a.Streams.width()
+	}
+	_, err = io.WriteString(a.Streams.Out, tableText(res, width))
+	if err != nil {
+		return fmt.Errorf("print result: %w", err)
+	}
+	return nil
+}
+
+// tableText renders a result and says what of it is not shown.
+func tableText(res *duck.Result, width int) string {
+	if len(res.Columns) == 0 {
+		return "done\n"
+	}
+	g := grid{rows: make([][]string, len(res.Rows))}
+	for _, c := range res.Columns {
+		g.columns = append(g.columns, column{name: c.Name, right: c.Numeric})
+	}
+	for i, row := range res.Rows {
+		for _, v := range row {
+			g.rows[i] = append(g.rows[i], cell(v))
+		}
+	}
+	var b strings.Builder
+	left, cutValues := g.write(&b, width)
+	if res.More {
+		fmt.Fprintf(&b, "(the first %s; there are more: --rows 0 shows all, -o FILE writes all)\n", counted(len(res.Rows), "row", "rows"))
+	} else {
+		fmt.Fprintf(&b, "(%s)\n", counted(len(res.Rows), "row", "rows"))
+	}
+	if note := omissions(left, cutValues); note != "" {
+		fmt.Fprintf(&b, "(%s; -o FILE writes all)\n", note)
+	}
+	return b.String()
+}
+
+// cell prints a value so that NULL, an empty string and the text "NULL" differ.
+func cell(v duck.Value) string {
+	switch {
+	case v.Null:
+		return "NULL"
+	case v.Text == "" || v.Text == "NULL":
+		return `"` + v.Text + `"`
+	default:
+		return oneLine(v.Text)
+	}
+}
+
+// queryFile writes the result beside path and renames it into place.
+func (a *app) queryFile(ctx context.Context, db *duck.DB, sql, path string, f duck.Format) error {
+	out, err := atomicfile.Create(path, 0o644)
+	if err != nil {
+		return &userError{err: fmt.Errorf("write result: %w", err), hint: "choose a file in a directory that exists and that you may write to"}
+	}
+	defer out.Abort()
+	rows, err := db.Export(ctx, sql, out.TempPath(), f)
+	if err != nil {
+		return err
+	}
+	if err := out.Commit(); err != nil {
+		return fmt.Errorf("write result: %w", err)
+	}
+	_, _ = fmt.Fprintf(a.err, "wrote %s to %s\n", counted(rows, "row", "rows"), path) // the file is there
+	return nil
+}
+
+// queryStdout has DuckDB write a temporary file and copies that out: a query
+// that fails half way leaves nothing half printed, and no result has to fit
+// into memory.
+func (a *app) queryStdout(ctx context.Context, db *duck.DB, sql string, f duck.Format) (err error) {
+	temp, err := os.CreateTemp("", "sluice-query-*."+string(f))
+	if err != nil {
+		return fmt.Errorf("create temporary file: %w", err)
+	}
+	defer func() { err = errors.Join(err, temp.Close(), os.Remove(temp.Name())) }()
+	if _, err := db.Export(ctx, sql, temp.Name(), f); err != nil {
+		return err
+	}
+	if _, err := io.Copy(a.Streams.Out, temp); err != nil {
+		return fmt.Errorf("print result: %w", err)
+	}
+	return nil
+}
+
+// listViews says what can be asked.
+func (a *app) listViews(ctx context.Context, db *duck.DB, tables []lakeTable) error {
+	views, err := db.Views(ctx)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, t := range tables {
+		if t.manifest == nil {
+			fmt.Fprintf(&b, "%s: nothing exported yet (%s)\n\n", t.schema, t.pipeline.Name)
+			continue
+		}
+		fmt.Fprintf(&b, "%s (%s, exported by %s to %s)\n", t.schema, counted(t.manifest.Rows(), "contact", "contacts"), t.pipeline.Name, a.relative(t.dir))
+		g := 0
+		for _, v := range views {
+			if v.Schema == t.schema {
+				g = max(g, len(v.Name))
+			}
+		}
+		for _, v := range views {
+			if v.Schema == t.schema {
+				b.WriteString(strings.TrimRight(fmt.Sprintf("  %-*s  %s", g, v.Name, oneLine(v.Comment)), " ") + "\n")
+			}
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("Try:\n" + queryExample[strings.Index(queryExample, "\n")+1:] + "\n")
+	if _, err := io.WriteString(a.Streams.Out, visible(b.String())); err != nil {
+		return fmt.Errorf("print views: %w", err)
+	}
+	return nil
+}
+
+// joinNames lists names as prose does: a, b and c.
+func joinNames(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}

@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/run"
+	"github.com/sluice-etl/sluice/internal/state"
+)
+
+type runOptions struct {
+	full bool // read everything again
+	json bool // events on stdout
+}
+
+const runLong = `Reads what changed since the last run of each pipeline, all of the pipelines
+or those named, and commits it to their destinations. The first run reads
+everything. Killed at any moment, the next run goes on from what it kept.
+
+A pipeline that fails stops no other: the exit code is 4 when some failed and
+others are done, 1 when none is done.`
+
+const runExample = `  sluice run
+  sluice run nightly --full
+  sluice run --json | tail -n 1 | jq .cursor`
+
+func (a *app) runCommand() *cobra.Command {
+	var o runOptions
+	c := command(&cobra.Command{
+		Use:     "run [PIPELINE...] [flags]",
+		Short:   "Exports what changed since the last run",
+		Long:    runLong,
+		Example: runExample,
+		RunE: func(c *cobra.Command, names []string) error {
+			return a.run(c.Context(), names, o)
+		},
+		ValidArgsFunction: a.completePipelines,
+	})
+	c.Flags().SortFlags = false
+	c.Flags().BoolVar(&o.full, "full", false, "read everything again, not only what changed")
+	c.Flags().BoolVar(&o.json, "json", false, "print events to stdout, one JSON object a line, the last of each pipeline of type run_finished")
+	return c
+}
+
+// run runs the pipelines one after the other.
+func (a *app) run(ctx context.Context, names []string, o runOptions) (err error) {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(cfg, names)
+	if err != nil {
+		return err
+	}
+	store, err := a.store(cfg)
+	if err != nil {
+		return err
+	}
+	s := a.newSources()
+	defer func() { err = errors.Join(err, s.close()) }()
+
+	var failed []error
+	for _, p := range chosen {
+		view := a.runView(cfg, p, o)
+		if err := a.runOne(ctx, cfg, p, store, s, o, view); err != nil {
+			if len(chosen) > 1 {
+				err = fmt.Errorf("pipeline %s: %w", p.Name, err)
+			}
+			failed = append(failed, err)
+			a.show(err)
+			if ctx.Err() != nil {
+				break
+			}
+		}
+	}
+	switch {
+	case len(failed) == 0:
+		return nil
+	case len(failed) == len(chosen):
+		return &exitCodeError{code: exitError, err: errors.Join(failed...)}
+	default:
+		return &exitCodeError{code: exitPartial, err: errors.Join(failed...)}
+	}
+}
+
+func (a *app) runOne(ctx context.Context, cfg *config.Config, p *config.Pipeline, store *state.Store, s *sources, o runOptions, view runView) (err error) {
+	finished := false
+	defer func() {
+		view.close()
+		if err != nil && !finished { // before the engine began: the events still end as promised
+			view.event(run.Event{
+				Type: eventFinished, Time: a.Clock.Now(), Pipeline: p.Name, Error: err.Error(),
+				Summary: &run.Summary{Status: "failed"},
+			})
+		}
+	}()
+	job, closeLoaders, err := a.job(ctx, cfg, p, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeLoaders()) }()
+	job.Full = o.full
+	engine := &run.Engine{Store: store, Clock: a.Clock, Log: a.log, Observe: func(e run.Event) {
+		finished = finished || e.Type == eventFinished
+		view.event(e)
+	}}
+	summary, err := engine.Run(ctx, job)
+	view.close()
+	if err != nil {
+		return err
+	}
+	return view.summary(summary)
+}
+
+// choose picks the pipelines named, in the file's order where none is.
+func choose(cfg *config.Config, names []string) ([]*config.Pipeline, error) {
+	if len(names) == 0 {
+		return cfg.Pipelines, nil
+	}
+	var chosen []*config.Pipeline
+	for _, name := range names {
+		p, err := pipeline(cfg, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range chosen {
+			if c == p {
+				return nil, &userError{message: fmt.Sprintf("pipeline %q is named twice", name), hint: "name each pipeline once"}
+			}
+		}
+		chosen = append(chosen, p)
+	}
+	return chosen, nil
+}

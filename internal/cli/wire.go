@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sluice-etl/sluice/extract"
+	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/diag"
+	"github.com/sluice-etl/sluice/internal/run"
+	"github.com/sluice-etl/sluice/internal/sandbox"
+	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/load/parquet"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+const (
+	sandboxKey    = sandbox.DefaultKey
+	schemeSandbox = "sandbox"
+	loopback      = "127.0.0.1:0"
+)
+
+// load reads the pipelines file. Warnings go to stderr, and the keys it holds
+// are hidden from then on.
+func (a *app) load() (*config.Config, error) {
+	cfg, list := config.Load(a.file, a.Env)
+	if err := list.Err(); err != nil {
+		return nil, err
+	}
+	for _, src := range cfg.Sources {
+		a.secrets.hide(src.APIKey.Reveal())
+	}
+	if len(list) > 0 {
+		list.Sort()
+		if err := list.Render(a.err, a.color()); err != nil {
+			return nil, err
+		}
+	}
+	return cfg, nil
+}
+
+// pipeline finds one by the name given on the command line.
+func pipeline(cfg *config.Config, name string) (*config.Pipeline, error) {
+	if p := cfg.Pipeline(name); p != nil {
+		return p, nil
+	}
+	names := make([]string, 0, len(cfg.Pipelines))
+	for _, p := range cfg.Pipelines {
+		names = append(names, p.Name)
+	}
+	return nil, &userError{
+		message: fmt.Sprintf("no pipeline is called %q in %s", name, cfg.File),
+		hint:    diag.Hint(name, names),
+	}
+}
+
+// store opens the state that cfg names.
+func (a *app) store(cfg *config.Config) (*state.Store, error) {
+	return state.Open(cfg.State.Path, a.Clock, state.WithVersion(version()))
+}
+
+// sources keeps the sandboxes that run in this process, by source: a scheduled
+// pipeline meets the same changing contacts on every run.
+type sources struct {
+	app     *app
+	hosts   *extract.Hosts
+	running map[string]*sandbox.Running
+}
+
+func (a *app) newSources() *sources {
+	return &sources{app: a, hosts: extract.NewHosts(), running: map[string]*sandbox.Running{}}
+}
+
+// close stops the sandboxes.
+func (s *sources) close() error {
+	var errs []error
+	for _, r := range s.running {
+		errs = append(errs, r.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// open gives the client's options for a source, and the identity that state
+// knows it by. The sandbox of a sandbox:// source starts here, on loopback,
+// and lives until ctx ends or close.
+func (s *sources) open(ctx context.Context, cfg *config.Config, src *config.Source) (extract.Source, state.SourceIdentity, error) {
+	options := extract.Source{
+		BaseURL:               src.URL,
+		APIKey:                extract.Secret(src.APIKey.Reveal()),
+		AllowInsecure:         src.AllowInsecure,
+		UserAgent:             "sluice/" + version(),
+		RequestsPerSecond:     src.RequestsPerSecond,
+		Concurrency:           src.Concurrency,
+		ConnectTimeout:        src.ConnectTimeout,
+		ResponseHeaderTimeout: src.ResponseTimeout,
+		RequestTimeout:        src.RequestTimeout,
+		RetryBudget:           src.RetryFor,
+		Hosts:                 s.hosts,
+	}
+	if !src.Sandbox() {
+		return options, state.SourceIdentity{Scheme: src.Scheme, Host: src.Host}, nil
+	}
+	r, ok := s.running[src.Name]
+	if !ok {
+		o, err := sandboxOptions(cfg, src)
+		if err != nil {
+			return extract.Source{}, state.SourceIdentity{}, err
+		}
+		server, err := sandbox.New(o, s.app.Clock)
+		if err != nil {
+			return extract.Source{}, state.SourceIdentity{}, fmt.Errorf("start sandbox of source %s: %w", src.Name, err)
+		}
+		if r, err = server.Start(ctx, loopback); err != nil {
+			return extract.Source{}, state.SourceIdentity{}, fmt.Errorf("start sandbox of source %s: %w", src.Name, err)
+		}
+		s.running[src.Name] = r
+	}
+	options.BaseURL = r.URL
+	// A sandbox in this process takes what it is asked; the limit is for
+	// real accounts, unless the file sets one.
+	if _, set := src.Keys["requests_per_second"]; !set {
+		options.RequestsPerSecond = -1
+	}
+	return options, state.SourceIdentity{Scheme: schemeSandbox}, nil
+}
+
+// sandboxOptions reads the parameters of a sandbox:// URL; a fault in them is
+// one of the file.
+func sandboxOptions(cfg *config.Config, src *config.Source) (sandbox.Options, error) {
+	o, err := sandbox.ParseURL(src.URL)
+	if err != nil {
+		d := cfg.Diagnostic(src.Pos("url"), diag.Error, err.Error(), "`sluice sandbox --help` lists the options; in the URL their names take _ in place of -")
+		return sandbox.Options{}, diag.List{d}.Err()
+	}
+	return o, nil
+}
+
+// contract reads the pipeline's contract file, or takes the built-in one.
+func contract(cfg *config.Config, p *config.Pipeline) (*schemas.Contract, error) {
+	if p.Schema == "" {
+		return schemas.Default(), nil
+	}
+	at := p.Pos("schema")
+	data, err := os.ReadFile(p.Schema)
+	if err != nil {
+		d := cfg.Diagnostic(at, diag.Error, fmt.Sprintf("read contract: %v", err), "give the path of a contract file, relative to this file, or leave `schema` out for the built-in contract")
+		return nil, diag.List{d}.Err()
+	}
+	name := p.Schema
+	if rel, err := filepath.Rel(cfg.Dir, p.Schema); err == nil {
+		name = filepath.Join(filepath.Dir(cfg.File), rel)
+	}
+	c, err := schemas.ParseContract(name, data)
+	var faults *schemas.ContractError
+	if errors.As(err, &faults) {
+		var list diag.List
+		for _, f := range faults.Faults {
+			list = append(list, diag.Diagnostic{Summary: f.Message, Hint: f.Hint, File: name, Line: f.Line, Col: f.Col, Snippet: lineOf(data, f.Line)})
+		}
+		return nil, list.Err()
+	}
+	return c, err
+}
+
+// job resolves one pipeline into what the engine takes. The caller closes the
+// loaders with the returned function.
+func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s *sources) (run.Job, func() error, error) {
+	c, err := contract(cfg, p)
+	if err != nil {
+		return run.Job{}, nil, err
+	}
+	source, identity, err := s.open(ctx, cfg, p.Source)
+	if err != nil {
+		return run.Job{}, nil, err
+	}
+	j := run.Job{
+		Pipeline: p.Name, Source: source, Identity: identity, Contract: c,
+		Lookback: p.Lookback, PageSize: p.Source.PageSize, Filters: p.Filters, Verify: load.Verify(p.Verify),
+	}
+	closeAll := func() error {
+		var errs []error
+		for _, d := range j.Destinations {
+			errs = append(errs, d.Loader.Close())
+		}
+		return errors.Join(errs...)
+	}
+	for _, d := range p.Destinations {
+		l, err := parquet.New(parquet.Options{Path: d.Path, Table: p.Table, Timezone: p.Timezone, Plain: d.Plain, Clock: a.Clock})
+		if err != nil {
+			return run.Job{}, nil, errors.Join(fmt.Errorf("open destination %s: %w", d.Name, err), closeAll())
+		}
+		j.Destinations = append(j.Destinations, run.Destination{Name: d.Name, Loader: l})
+	}
+	return j, closeAll, nil
+}
