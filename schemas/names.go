@@ -20,7 +20,15 @@ const (
 	ScopeTicket     Scope = "ticket"      // a member of active_ticket_v2
 	ScopeCFCustomer Scope = "cf_customer" // a custom field of the contact
 	ScopeCFTicket   Scope = "cf_ticket"   // a custom field of the active ticket
+	// ScopeOverflow is that of ColOverflow alone, which stands for all fields
+	// beyond the number of columns that a table may have.
+	ScopeOverflow Scope = "overflow"
 )
+
+// ColOverflow is the JSON column with the values of all fields that have no
+// column of their own: an object of field, as FieldRef.String prints it, to
+// value. No field's own column has two underscores in a row.
+const ColOverflow = "other_fields__json"
 
 // TicketField is the member of a contact that holds its active ticket.
 const TicketField = "active_ticket_v2"
@@ -41,7 +49,7 @@ func (s Scope) prefix() string {
 
 // valid reports whether s is one of the scopes above.
 func (s Scope) valid() bool {
-	return s == ScopeContact || s == ScopeTicket || s == ScopeCFCustomer || s == ScopeCFTicket
+	return s == ScopeContact || s == ScopeTicket || s == ScopeCFCustomer || s == ScopeCFTicket || s == ScopeOverflow
 }
 
 // FieldRef names one field of a contact by its raw key. Two keys that differ

@@ -219,7 +219,7 @@ func (p *contractParser) path(n ast.Node, path string) FieldRef {
 	if key, ok := strings.CutPrefix(path, TicketField+"."); ok && key != "" && !strings.Contains(key, ".") {
 		return FieldRef{ScopeTicket, key}
 	}
-	if path == "" || strings.Contains(path, ".") {
+	if path == "" || path == TicketField || strings.Contains(path, ".") {
 		p.fault(n, "write a field of a contact, or "+TicketField+".<field>", "path %q leads nowhere that columns can come from", path)
 		return FieldRef{}
 	}
@@ -299,7 +299,7 @@ func (p *contractParser) sources(n ast.Node, scope Scope) {
 		if ref.Scope != scope {
 			p.fault(item, "customer takes fields of the contact, ticket takes "+TicketField+".<field>", "%q is not a place for this entity", s.Value)
 		}
-		if _, taken := p.contract.Column(ref); taken || ref == (FieldRef{ScopeContact, TicketField}) {
+		if _, taken := p.contract.Column(ref); taken {
 			p.fault(item, "", "%q is already a column", s.Value)
 		}
 		for _, other := range p.contract.CustomFields {

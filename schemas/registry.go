@@ -1,7 +1,9 @@
 package schemas
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -114,7 +116,7 @@ func (r *Registry) restore(e RegistryEntry) error {
 		return fmt.Errorf("scope %q, column %q and type %q are not all valid", e.Scope, e.Column, e.Type)
 	}
 	if _, twice := r.entries[ref]; twice {
-		return fmt.Errorf("the field has two entries")
+		return errors.New("the field has two entries")
 	}
 	if col, ok := r.contract.Column(ref); ok {
 		if col.Name != e.Column || col.Type != e.Type {
@@ -133,18 +135,45 @@ func (r *Registry) restore(e RegistryEntry) error {
 // later calls return the same. A chunk settles its new fields sorted by
 // FieldRef.Compare, so that parallel reads agree.
 func (r *Registry) Settle(ref FieldRef, observed Kinds, run string) RegistryEntry {
+	e, _ := r.SettleWithin(ref, observed, run, math.MaxInt)
+	return e
+}
+
+// SettleWithin is Settle, but that it gives no new column once limit fields
+// have one; ok is false then, and the field's values go to ColOverflow.
+func (r *Registry) SettleWithin(ref FieldRef, observed Kinds, run string, limit int) (e RegistryEntry, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e, ok := r.entries[ref]; ok {
-		return e
+		return e, true
 	}
 	if col, ok := r.contract.Column(ref); ok {
-		return RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type, FirstRun: run}
+		return RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type, FirstRun: run}, true
 	}
-	e := RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: r.freeName(ref), Type: Infer(observed), FirstRun: run}
+	e = RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: ColOverflow, Type: JSON, FirstRun: run}
+	if ref.Scope != ScopeOverflow {
+		if r.discovered() >= limit {
+			return RegistryEntry{}, false
+		}
+		e.Column, e.Type = r.freeName(ref), Infer(observed)
+	}
 	r.entries[ref], r.taken[e.Column] = e, ref
-	return e
+	return e, true
 }
+
+// discovered counts the fields that have a column of their own.
+func (r *Registry) discovered() int {
+	n := 0
+	for ref := range r.entries {
+		if _, declared := r.contract.Column(ref); !declared && ref.Scope != ScopeOverflow {
+			n++
+		}
+	}
+	return n
+}
+
+// Contract returns the contract that the registry completes.
+func (r *Registry) Contract() *Contract { return r.contract }
 
 // freeName returns the field's own name, or where another field has it, that
 // name and as many digits of the field's hash as it takes.

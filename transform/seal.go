@@ -1,0 +1,224 @@
+package transform
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// Seal returns the kept rows as one record batch and empties the chunk for
+// reuse; a tentative page is discarded. Fields that the registry does not know
+// are settled on the way, sorted, so that it matters little which chunk meets
+// a field first. An error leaves the chunk as it was.
+//
+// What the record shares with the chunk comes back by its release, from mem
+// comes only what had to be rearranged; nil stands for the default allocator.
+func (c *Chunk) Seal(reg *schemas.Registry, run string, mem memory.Allocator) (*Sealed, error) {
+	if c.optionErr != nil {
+		return nil, c.optionErr
+	}
+	if reg.Contract() != c.o.Contract && reg.Contract().Hash() != c.o.Contract.Hash() {
+		return nil, errors.New("seal chunk: the registry belongs to another contract")
+	}
+	if mem == nil {
+		mem = memory.DefaultAllocator
+	}
+	c.discard()
+	s := &sealer{c: c, reg: reg, run: run, rows: c.rows, lanes: map[string]*lane{}, misfits: map[string]int64{}}
+	s.settle()
+	s.hash()
+	s.perm = s.byMonth()
+	table := reg.StagedTable()
+	rec := s.record(table, mem)
+	sealed := &Sealed{Record: rec, Table: table, Rejects: c.rejects, Misfits: s.misfits}
+	c.empty()
+	return sealed, nil
+}
+
+// empty makes the chunk ready for the next rows.
+func (c *Chunk) empty() {
+	for _, col := range c.columns {
+		col.reset()
+	}
+	c.rows, c.bytes, c.pages, c.rejects = 0, 0, c.pages[:0], nil
+}
+
+// sealer turns the columns of a chunk into those of a table.
+type sealer struct {
+	c       *Chunk
+	reg     *schemas.Registry
+	run     string
+	rows    int
+	lanes   map[string]*lane // by column name
+	misfits map[string]int64
+	hashes  []int64
+	perm    []int32 // the row at each place, nil where rows stay in place
+}
+
+// settle gives every field with a value its column, and every value its place.
+func (s *sealer) settle() {
+	for _, col := range s.c.declared {
+		e := schemas.RegistryEntry{Scope: col.ref.Scope, Key: col.ref.Key, Column: col.decl.Name, Type: col.decl.Type}
+		s.place(col, e)
+	}
+	var found []*column
+	for _, col := range s.c.columns {
+		if col.decl == nil && !col.misfit && col.n > 0 {
+			found = append(found, col)
+		}
+	}
+	slices.SortFunc(found, func(a, b *column) int { return a.ref.Compare(b.ref) })
+	var over []*column
+	for _, col := range found {
+		e, ok := s.reg.SettleWithin(col.ref, col.observed(), s.run, s.c.o.MaxColumns)
+		if !ok {
+			over = append(over, col)
+			continue
+		}
+		s.place(col, e)
+	}
+	s.overflow(over)
+}
+
+// place converts the values of col to the type of its column.
+func (s *sealer) place(col *column, e schemas.RegistryEntry) {
+	good, bad := convert(col, e.Type)
+	if good.n > 0 {
+		s.lanes[e.Column] = good
+	}
+	bad = mergeTexts(col.bad, bad)
+	if bad != nil && bad.n > 0 {
+		s.lanes[s.reg.Misfit(col.ref, s.run)] = textLane(bad)
+		s.misfits[e.Column] += int64(bad.n)
+	}
+}
+
+// overflow gathers the values of fields without a column.
+func (s *sealer) overflow(cols []*column) {
+	if over := s.c.over; len(cols) == 0 && (over == nil || over.n == 0) {
+		return
+	}
+	out := newColumn(schemas.FieldRef{}, nil)
+	if s.c.over != nil && s.c.over.n > 0 {
+		cols = append(cols, s.c.over)
+	}
+	next := make([]int, len(cols))
+	badNext := make([]int, len(cols))
+	for row := range int32(s.rows) {
+		for i, col := range cols {
+			if next[i] < col.n && col.rowOf(next[i]) == row {
+				out.member(row, s.member(col, col.kindOf(next[i]), col.text(next[i]), ""))
+				next[i]++
+			}
+			if b := col.bad; b != nil && badNext[i] < b.n && b.rowOf(badNext[i]) == row {
+				out.member(row, s.member(col, kindString, b.text(badNext[i]), "__text"))
+				badNext[i]++
+			}
+		}
+	}
+	wrapped := newColumn(schemas.FieldRef{}, nil)
+	for i := range out.n {
+		wrapped.put(out.rowOf(i), kindNested, slices.Concat([]byte("{"), out.text(i), []byte("}")))
+	}
+	e := s.reg.Settle(schemas.FieldRef{Scope: schemas.ScopeOverflow}, schemas.KindNested, s.run)
+	s.lanes[e.Column] = &lane{typ: schemas.JSON, n: wrapped.n, rows: wrapped.rowList(), ends: wrapped.ends, data: wrapped.data}
+}
+
+// member returns "field":value.
+func (s *sealer) member(col *column, kind uint8, text []byte, suffix string) []byte {
+	if col == s.c.over {
+		return text
+	}
+	out := appendQuoted(nil, []byte(col.ref.String()+suffix))
+	return appendJSON(append(out, ':'), kind, text)
+}
+
+// byMonth returns the stable order of rows by month of created_at, nil where
+// they have it.
+func (s *sealer) byMonth() []int32 {
+	const day = 86_400_000_000
+	months := make([]int32, s.rows)
+	sorted, low, high := true, int32(1<<30), int32(0)
+	var from, to int64 // of the month in hand
+	var month int32
+	for i, us := range s.c.created.micros[:s.rows] {
+		if us < from || us >= to {
+			d := us / day
+			if us%day < 0 {
+				d--
+			}
+			m, first, next := civilMonth(d)
+			month, from, to = int32(m), first*day, next*day
+		}
+		sorted = sorted && (i == 0 || months[i-1] <= month)
+		months[i] = month
+		low, high = min(low, month), max(high, month)
+	}
+	if sorted {
+		return nil
+	}
+	at := make([]int32, high-low+2)
+	for _, m := range months {
+		at[m-low+1]++
+	}
+	for i := range at[1:] {
+		at[i+1] += at[i]
+	}
+	perm := make([]int32, s.rows)
+	for i, m := range months {
+		perm[at[m-low]] = int32(i)
+		at[m-low]++
+	}
+	return perm
+}
+
+// record builds the columns of table.
+func (s *sealer) record(table schemas.Table, mem memory.Allocator) arrow.Record {
+	b := &builder{mem: mem, rows: s.rows, perm: s.perm}
+	defer b.close()
+	cols := make([]arrow.Array, len(table.Columns))
+	for i, tc := range table.Columns {
+		l := s.lanes[tc.Name]
+		if l == nil && strings.HasPrefix(tc.Name, "_sluice_") {
+			l = s.system(tc.Name)
+		}
+		cols[i] = b.array(tc.Type, l)
+	}
+	rec := array.NewRecord(table.Arrow(), cols, int64(s.rows))
+	for _, col := range cols {
+		col.Release()
+	}
+	return rec
+}
+
+// system returns the values of a system column, nil for one that is all null.
+func (s *sealer) system(name string) *lane {
+	l := &lane{typ: schemas.Int64, n: s.rows}
+	switch name {
+	case schemas.ColHash:
+		l.fixed = s.hashes
+	case schemas.ColRow:
+		l.fixed = make([]int64, 0, s.rows)
+		for _, p := range s.c.pages {
+			for i := range p.rows {
+				l.fixed = append(l.fixed, p.firstRow+int64(i))
+			}
+		}
+	case schemas.ColExtractedAt:
+		l.fixed = make([]int64, 0, s.rows)
+		for _, p := range s.c.pages {
+			for range p.rows {
+				l.fixed = append(l.fixed, p.extractedAt)
+			}
+		}
+	default:
+		return nil
+	}
+	return l
+}
