@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,4 +85,14 @@ func bareGlob(dir string) string {
 
 func historyGlob(dir string) string {
 	return fmt.Sprintf("SELECT * EXCLUDE extracted_date FROM read_parquet('%s', union_by_name=true, hive_partitioning=true)", strings.ReplaceAll(filepath.Join(dir, "history", "**", "*.parquet"), "'", "''"))
+}
+
+// lines prints a map in order.
+func lines(m map[string]string) []string {
+	out := make([]string, 0, len(m))
+	for k, v := range m {
+		out = append(out, k+" "+v)
+	}
+	slices.Sort(out)
+	return out
 }

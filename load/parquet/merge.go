@@ -102,7 +102,7 @@ func (m *merge) months() []month {
 func planPart(ctx context.Context, p load.Part) (spans []span, err error) {
 	c := &cursor{path: p.Path, columns: []string{schemas.ColCreatedAt}, want: p.Rows}
 	defer func() { err = errors.Join(err, c.close()) }()
-	var from, to int64 // of the last span's month
+	var from, to int64               // of the last span's month
 	if err := c.open(); err != nil { // also where the part says it has no rows
 		return nil, err
 	}

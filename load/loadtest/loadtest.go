@@ -1,0 +1,240 @@
+// Package loadtest is the conformance suite that every load.Loader passes, and
+// a builder of packages for loaders' own tests.
+package loadtest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// Harness is one fresh, empty destination.
+type Harness struct {
+	// New opens a loader on the destination, the same one at each call. The
+	// suite closes it.
+	New func(t *testing.T) load.Loader
+	// Read returns the table with tombstones, without partition columns.
+	Read func(t *testing.T) []Row
+	// History returns the stored versions as they are, not deduplicated.
+	History func(t *testing.T) []Row
+	// Spoil puts something there that Sluice did not write.
+	Spoil func(t *testing.T)
+	// Fingerprint changes whenever anything that is stored does. Optional.
+	Fingerprint func(t *testing.T) string
+}
+
+// Run runs the suite; fresh gives each case a destination of its own.
+func Run(t *testing.T, fresh func(t *testing.T) Harness) {
+	t.Helper()
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *bench)
+	}{
+		{"a first package arrives with every value", firstPackage},
+		{"null and empty, unicode and extremes survive", edgeValues},
+		{"a package committed again changes nothing and has the same result", recommit},
+		{"an older row loses, an equal one is unchanged, a later package wins a tie", order},
+		{"the row number decides inside a package", orderInside},
+		{"a version that goes and comes back ends as the last one", backAndForth},
+		{"history holds each version once", historyOnce},
+		{"a tombstone replaces the row, and the contact may return", tombstones},
+		{"a new column is null for older rows", newColumns},
+		{"a column that a later package lacks stays", missingColumns},
+		{"a changed column type is refused", typeChange},
+		{"an empty package moves the position", emptyPackage},
+		{"a package in many parts is one package", manyParts},
+		{"random packages end as the total order says", randomPackages},
+		{"what another program wrote is left alone", foreignData},
+		{"what another state wrote is left alone", foreignLineage},
+		{"another package under a used serial is refused", reusedSerial},
+		{"a fresh destination can be checked without a trace", checkFresh},
+	} {
+		t.Run(strings.ReplaceAll(c.name, ",", ""), func(t *testing.T) {
+			c.test(t, &bench{Harness: fresh(t), lineage: "lineage-a"})
+		})
+	}
+}
+
+// bench is a destination under test.
+type bench struct {
+	Harness
+	lineage string
+}
+
+// commit commits a package through a new loader, as a new process would.
+func (b *bench) commit(t *testing.T, p load.Package) load.Result {
+	t.Helper()
+	r, err := b.try(t, p)
+	if err != nil {
+		t.Fatalf("commit package %d: %v", p.Serial, err)
+	}
+	return r
+}
+
+func (b *bench) try(t *testing.T, p load.Package) (load.Result, error) {
+	t.Helper()
+	l := b.New(t)
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}()
+	return l.Commit(t.Context(), p)
+}
+
+func (b *bench) position(t *testing.T) (int64, error) {
+	t.Helper()
+	l := b.New(t)
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}()
+	return l.Check(t.Context(), b.lineage)
+}
+
+// counts is a Result without its files.
+func counts(r load.Result) load.Result {
+	r.Files = nil
+	return r
+}
+
+func wantCounts(t *testing.T, got, want load.Result) {
+	t.Helper()
+	if d := cmp.Diff(want, counts(got)); d != "" {
+		t.Errorf("result (-want +got):\n%s", d)
+	}
+}
+
+// Sort orders rows by id, package and row number.
+func Sort(rows []Row) {
+	slices.SortFunc(rows, func(a, b Row) int {
+		return strings.Compare(orderKey(a), orderKey(b))
+	})
+}
+
+func orderKey(r Row) string {
+	return fmt.Sprintf("%s\x00%020v\x00%020v", r.ID(), r[schemas.ColPackage], r[schemas.ColRow])
+}
+
+// Expect is what a row of p looks like once it is stored.
+func Expect(p load.Package, spec Spec, row int, change string) Row {
+	r := maps.Clone(spec.Rows[row])
+	for _, c := range p.Table.Columns {
+		if _, ok := r[c.Name]; !ok {
+			r[c.Name] = nil
+		}
+	}
+	if r[schemas.ColHash] == nil {
+		r[schemas.ColHash] = Hash(spec.Rows[row])
+	}
+	if r[schemas.ColExtractedAt] == nil {
+		r[schemas.ColExtractedAt] = spec.Extracted
+		if spec.Extracted.IsZero() {
+			r[schemas.ColExtractedAt] = Epoch.Add(time.Duration(p.Serial) * time.Hour)
+		}
+	}
+	r[schemas.ColRunID], r[schemas.ColPackage], r[schemas.ColRow], r[schemas.ColChange] = p.RunID, p.Serial, int64(row), change
+	return r
+}
+
+// wantRows compares whole rows, in any order.
+func wantRows(t *testing.T, what string, got []Row, want ...Row) {
+	t.Helper()
+	got, want = slices.Clone(got), slices.Clone(want)
+	Sort(got)
+	Sort(want)
+	if want == nil {
+		want = []Row{}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+// wantNames checks current by id and name, in the form "a=Ana"; a tombstone is
+// "a=Ana!".
+func (b *bench) wantNames(t *testing.T, want ...string) {
+	t.Helper()
+	got := []string{}
+	for _, r := range b.Read(t) {
+		got = append(got, brief(r))
+	}
+	want = append([]string{}, want...)
+	slices.Sort(got)
+	slices.Sort(want)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("current (-want +got):\n%s", d)
+	}
+}
+
+// wantHistory checks history the same way, with "@package" appended.
+func (b *bench) wantHistory(t *testing.T, want ...string) {
+	t.Helper()
+	got := []string{}
+	for _, r := range b.History(t) {
+		got = append(got, fmt.Sprintf("%s@%v", brief(r), r[schemas.ColPackage]))
+	}
+	want = append([]string{}, want...)
+	slices.Sort(got)
+	slices.Sort(want)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("history (-want +got):\n%s", d)
+	}
+}
+
+func brief(r Row) string {
+	s := fmt.Sprintf("%s=%v", r.ID(), r["name"])
+	if r[schemas.ColDeletedAt] != nil {
+		s += "!"
+	}
+	return s
+}
+
+func (b *bench) wantPosition(t *testing.T, want int64) {
+	t.Helper()
+	if got, err := b.position(t); err != nil || got != want {
+		t.Errorf("position is %d, %v; want %d", got, err, want)
+	}
+}
+
+// refused commits p and checks that nothing changed and err is wanted.
+func (b *bench) refused(t *testing.T, p load.Package, want error) {
+	t.Helper()
+	before := b.fingerprint(t)
+	_, err := b.try(t, p)
+	if err == nil {
+		t.Fatal("commit succeeded")
+	}
+	if want != nil && !errors.Is(err, want) {
+		t.Errorf("error is %v, want %v", err, want)
+	}
+	if b.fingerprint(t) != before {
+		t.Error("a refused commit changed the destination")
+	}
+}
+
+func (b *bench) fingerprint(t *testing.T) string {
+	t.Helper()
+	if b.Fingerprint == nil {
+		return ""
+	}
+	return b.Fingerprint(t)
+}
+
+// at is a time on the n-th minute after Epoch's day before.
+func at(minute int) time.Time {
+	return Epoch.AddDate(0, 0, -1).Add(time.Duration(minute) * time.Minute)
+}
+
+// inMonth is a time in the n-th month of 2026.
+func inMonth(n int) time.Time { return time.Date(2026, time.Month(n), 15, 12, 0, 0, 0, time.UTC) }
