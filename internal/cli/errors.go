@@ -131,7 +131,8 @@ const unavailableHint = "`sluice query` needs DuckDB: build sluice with a C comp
 // indentRest indents all lines but the first, so that a message of several
 // lines reads as one block.
 func indentRest(s string) string {
-	return strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ")
+	s = strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ")
+	return strings.ReplaceAll(s, "\n  \n", "\n\n")
 }
 
 // wrapText breaks s at blanks into lines of at most width columns. Line breaks

@@ -82,25 +82,15 @@ func setup(tables []lakeTable) string {
 		if t.manifest == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "CREATE SCHEMA %s;\nUSE %s;\n", identifier(t.schema), identifier(t.schema))
-		b.WriteString(parquet.Views(parquet.ViewsOptions{
-			Root: t.dir, Table: t.table, Columns: t.manifest.Schema, Timezone: t.pipeline.Timezone,
-			HasCurrent: len(t.manifest.Current) > 0, HasHistory: len(t.manifest.History) > 0, HasRuns: hasFiles(filepath.Join(t.dir, "_sluice_runs")),
-		}))
-		b.WriteString("\n")
+		o := parquet.ViewsFor(t.dir, t.manifest)
+		o.Schema, o.Timezone = t.schema, t.pipeline.Timezone
+		b.WriteString(parquet.Views(o) + "\n")
 		path = append(path, t.schema)
 	}
 	if len(path) > 0 {
 		fmt.Fprintf(&b, "SET search_path = '%s';\n", strings.Join(path, ","))
 	}
 	return b.String()
-}
-
-func identifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
-
-func hasFiles(dir string) bool {
-	names, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	return err == nil && len(names) > 0
 }
 
 // relative is a path as the user would type it from where they are.

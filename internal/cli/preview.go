@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/schemas"
 	"github.com/sluice-etl/sluice/transform"
 )
@@ -174,12 +175,12 @@ func arrowCell(col arrow.Array, r int) string {
 	if col.IsNull(r) {
 		return "NULL"
 	}
-	return oneLine(col.ValueStr(r))
+	return cell(duck.Value{Text: col.ValueStr(r)})
 }
 
 // writeColumns prints the schema that the page gives, with examples.
 func writeColumns(b *strings.Builder, sealed *transform.Sealed, before schemas.Table, width int) {
-	const examples = 3
+	const examples, longest = 3, 40
 	g := grid{columns: []column{{name: "column"}, {name: "type"}, {name: "from"}, {name: "nulls", right: true}, {name: "examples"}}}
 	rec := sealed.Record
 	for i, c := range sealed.Table.Columns {
@@ -193,7 +194,7 @@ func writeColumns(b *strings.Builder, sealed *transform.Sealed, before schemas.T
 		}
 		var seen []string
 		for r := 0; r < col.Len() && len(seen) < examples; r++ {
-			if v := arrowCell(col, r); !col.IsNull(r) && !slices.Contains(seen, v) {
+			if v := cut(arrowCell(col, r), longest); !col.IsNull(r) && !slices.Contains(seen, v) {
 				seen = append(seen, v)
 			}
 		}

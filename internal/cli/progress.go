@@ -25,6 +25,9 @@ type sample struct {
 	contacts int64
 }
 
+// phaseScan is the phase of a full read that walks created_at.
+const phaseScan = "scan"
+
 const (
 	// rateWindow is the time a rate is taken over: short enough to show a
 	// stall, long enough not to flicker.
@@ -76,7 +79,7 @@ func (p *progress) text(now time.Time) string {
 		parts = append(parts, p.way(now)...)
 	}
 	if !p.start.IsZero() {
-		parts = append(parts, duration(now.Sub(p.start).Truncate(time.Second)))
+		parts = append(parts, watch(now.Sub(p.start)))
 	}
 	return strings.Join(parts, "  ")
 }
@@ -94,29 +97,38 @@ func (p *progress) rate(now time.Time) float64 {
 	return float64(p.last.Contacts-oldest.contacts) / seconds
 }
 
-// way says how far the walk has come: where it is, what is left, and, where
-// the pace tells, when it will be there.
+// way says how far the walk has come: where the pace tells, what share of the
+// way and when it will be there; then where it is, and, for changes, how far
+// behind the source that is.
 func (p *progress) way(now time.Time) []string {
 	mark, goal := parseTime(p.last.Mark), parseTime(p.last.Goal)
 	if mark.IsZero() || mark.Unix() <= 0 {
 		return nil
 	}
-	name := "at"
-	if p.phase == "scan" {
-		name = "created"
-	}
-	parts := []string{name + " " + mark.Format("2006-01-02 15:04")}
-	if goal.IsZero() || !goal.After(mark) {
-		return parts
-	}
-	parts = append(parts, duration(goal.Sub(mark))+" behind")
+	var parts []string
 	way, whole := mark.Sub(p.first).Seconds(), goal.Sub(p.first).Seconds()
 	spent := now.Sub(p.phaseAt)
-	if whole <= 0 || way/whole < etaShare || spent < etaAfter {
-		return parts
+	if whole > 0 && way/whole >= etaShare && way <= whole && spent >= etaAfter {
+		eta := time.Duration(float64(spent) * (whole - way) / way)
+		parts = append(parts, fmt.Sprintf("%d%%, about %s left", int(100*way/whole), duration(eta.Round(time.Second))))
 	}
-	eta := time.Duration(float64(spent) * (whole - way) / way)
-	return append(parts, fmt.Sprintf("%d%%, about %s left", int(100*way/whole), duration(eta.Round(time.Second))))
+	if p.phase == phaseScan {
+		return append(parts, "created "+mark.Format(time.DateOnly))
+	}
+	parts = append(parts, "updated "+mark.Format("2006-01-02 15:04"))
+	if goal.After(mark) {
+		parts = append(parts, duration(goal.Sub(mark))+" behind")
+	}
+	return parts
+}
+
+// watch prints d as a stopwatch does: 1:05, 2:00:00.
+func watch(d time.Duration) string {
+	s := int(max(d, 0).Seconds())
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
 func parseTime(s string) time.Time {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +45,7 @@ it is CSV, whole. In tables NULL is NULL and an empty string is "".`
 
 const queryExample = `  sluice query
   sluice query "SELECT platform, count(*) FROM contacts GROUP BY ALL"
-  sluice query "FROM active(30)" -o active.parquet
+  sluice query "FROM customers" -o customers.parquet
   sluice query < report.sql > report.csv`
 
 func (a *app) queryCommand() *cobra.Command {
@@ -294,24 +295,46 @@ func (a *app) listViews(ctx context.Context, db *duck.DB, tables []lakeTable) er
 			continue
 		}
 		fmt.Fprintf(&b, "%s (%s, exported by %s to %s)\n", t.schema, counted(t.manifest.Rows(), "contact", "contacts"), t.pipeline.Name, a.relative(t.dir))
-		g := 0
-		for _, v := range views {
-			if v.Schema == t.schema {
-				g = max(g, len(v.Name))
-			}
-		}
-		for _, v := range views {
-			if v.Schema == t.schema {
-				b.WriteString(strings.TrimRight(fmt.Sprintf("  %-*s  %s", g, v.Name, oneLine(v.Comment)), " ") + "\n")
-			}
-		}
+		writeViews(&b, t.schema, views, a.outWidth())
 		b.WriteString("\n")
 	}
-	b.WriteString("Try:\n" + queryExample[strings.Index(queryExample, "\n")+1:] + "\n")
+	b.WriteString("Try:\n" + a.queryExamples(tables))
 	if _, err := io.WriteString(a.Streams.Out, visible(b.String())); err != nil {
 		return fmt.Errorf("print views: %w", err)
 	}
 	return nil
+}
+
+// queryExamples are lines to copy, about the first table there is.
+func (a *app) queryExamples(tables []lakeTable) string {
+	i := slices.IndexFunc(tables, func(t lakeTable) bool { return t.manifest != nil })
+	table := tables[i].table
+	query := "  sluice" + a.fileFlag() + " query "
+	return query + `"SELECT platform, count(*) AS contacts FROM ` + table + ` GROUP BY ALL"` + "\n" +
+		query + `"FROM ` + table + `" -o ` + table + ".parquet\n" +
+		query + "< report.sql > report.csv\n"
+}
+
+// writeViews lists one schema's views, their comments wrapped beside them.
+func writeViews(b *strings.Builder, schema string, views []duck.View, width int) {
+	names := 0
+	for _, v := range views {
+		if v.Schema == schema {
+			names = max(names, displayWidth(v.Name))
+		}
+	}
+	indent := "  " + strings.Repeat(" ", names) + "  "
+	room := width - len(indent)
+	if width == 0 || room < 30 {
+		room = math.MaxInt
+	}
+	for _, v := range views {
+		if v.Schema != schema {
+			continue
+		}
+		comment := strings.Join(wrapText(oneLine(v.Comment), room), "\n"+indent)
+		b.WriteString(strings.TrimRight("  "+pad(v.Name, names, false)+"  "+comment, " ") + "\n")
+	}
 }
 
 // joinNames lists names as prose does: a, b and c.

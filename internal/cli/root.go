@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sluice-etl/sluice/internal/diag"
 )
 
 const (
@@ -41,7 +44,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{command: c.CommandPath(), err: err}
+		return &usageError{command: c.CommandPath(), err: withSuggestedFlag(c, err)}
 	})
 
 	file := defaultFile
@@ -63,6 +66,20 @@ func (a *app) root() *cobra.Command {
 	)
 	root.InitDefaultHelpCmd()
 	return root
+}
+
+// withSuggestedFlag adds the flag that was probably meant.
+func withSuggestedFlag(c *cobra.Command, err error) error {
+	typed, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !unknown {
+		return err
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := diag.Suggest(typed, names); near != "" {
+		return fmt.Errorf("%w; did you mean --%s?", err, near)
+	}
+	return err
 }
 
 // startLog makes the logger. Commands that a person watches log warnings

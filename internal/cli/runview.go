@@ -197,14 +197,11 @@ func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary
 		row("set aside", "%s without a usable id or time", counted(s.Quarantined, "record", "records"))
 	}
 	row("requests", "%s, %s", count(s.Requests), counted(s.Retries, "retry", "retries"))
-	for i, d := range p.Destinations {
-		label := ""
-		if i == 0 {
-			label = "files"
-		}
-		row(label, "%s in %s", a.relative(filepath.Join(d.Path, p.Table)), d.Name)
+	if s.Files > 0 {
+		row("files", "%s written to %s", count(s.Files), joinNames(a.tableDirs(p)))
+	} else {
+		row("files", "none written, %s is up to date", joinNames(a.tableDirs(p)))
 	}
-	row("written", "%s", counted(s.Files, "file", "files"))
 	if s.Cursor != "" {
 		row("cursor", "%s", s.Cursor)
 	}
@@ -214,6 +211,14 @@ func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary
 		return fmt.Errorf("print summary: %w", err)
 	}
 	return nil
+}
+
+func (a *app) tableDirs(p *config.Pipeline) []string {
+	dirs := make([]string, len(p.Destinations))
+	for i, d := range p.Destinations {
+		dirs[i] = a.relative(filepath.Join(d.Path, p.Table))
+	}
+	return dirs
 }
 
 // next is what to try now, to be copied as it stands.

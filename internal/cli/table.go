@@ -18,8 +18,9 @@ type grid struct {
 }
 
 const (
-	gap       = "  "
-	cellFloor = 16 // columns are not squeezed below this, they are left out
+	gap          = "  "
+	namedColumns = 6  // how many of the columns left out are named
+	cellFloor    = 16 // columns are not squeezed below this, they are left out
 )
 
 // write renders the table into b, no wider than width columns (0 for as wide
@@ -111,7 +112,10 @@ func (g grid) line(b *strings.Builder, widths []int, cell func(int) string) {
 func omissions(left []string, cutValues bool) string {
 	var parts []string
 	if len(left) > 0 {
-		names := strings.Join(left, ", ")
+		names := strings.Join(left[:min(len(left), namedColumns)], ", ")
+		if more := len(left) - namedColumns; more > 0 {
+			names += fmt.Sprintf(" and %d more", more)
+		}
 		parts = append(parts, fmt.Sprintf("%s not shown: %s", counted(len(left), "column", "columns"), names))
 	}
 	if cutValues {

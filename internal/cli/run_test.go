@@ -1,0 +1,277 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-etl/sluice/internal/clock"
+)
+
+func TestARunExportsAndSaysWhatToTryNext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	r := w.sluice(t, "run").mustBe(t, 0)
+	golden(t, "run_first.txt", r.out)
+	golden(t, "run_first_stderr.txt", r.err)
+
+	next := r.out[strings.Index(r.out, `query "`)+len(`query "`):]
+	next = next[:strings.Index(next, `"`)]
+	golden(t, "query_next.txt", w.onTerminal(t, "query", next).mustBe(t, 0).out)
+}
+
+func TestASecondRunChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	w.sluice(t, "run").mustBe(t, 0)
+	before := w.tree(t, "out/contacts/current", "out/contacts/history")
+	if len(before) == 0 {
+		t.Fatal("nothing was exported")
+	}
+	w.clock = clock.Fixed(noon.Now().Add(time.Hour))
+	golden(t, "run_second.txt", w.sluice(t, "run").mustBe(t, 0).out)
+	if diff := cmp.Diff(before, w.tree(t, "out/contacts/current", "out/contacts/history")); diff != "" {
+		t.Errorf("files changed:\n%s", diff)
+	}
+}
+
+func TestAFullRunReadsEverythingAgainAndFindsItUnchanged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	w.sluice(t, "run").mustBe(t, 0)
+	before := w.tree(t, "out/contacts/current", "out/contacts/history")
+	r := w.sluice(t, "run", "--full", "--json").mustBe(t, 0)
+	last := events(t, r.out)
+	got := last[len(last)-1]
+	if got["new"] != 0.0 || got["changed"] != 0.0 || got["unchanged"] != 500.0 {
+		t.Errorf("got %v", got)
+	}
+	if diff := cmp.Diff(before, w.tree(t, "out/contacts/current", "out/contacts/history")); diff != "" {
+		t.Errorf("files changed:\n%s", diff)
+	}
+}
+
+// events parses what --json prints.
+func events(t *testing.T, out string) []map[string]any {
+	t.Helper()
+	var all []map[string]any
+	for line := range strings.Lines(out) {
+		var e map[string]any
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		all = append(all, e)
+	}
+	if len(all) == 0 {
+		t.Fatal("no events")
+	}
+	return all
+}
+
+func TestJSONPrintsEventsAndEndsWithTheSummary(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	r := w.sluice(t, "run", "--json").mustBe(t, 0)
+	if r.err != "" {
+		t.Errorf("stderr: %s", r.err)
+	}
+	all := events(t, r.out)
+	if got := all[0]["type"]; got != eventStarted {
+		t.Errorf("the first event is %v", got)
+	}
+	last := all[len(all)-1]
+	delete(last, "coverage")
+	for _, varies := range []string{"run_id", "requests"} {
+		if v, ok := last[varies]; !ok || v == "" || v == 0.0 {
+			t.Errorf("%s is %v", varies, v)
+		}
+		delete(last, varies)
+	}
+	want := map[string]any{
+		"type": eventFinished, "time": "2026-09-01T12:00:00Z", "pipeline": "nightly", "mode": "full", "status": "done",
+		"new": 500.0, "changed": 0.0, "unchanged": 0.0, "retries": 0.0, "quarantined": 0.0,
+		"cursor": last["cursor"], "duration_ms": 0.0, "files": last["files"],
+	}
+	if diff := cmp.Diff(want, last); diff != "" {
+		t.Errorf("run_finished (-want +got):\n%s", diff)
+	}
+	if c, _ := last["cursor"].(string); !strings.HasPrefix(c, "2026-09-01T") {
+		t.Errorf("cursor %v", last["cursor"])
+	}
+}
+
+const two = `version: 1
+state: {path: .sluice}
+sources:
+  crm: {type: contacts_api, url: "sandbox://?contacts=50&seed=1", requests_per_second: 1000}
+  down: {type: contacts_api, url: "http://127.0.0.1:1", api_key: "${KEY}", retry_for: 1s}
+destinations:
+  lake: {type: parquet, path: out}
+pipelines:
+  first: {source: down, table: leads, destinations: [lake]}
+  second: {source: crm, table: contacts, destinations: [lake]}
+`
+
+func TestOnePipelineThatFailsDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, two)
+	w.env["KEY"] = "a-real-key-0001"
+	r := w.sluice(t, "run").mustBe(t, exitPartial)
+	golden(t, "run_partial_stderr.txt", r.err)
+	if !strings.Contains(r.out, "second: done") {
+		t.Errorf("stdout:\n%s", r.out)
+	}
+	// All of those asked for failed: that is an error, not a part.
+	r = w.sluice(t, "run", "first", "--json").mustBe(t, 1)
+	all := events(t, r.out)
+	if last := all[len(all)-1]; last["type"] != eventFinished || last["status"] != "failed" || last["error"] == "" {
+		t.Errorf("the last event is %v", last)
+	}
+}
+
+func TestQueriesSeeSeveralTablesBySchema(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, strings.Replace(two, `url: "http://127.0.0.1:1", api_key: "${KEY}", retry_for: 1s`, `url: "sandbox://?contacts=30&seed=2", requests_per_second: 1000`, 1))
+	golden(t, "query_nothing.txt", w.sluice(t, "query", "SELECT 1").mustBe(t, 1).err)
+	w.sluice(t, "run", "second").mustBe(t, 0)
+	if r := w.onTerminal(t, "query").mustBe(t, 0); !strings.Contains(r.out, "lake_leads: nothing exported yet (first)") {
+		t.Errorf("the list does not tell what is missing:\n%s", r.out)
+	}
+	w.sluice(t, "run").mustBe(t, 0)
+	r := w.sluice(t, "query", "SELECT (SELECT count(*) FROM lake_leads.leads_all) AS leads, (SELECT count(*) FROM contacts_all) AS contacts, (SELECT count(*) FROM leads_all) AS bare").mustBe(t, 0)
+	if want := "leads,contacts,bare\n30,50,30\n"; r.out != want {
+		t.Errorf("got %q, want %q", r.out, want)
+	}
+	golden(t, "query_list.txt", w.onTerminal(t, "query").mustBe(t, 0).out)
+}
+
+func TestQueryPrintsTablesOnATerminalAndCSVElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	w.sluice(t, "run").mustBe(t, 0)
+	const sql = "SELECT * FROM (VALUES (1, 'a', NULL), (22, '', 'NULL'), (3, 'two\nlines', 'b')) AS t(n, s, x)"
+	golden(t, "query_table.txt", w.onTerminal(t, "query", sql).mustBe(t, 0).out)
+	golden(t, "query_cut.txt", w.onTerminal(t, "query", "FROM contacts ORDER BY created_at LIMIT 5", "--rows", "2").mustBe(t, 0).out)
+	for _, tc := range []struct{ args, want string }{
+		{"", "n,s,x\n1,a,\n22,\"\",NULL\n3,\"two\nlines\",b\n"},
+		{"--format json", "[\n\t{\"n\":1,\"s\":\"a\",\"x\":null},\n\t{\"n\":22,\"s\":\"\",\"x\":\"NULL\"},\n\t{\"n\":3,\"s\":\"two\\nlines\",\"x\":\"b\"}\n]\n"},
+		{"--format jsonl", "{\"n\":1,\"s\":\"a\",\"x\":null}\n{\"n\":22,\"s\":\"\",\"x\":\"NULL\"}\n{\"n\":3,\"s\":\"two\\nlines\",\"x\":\"b\"}\n"},
+		{"--format table", "  n  s           x\n---  ----------  ------\n"},
+	} {
+		got := w.sluice(t, append([]string{"query", sql}, strings.Fields(tc.args)...)...).mustBe(t, 0).out
+		if !strings.HasPrefix(strings.ReplaceAll(got, " n  ", "  n  "), tc.want) && got != tc.want && tc.args != "--format table" {
+			t.Errorf("%s: got %q, want %q", tc.args, got, tc.want)
+		}
+	}
+	// The SQL from standard input, as cron and scripts give it.
+	if got := w.run(t, Streams{In: strings.NewReader("SELECT 1 AS a; -- one\nSELECT 2 AS b;\n")}, "query").mustBe(t, 0).out; got != "b\n2\n" {
+		t.Errorf("got %q", got)
+	}
+	golden(t, "query_errors.txt", w.sluice(t, "query", "SELECT 1;\nSELECT nope\nFROM contacts").mustBe(t, 1).err+
+		w.sluice(t, "query", "FROM contakts").mustBe(t, 1).err+
+		w.sluice(t, "query", "COPY contacts TO 'x.csv'").mustBe(t, 1).err+
+		w.sluice(t, "query", "EXPLAIN SELECT 1", "--format", "csv").mustBe(t, 1).err+
+		w.sluice(t, "query", "-- nothing").mustBe(t, 1).err)
+}
+
+func TestQueryWritesAFileWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	w.sluice(t, "run").mustBe(t, 0)
+	out := filepath.Join(w.dir, "r.parquet")
+	r := w.sluice(t, "query", "FROM contacts_all", "-o", out).mustBe(t, 0)
+	if r.out != "" || r.err != "wrote 500 rows to DIR/r.parquet\n" {
+		t.Errorf("stdout %q, stderr %q", r.out, r.err)
+	}
+	if got := w.sluice(t, "query", "SELECT count(*) AS n FROM '"+out+"'").mustBe(t, 0).out; got != "n\n500\n" {
+		t.Errorf("got %q", got)
+	}
+	before := w.tree(t, ".")
+	for _, args := range [][]string{
+		{"query", "SELECT (id || 'x')::INT FROM contacts", "-o", out},
+		{"query", "SELECT 1", "-o", filepath.Join(w.dir, "out", "contacts", "r.csv")},
+		{"query", "SELECT 1", "-o", filepath.Join(w.dir, "nowhere", "r.csv")},
+	} {
+		r := w.sluice(t, args...).mustBe(t, 1)
+		if !strings.HasPrefix(r.err, "error: ") || strings.Count(r.err, "error: ") != 1 {
+			t.Errorf("%v: %s", args, r.err)
+		}
+	}
+	if diff := cmp.Diff(before, w.tree(t, ".")); diff != "" {
+		t.Errorf("a query that failed left something:\n%s", diff)
+	}
+}
+
+func TestPreviewTouchesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	golden(t, "preview.txt", w.onTerminal(t, "preview", "nightly", "--rows", "2").mustBe(t, 0).out)
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 {
+		t.Errorf("preview left %v", entries)
+	}
+	w.sluice(t, "run").mustBe(t, 0)
+	if r := w.sluice(t, "preview", "nightly").mustBe(t, 0); strings.Contains(r.out, "new") {
+		t.Errorf("columns are new although they were exported:\n%s", r.out)
+	}
+}
+
+func TestSchemaListsWhatTheTableHas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	golden(t, "schema_before.txt", w.onTerminal(t, "schema", "nightly").mustBe(t, 0).out)
+	w.sluice(t, "run").mustBe(t, 0)
+	golden(t, "schema.txt", w.sluice(t, "schema", "nightly").mustBe(t, 0).out)
+	var table struct {
+		Columns []struct{ Name, Type, Origin string }
+	}
+	if err := json.Unmarshal([]byte(w.sluice(t, "schema", "nightly", "--json").mustBe(t, 0).out), &table); err != nil {
+		t.Fatal(err)
+	}
+	if len(table.Columns) < 20 || table.Columns[0].Name != "id" || table.Columns[0].Origin != "contract" {
+		t.Errorf("got %+v", table.Columns)
+	}
+}
+
+func TestRunsListsThePast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	if got := w.sluice(t, "runs").mustBe(t, 0).out; got != "No runs yet: `sluice run` makes the first.\n" {
+		t.Errorf("got %q", got)
+	}
+	w.sluice(t, "run").mustBe(t, 0)
+	w.clock = clock.Fixed(noon.Now().Add(25 * time.Hour))
+	w.sluice(t, "run").mustBe(t, 0)
+	r := w.sluice(t, "runs", "--limit", "1").mustBe(t, 0)
+	if !strings.Contains(r.out, "2026-09-02 13:00:00  nightly   done    incremental") || !strings.Contains(r.out, "(the last 1 of 2 runs; --limit 0 shows all)") {
+		t.Errorf("got\n%s", r.out)
+	}
+	all := events(t, w.sluice(t, "runs", "nightly", "--json").mustBe(t, 0).out)
+	if len(all) != 2 || all[0]["mode"] != "incremental" || all[1]["mode"] != "full" || all[1]["pipeline"] != "nightly" {
+		t.Errorf("got %v", all)
+	}
+}
+
+func TestOnATerminalTheLiveLineIsGoneAtTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, strings.Replace(small, "seed=1", "seed=1&latency=150ms", 1))
+	r := w.onTerminal(t, "run").mustBe(t, 0)
+	term := &terminal{}
+	if _, err := term.Write([]byte(r.err)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(r.err, "\rnightly  ") {
+		t.Errorf("no live line was drawn: %q", r.err)
+	}
+	if got := term.text(); got != "" {
+		t.Errorf("left on the screen: %q", got)
+	}
+}
