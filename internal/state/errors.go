@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 )
@@ -163,7 +164,14 @@ type AccessError struct {
 	Err  error
 }
 
-func (e *AccessError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err) }
+func (e *AccessError) Error() string {
+	// The layers below name temporary files, which only confuse here.
+	var p *fs.PathError
+	if errors.As(e.Err, &p) {
+		return fmt.Sprintf("%s %s: %s: %v", e.Op, e.Path, p.Op, p.Err)
+	}
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err)
+}
 
 // Unwrap returns the system's error.
 func (e *AccessError) Unwrap() error { return e.Err }

@@ -114,6 +114,7 @@ func (s *Store) writeHolder(lock string) error {
 	if err != nil {
 		return err
 	}
+	removeTemps(holderPath(lock))
 	return atomicfile.WriteFileOn(s.fsys, holderPath(lock), data, filePerm)
 }
 

@@ -14,7 +14,24 @@ import (
 // *StaleError is returned as it is: the newer document must not be undone.
 // Pass a context that a cancelled run has not cancelled.
 func (s *Store) SaveOrRescue(ctx context.Context, p *Pipeline) error {
-	err := s.Save(ctx, p)
+	return s.rescued(p, s.Save(ctx, p))
+}
+
+// UpdateOrRescue is Update with SaveOrRescue's care: if the changed state
+// cannot be written where it belongs, it is written to the rescue directory
+// and the *EmergencyError gives the command that recovers it.
+func (s *Store) UpdateOrRescue(ctx context.Context, pipeline string, change func(*Pipeline) error) (*Pipeline, error) {
+	p, err := s.Update(ctx, pipeline, change)
+	var unsaved *unsavedError
+	if errors.As(err, &unsaved) {
+		return nil, s.rescued(unsaved.changed, unsaved.err)
+	}
+	return p, err
+}
+
+// rescued writes p elsewhere where err, the outcome of saving it, is a failure
+// that lost it.
+func (s *Store) rescued(p *Pipeline, err error) error {
 	if err == nil || errors.Is(err, ErrStale) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFuture) {
 		return err
 	}
@@ -61,3 +78,12 @@ func shellQuote(s string) string {
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
+
+// unsavedError carries what Update had changed and could not save.
+type unsavedError struct {
+	changed *Pipeline
+	err     error
+}
+
+func (e *unsavedError) Error() string { return e.err.Error() }
+func (e *unsavedError) Unwrap() error { return e.err }

@@ -192,6 +192,7 @@ func (s *Store) save(p *Pipeline) error {
 	if err := os.MkdirAll(s.stateDir(), dirPerm); err != nil {
 		return &AccessError{Op: "create state directory", Path: s.stateDir(), Err: err}
 	}
+	removeTemps(path)
 	err = atomicfile.WriteFileOn(s.fsys, path, data, filePerm)
 	if err != nil {
 		// Only the directory's flush may have failed: then the new document
@@ -246,9 +247,25 @@ func (s *Store) Update(ctx context.Context, pipeline string, change func(*Pipeli
 		return nil, err
 	}
 	if err := s.save(p); err != nil {
-		return nil, err
+		return nil, &unsavedError{changed: p, err: err}
 	}
 	return p, nil
+}
+
+// removeTemps deletes what killed writers of one file left. The caller holds
+// the lock that keeps other writers of it out. What cannot be deleted stays:
+// it harms nobody.
+func removeTemps(path string) {
+	dir, base := filepath.Split(path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if atomicfile.IsTemp(e.Name()) && strings.HasSuffix(e.Name(), "-"+base) {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // readBounded reads a document, refusing what is no regular file or too large.
