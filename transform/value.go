@@ -186,12 +186,12 @@ type entry struct {
 }
 
 // list reads an array in a place of custom fields. Where each element is an
-// object with a text "key" and a "value", the elements are custom fields; if
+// object with one text "key" and one "value", these are custom fields; if
 // some have further members, the array is kept as it is as well. Any other
 // array is an ordinary nested value of the place's own field.
 func (c *Chunk) list(f *field, i int) int {
 	c.entries = c.entries[:0]
-	start, fault := i, c.fault
+	start := i
 	next, pure, extra := c.elements(f.inside, i)
 	if next < 0 {
 		return -1
@@ -200,7 +200,6 @@ func (c *Chunk) list(f *field, i int) int {
 		c.store(f.col, token{kind: kindNested, from: start, to: next})
 	}
 	if !pure {
-		c.fault = fault // the text is kept whole: nothing is ambiguous
 		return next
 	}
 	for _, e := range c.entries {
@@ -299,9 +298,6 @@ func (c *Chunk) element(t *table, i int) (next int, ok, extra bool) {
 		return c.fail(i, "a comma or closing bracket is missing"), false, false
 	}
 	c.depth--
-	if (keys > 1 || values > 1) && c.fault == "" {
-		c.fault = "a custom field has its key or value twice"
-	}
 	if e.f == nil || keys != 1 || values != 1 {
 		return i + 1, false, extra
 	}
