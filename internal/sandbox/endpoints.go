@@ -165,7 +165,7 @@ func (s *Server) listWhatsApp(*http.Request) reply {
 		w := renderer{g: p.g}
 		buf := []byte{'['}
 		n := uint64(len(p.recs))
-		any := false
+		some := false
 		for k := range n {
 			i := uint32((first%n + k*unordered) % n)
 			r := &p.recs[i]
@@ -176,10 +176,10 @@ func (s *Server) listWhatsApp(*http.Request) reply {
 			if f.platform != "whatsapp" {
 				continue
 			}
-			if any {
+			if some {
 				buf = append(buf, ',')
 			}
-			any = true
+			some = true
 			buf = w.contact(buf, &f, r, false)
 			if len(buf) > 64<<10 {
 				if _, err := out.Write(buf); err != nil {

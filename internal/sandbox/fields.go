@@ -74,11 +74,11 @@ var fieldDefs = [...]fieldDef{
 	{"lead_source", customer, shapeMetadata, kindSource, 250, true},
 	{"ciudad", customer, shapeMetadata, kindCity, 500, false},
 	{"Notas", customer, shapeMetadata, kindNote, 250, true},
-	{"score", customer, shapeMetadata, kindScore, 300, true},
+	{"score", customer, shapeObject, kindScore, 300, true},
 
 	{"monto", ticket, shapeObject, kindDecimal, 450, true},
 	{"prioridad", ticket, shapeObject, kindPriority, 450, true},
-	{"Producto de interés", ticket, shapeList, kindProduct, 450, false},
+	{"Artículo de interés", ticket, shapeList, kindProduct, 450, false},
 	{"Fecha de visita", ticket, shapeList, kindDate, 300, true},
 	{"ciudad", ticket, shapeMetadata, kindCity, 150, false},
 	{"motivo_cierre", ticket, shapeMetadata, kindReason, 200, true},
@@ -139,7 +139,14 @@ func (d *fieldDef) appendValue(dst []byte, h uint64, rev uint32) []byte {
 		return strconv.AppendUint(dst, (1+h%900)*10_000, 10)
 	case kindDecimal:
 		dst = strconv.AppendUint(dst, 10+h%9000, 10)
-		return appendDigits(append(dst, '.'), h>>20%100, 2)
+		switch cents := h >> 20 % 100; { // as JavaScript prints a number: 12.5, and 12 for 12.00
+		case cents == 0:
+			return dst
+		case cents%10 == 0:
+			return appendDigits(append(dst, '.'), cents/10, 1)
+		default:
+			return appendDigits(append(dst, '.'), cents, 2)
+		}
 	case kindBool:
 		return strconv.AppendBool(dst, h&1 == 0)
 	case kindAddress:

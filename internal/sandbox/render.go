@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -103,9 +104,13 @@ func (w *renderer) gatherKey(f *face, r *rec, of entity, key string) {
 		if d.live && d.kind != kindCount {
 			h ^= f.live
 		}
-		start := len(w.values)
+		c := cell{key: d.key, start: len(w.values), entity: of, shape: d.shapeFor(f.base)}
 		w.values = d.appendValue(w.values, h, r.rev)
-		w.cells = append(w.cells, cell{d.key, start, len(w.values), of, d.shapeFor(f.base)})
+		if c.shape == shapeMetadata && d.kind == kindScore {
+			w.quote(c.start)
+		}
+		c.end = len(w.values)
+		w.cells = append(w.cells, c)
 	}
 	if f.edit == nil {
 		return
@@ -114,6 +119,13 @@ func (w *renderer) gatherKey(f *face, r *rec, of entity, key string) {
 		if set.entity == of && (key == "" || set.key == key) {
 			w.override(set)
 		}
+	}
+}
+
+// quote makes the value from start on a string, as metadata holds it.
+func (w *renderer) quote(start int) {
+	if raw := w.values[start:]; raw[0] >= '0' && raw[0] <= '9' {
+		w.values = append(slices.Insert(w.values, start, '"'), '"')
 	}
 }
 

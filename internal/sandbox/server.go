@@ -222,14 +222,18 @@ func (run *Running) supervise(ctx context.Context, s *Server, served <-chan erro
 			_ = run.server.Shutdown(grace) // a stall outlasts it: Close ends that
 			cancel()
 			_ = run.server.Close()
-			<-served
+			run.finish(<-served)
 			return
 		case err := <-served:
-			if !errors.Is(err, http.ErrServerClosed) {
-				run.err = fmt.Errorf("serve sandbox: %w", err)
-			}
+			run.finish(err)
 			return
 		}
+	}
+}
+
+func (run *Running) finish(err error) {
+	if !errors.Is(err, http.ErrServerClosed) {
+		run.err = fmt.Errorf("serve sandbox: %w", err)
 	}
 }
 

@@ -20,7 +20,7 @@ func pipelineTexts() []pipelineText {
 		{"Soporte", "Atención posterior a la venta", []stageText{
 			{"Abierto", ""}, {"En revisión", "Con un agente"}, {"Esperando al cliente", ""}, {"Resuelto", ""},
 		}},
-		{"Postventa \"VIP\"", "Clientes que vuelven", []stageText{
+		{"Postventa \"VIP\"", "Quienes vuelven a comprar", []stageText{
 			{"Bienvenida", ""}, {"Año 1", "Primer aniversario"}, {"Renovación", ""}, {"Reactivación", "Sin mensajes hace 90 días"},
 		}},
 	}
