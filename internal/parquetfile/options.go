@@ -38,7 +38,7 @@ const DefaultPerm fs.FileMode = 0o600
 // Keys of the file's metadata.
 const (
 	metaArrowSchema = "ARROW:schema"   // Arrow's own, base64: field metadata for pyarrow, polars and others
-	metaColumns     = "sluice.columns" // JSON array of {name, type, description}
+	metaColumns     = "sluice.columns" // JSON array of {name, type, required, description}
 )
 
 // Options says what a file looks like.
@@ -146,6 +146,7 @@ func parquetSchema(s *arrow.Schema) (*schema.GroupNode, error) {
 type columnDoc struct {
 	Name        string `json:"name"`
 	Type        string `json:"type"`
+	Required    bool   `json:"required,omitempty"`
 	Description string `json:"description,omitempty"`
 }
 
@@ -174,7 +175,7 @@ func fileMetadata(o Options) (metadata.KeyValueMetadata, error) {
 	}
 	docs := make([]columnDoc, o.Schema.NumFields())
 	for i, f := range o.Schema.Fields() {
-		docs[i] = columnDoc{Name: f.Name, Type: f.Type.String(), Description: fieldDescription(f)}
+		docs[i] = columnDoc{Name: f.Name, Type: f.Type.String(), Required: !f.Nullable, Description: fieldDescription(f)}
 	}
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)

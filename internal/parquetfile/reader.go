@@ -30,6 +30,7 @@ type Reader struct {
 	path   string
 	f      *os.File
 	pq     *file.Reader
+	mem    *boundedAllocator
 	schema *arrow.Schema
 	meta   map[string]string
 	groups []int64 // rows
@@ -94,7 +95,8 @@ func (r *Reader) readFooter() (err error) {
 	if err != nil {
 		return fmt.Errorf("stat %s: %w", r.path, err)
 	}
-	props := parquet.NewReaderProperties(&boundedAllocator{limit: maxPageMemory})
+	r.mem = &boundedAllocator{limit: maxPageMemory}
+	props := parquet.NewReaderProperties(r.mem)
 	// A section hides the file's Close from the library.
 	r.pq, err = file.NewParquetReader(io.NewSectionReader(r.f, 0, info.Size()), file.WithReadProps(props))
 	if err != nil {
@@ -114,7 +116,7 @@ func (r *Reader) readFooter() (err error) {
 
 // checkFooter refuses sizes that cannot be, before anything is allocated.
 func (r *Reader) checkFooter(size int64) error {
-	total := int64(0)
+	total, largest := int64(0), int64(0)
 	for i := range r.pq.NumRowGroups() {
 		g := r.pq.RowGroup(i)
 		if g.NumRows() < 0 || g.NumRows() > 1<<31 {
@@ -136,6 +138,7 @@ func (r *Reader) checkFooter(size int64) error {
 			if start < 0 || n < 0 || start > size || n > size-start {
 				return r.damaged("row group %d, column %q lies outside of the file", i, r.schema.Field(c).Name)
 			}
+			largest = max(largest, m.TotalUncompressedSize())
 			if m.NumValues() != g.NumRows() {
 				return r.damaged("row group %d, column %q has %d values for %d rows", i, r.schema.Field(c).Name, m.NumValues(), g.NumRows())
 			}
@@ -143,6 +146,8 @@ func (r *Reader) checkFooter(size int64) error {
 		r.groups = append(r.groups, g.NumRows())
 		total += g.NumRows()
 	}
+	// No page is larger than its chunk; decoders need a few times that.
+	r.mem.limit = int(min(largest*8+1<<20, maxPageMemory))
 	r.rows = r.pq.NumRows()
 	if total != r.rows {
 		return r.damaged("row groups hold %d rows, the footer says %d", total, r.rows)
@@ -151,12 +156,16 @@ func (r *Reader) checkFooter(size int64) error {
 }
 
 // arrowSchema derives the Arrow schema from the Parquet schema; docs is the
-// metaColumns metadata, for descriptions.
+// metaColumns metadata, for descriptions. A footer has no checksum: where both
+// tell of a column they must agree, else a flipped bit renames it.
 func arrowSchema(s *schema.Schema, docs string) (*arrow.Schema, error) {
 	var described []columnDoc
 	if docs != "" {
 		if err := json.Unmarshal([]byte(docs), &described); err != nil {
 			return nil, fmt.Errorf("decode column descriptions: %w", err)
+		}
+		if len(described) != s.Root().NumFields() {
+			return nil, fmt.Errorf("%d columns, %d are described", s.Root().NumFields(), len(described))
 		}
 	}
 	root := s.Root()
@@ -171,8 +180,14 @@ func arrowSchema(s *schema.Schema, docs string) (*arrow.Schema, error) {
 			return nil, err
 		}
 		f := arrow.Field{Name: node.Name(), Type: t, Nullable: node.RepetitionType() == parquet.Repetitions.Optional}
-		if i < len(described) && described[i].Name == f.Name && described[i].Description != "" {
-			f.Metadata = arrow.NewMetadata([]string{"description"}, []string{described[i].Description})
+		if described != nil {
+			d := described[i]
+			if d.Name != f.Name || d.Type != f.Type.String() || d.Required == f.Nullable {
+				return nil, fmt.Errorf("column %q (%s) is described as %q (%s)", f.Name, f.Type, d.Name, d.Type)
+			}
+			if d.Description != "" {
+				f.Metadata = arrow.NewMetadata([]string{"description"}, []string{d.Description})
+			}
 		}
 		fields[i] = f
 	}
