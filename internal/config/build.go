@@ -77,6 +77,9 @@ func (r *reader) named(top fields, key string) []namedValue {
 		r.errorf(at, "add at least one under "+key+":", "there are no %s", key)
 		return nil
 	}
+	if v.kind == badKind {
+		return nil
+	}
 	if v.kind != mappingKind {
 		r.errorf(v.pos, "write NAME: {...} under "+key+":", "%s: expected a mapping from names, got %s", key, v.describe())
 		return nil
@@ -273,7 +276,7 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 			if err != nil {
 				why = cause(err)
 			}
-			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "read schema: %s", why)
+			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "schema: %s", why)
 		}
 	}
 	for _, later := range []string{"days", "full_every"} {
@@ -312,12 +315,12 @@ func (r *reader) references(c *Config, f fields, p *Pipeline) {
 	}
 }
 
+// missing reports a reference to nothing. Where nothing is declared at all,
+// that has been reported.
 func (r *reader) missing(at Pos, what, shown, name string, names []string) {
-	hint := diag.Hint(name, names)
-	if hint == "" {
-		hint = "declare it under " + what + "s:"
+	if len(names) > 0 {
+		r.errorf(at, diag.Hint(name, names), "there is no %s %s", what, shown)
 	}
-	r.errorf(at, hint, "there is no %s %s", what, shown)
 }
 
 // filters returns the filters of a pipeline, nil for none.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -122,7 +123,7 @@ func (f fields) name(key string) (string, bool) {
 // shown is how a message may call the value of a key.
 func (f fields) shown(key string) string {
 	if v := f.vals[key]; v != nil {
-		return quote(v.text)
+		return shown(v)
 	}
 	return quote(f.key(key).Default)
 }
@@ -156,7 +157,7 @@ func (f fields) each(name string) []scalar {
 	k, v := f.key(name), f.vals[name]
 	if v == nil || v.kind == nullKind {
 		if k.Required {
-			f.r.errorf(f.node.At, "add "+name+": [...]", "%s is missing", name)
+			f.missing(name, "[...]")
 		}
 		return nil
 	}
@@ -231,7 +232,7 @@ func (f fields) secretFile(name string) (text string, ok bool) {
 		data, err = os.ReadFile(path)
 	}
 	if err != nil {
-		f.r.errorf(f.pos(name), "relative paths start at the directory of "+f.r.file, "read %s: %s", name, cause(err))
+		f.r.errorf(f.pos(name), "relative paths start at the directory of "+f.r.file, "%s: %s", name, cause(err))
 		return "", false
 	}
 	text = strings.TrimRight(string(data), "\r\n")
@@ -244,11 +245,15 @@ func (f fields) secretFile(name string) (text string, ok bool) {
 
 // cause is a file error without the path, which the reader sees in the file.
 func cause(err error) string {
-	var p *os.PathError
-	if errors.As(err, &p) {
+	var p *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is no such file" // the same words on every system
+	case errors.As(err, &p):
 		return p.Err.Error()
+	default:
+		return err.Error()
 	}
-	return err.Error()
 }
 
 // timezone returns a key's IANA timezone.

@@ -26,6 +26,9 @@ type value struct {
 	text    string   // of a scalar, as YAML reads it, before interpolation
 	entries []*entry // of a mapping, in order; no two of one key
 	items   []*value // of a sequence
+	// partial says that a fault, already reported, kept some entries out: what
+	// is missing from it is no news.
+	partial bool
 }
 
 type entry struct {
@@ -43,6 +46,7 @@ const (
 	boolKind
 	mappingKind
 	sequenceKind
+	badKind // could not be read; the fault is reported
 )
 
 // describe names the kind in messages.
@@ -58,7 +62,7 @@ func (v *value) describe() string {
 		return "a mapping"
 	case sequenceKind:
 		return "a list"
-	case nullKind:
+	case nullKind, badKind:
 		return "nothing"
 	default:
 		return "nothing"
@@ -200,7 +204,7 @@ func (c *converter) convert(n ast.Node, depth int) *value {
 	pos := c.r.place(n.GetToken())
 	if depth > maxDepth {
 		c.r.errorf(pos, "", "nested deeper than %d levels", maxDepth)
-		return &value{pos: pos}
+		return &value{kind: badKind, pos: pos}
 	}
 	switch n := n.(type) {
 	case *ast.AnchorNode:
@@ -246,7 +250,7 @@ func (c *converter) scalar(n ast.Node, pos Pos) *value {
 		return &value{kind: boolKind, pos: pos, text: n.GetToken().Value}
 	default:
 		c.r.errorf(pos, "", "this has no meaning here")
-		return &value{pos: pos}
+		return &value{kind: badKind, pos: pos}
 	}
 }
 
@@ -259,7 +263,7 @@ func (c *converter) alias(n *ast.AliasNode, pos Pos) *value {
 		return v
 	}
 	c.r.errorf(pos, "an anchor is written &"+name+" and stands before its first use", "alias *%s has no anchor", name)
-	return &value{pos: pos}
+	return &value{kind: badKind, pos: pos}
 }
 
 // tagged reads !!str and the like; other tags would have to be obeyed.
@@ -316,7 +320,10 @@ func (c *converter) mapping(nodes []*ast.MappingValueNode, pos Pos, depth int) *
 // merge adds what m has and v has not, as the merge key << says.
 func (c *converter) merge(v *value, seen map[string]*entry, m *value) {
 	switch m.kind {
+	case badKind:
+		v.partial = true
 	case mappingKind:
+		v.partial = v.partial || m.partial
 		for _, e := range m.entries {
 			if seen[e.key] == nil {
 				seen[e.key] = e
@@ -325,13 +332,16 @@ func (c *converter) merge(v *value, seen map[string]*entry, m *value) {
 		}
 	case sequenceKind:
 		for _, item := range m.items {
-			if item.kind != mappingKind {
+			switch item.kind {
+			case mappingKind, badKind:
+				c.merge(v, seen, item)
+			case nullKind, textKind, numberKind, boolKind, sequenceKind:
+				v.partial = true
 				c.r.errorf(item.pos, "", "<< merges mappings, this is %s", item.describe())
-				continue
 			}
-			c.merge(v, seen, item)
 		}
 	case nullKind, textKind, numberKind, boolKind:
+		v.partial = true
 		c.r.errorf(m.pos, "", "<< merges a mapping, this is %s", m.describe())
 	}
 }

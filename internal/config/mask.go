@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -16,11 +18,16 @@ const (
 
 // noteSecret remembers a text that no output may hold.
 func (r *reader) noteSecret(s string) {
-	for part := range strings.FieldsSeq(s) {
+	for _, part := range append(strings.Fields(s), strings.TrimSpace(s)) {
 		if len(part) >= minSecret && part != sandboxKey {
 			r.secrets = append(r.secrets, part)
 		}
 	}
+}
+
+// longestFirst orders secrets so that one that holds another is hidden whole.
+func longestFirst(secrets []string) {
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
 }
 
 // maskText hides every secret in a text.

@@ -48,6 +48,7 @@ func (r *reader) report(s diag.Severity, at Pos, hint, summary string) {
 // finish sorts the list and gives each diagnostic its line, secrets masked in
 // every part of it.
 func (r *reader) finish() (masked []string) {
+	longestFirst(r.secrets)
 	masked = maskLines(r.lines, r.secrets)
 	for i := range r.list {
 		d := &r.list[i]
@@ -66,8 +67,10 @@ type fields struct {
 	r      *reader
 	prefix string // path pattern of the mapping, "" at the top
 	node   Node
-	vals   map[string]*value
-	keyPos map[string]Pos
+	// partial: see value.
+	partial bool
+	vals    map[string]*value
+	keyPos  map[string]Pos
 }
 
 // fields checks that v is a mapping of known keys. of is the "type" of the
@@ -77,6 +80,10 @@ func (r *reader) fields(prefix string, v *value, at Pos) (fields, bool) {
 	if v == nil || v.kind == nullKind {
 		return f, true
 	}
+	if v.kind == badKind {
+		return f, false
+	}
+	f.partial = v.partial
 	if v.kind != mappingKind {
 		r.errorf(v.pos, "", "expected a mapping of keys, got %s", v.describe())
 		return f, false
@@ -142,7 +149,7 @@ func (f fields) scalar(name string) (s scalar, ok bool) {
 	v := f.vals[name]
 	if v == nil || v.kind == nullKind {
 		if k.Required {
-			f.r.errorf(f.node.At, "add "+name+": "+k.example(), "%s is missing", name)
+			f.missing(name, k.example())
 			return scalar{}, false
 		}
 		return scalar{text: k.Default, pos: f.node.At, kind: textKind, env: true, shown: quote(k.Default)}, k.Default != ""
@@ -158,6 +165,13 @@ func (f fields) scalar(name string) (s scalar, ok bool) {
 	return s, true
 }
 
+// missing reports a key that must be there.
+func (f fields) missing(name, example string) {
+	if !f.partial {
+		f.r.errorf(f.node.At, "add "+name+": "+example, "%s is missing", name)
+	}
+}
+
 // laterPos points at the key itself where all of it is refused.
 func (f fields) laterPos(name string, k Key, v *value) Pos {
 	if k.Later {
@@ -168,19 +182,28 @@ func (f fields) laterPos(name string, k Key, v *value) Pos {
 
 // fill checks that v is a scalar that may stand for k and fills in variables.
 func (r *reader) fill(v *value, k Key) (scalar, bool) {
+	if v.kind == badKind {
+		return scalar{}, false
+	}
 	if v.kind == mappingKind || v.kind == sequenceKind {
 		r.errorf(v.pos, k.hint(), "%s: expected %s, got %s", k.name(), k.Type.expects(), v.describe())
 		return scalar{}, false
 	}
 	text, used, ok := r.interpolate(v, k)
-	s := scalar{text: text, pos: v.pos, kind: v.kind, env: used, shown: quote(v.text)}
-	if used {
-		s.shown += " with its variables filled in"
-	}
+	s := scalar{text: text, pos: v.pos, kind: v.kind, env: used, shown: shown(v)}
 	if k.Type == SecretType {
 		s.shown = "the key"
 	}
 	return s, ok
+}
+
+// shown names a value in messages: as the file has it, never what a variable
+// held.
+func shown(v *value) string {
+	if strings.Contains(v.text, "${") {
+		return quote(v.text) + " with its variables filled in"
+	}
+	return quote(v.text)
 }
 
 // text returns a key that is text as it stands.

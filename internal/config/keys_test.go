@@ -1,0 +1,110 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestTheKeyTableIsSound(t *testing.T) {
+	seen := map[string]bool{}
+	for _, k := range Keys() {
+		if seen[k.Path] || k.Path == "" || !strings.HasSuffix(k.Description, ".") || k.Type == "" {
+			t.Errorf("%+v", k)
+		}
+		seen[k.Path] = true
+		if i := strings.LastIndexByte(k.Path, '.'); i >= 0 && !seen[k.Path[:i]] {
+			t.Errorf("%s stands before its parent", k.Path)
+		}
+		if len(k.Allowed) > 0 != (k.Type == ChoiceType) {
+			t.Errorf("%s: only a choice has allowed values", k.Path)
+		}
+		if k.Default != "" && (k.Required || k.Type == ChoiceType && !slices.Contains(available(k), k.Default) && !k.Later) {
+			t.Errorf("%s has a default that cannot be", k.Path)
+		}
+	}
+	for _, r := range notYet() {
+		if !seen[r.path] || r.use == "" {
+			t.Errorf("refused key %s is not in the table", r.path)
+		}
+	}
+}
+
+// place returns a file that is right but for one key, whose value is given.
+func place(k Key, value string) string {
+	doc := map[string]string{"version": "1"}
+	source := map[string]string{"type": "contacts_api", "url": "sandbox://"}
+	destination := map[string]string{"type": "parquet", "path": "out"}
+	pipeline := map[string]string{"source": "crm", "destinations": "lake"}
+	filters, state := map[string]string{}, map[string]string{}
+	parent, name := "", k.Path
+	if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
+		parent, name = k.Path[:i], k.Path[i+1:]
+	}
+	map[string]map[string]string{
+		"": doc, "state": state, "sources.*": source, "destinations.*": destination, "pipelines.*": pipeline, "pipelines.*.filters": filters,
+		"sources": {}, "destinations": {}, "pipelines": {},
+	}[parent][name] = value
+	flow := func(m map[string]string) string {
+		var parts []string
+		for key, v := range m {
+			parts = append(parts, fmt.Sprintf("%q: %s", key, v))
+		}
+		slices.Sort(parts)
+		return "{" + strings.Join(parts, ", ") + "}"
+	}
+	wrap := func(name, key string, m map[string]string) {
+		if _, given := doc[key]; !given {
+			doc[key] = "{" + name + ": " + flow(m) + "}"
+		}
+	}
+	if _, given := pipeline["filters"]; !given {
+		pipeline["filters"] = flow(filters)
+	}
+	if _, given := doc["state"]; !given {
+		doc["state"] = flow(state)
+	}
+	source["url"] = strings.ReplaceAll(source["url"], "sandbox://", `"sandbox://"`)
+	wrap("crm", "sources", source)
+	wrap("lake", "destinations", destination)
+	wrap("nightly", "pipelines", pipeline)
+	return flow(doc)
+}
+
+// A key that is known but never looked at would be accepted and ignored.
+func TestEveryKnownKeyIsLookedAt(t *testing.T) {
+	for _, k := range Keys() {
+		if strings.HasSuffix(k.Path, "*") {
+			continue
+		}
+		if k.Type == MappingType {
+			if _, list := Parse("p.yaml", []byte(place(k, "5")), "/work", none); !list.HasErrors() {
+				t.Errorf("%s: 5 was accepted:\n%s", k.Path, place(k, "5"))
+			}
+			continue
+		}
+		if c, list := Parse("p.yaml", []byte(place(k, "{a: {b: c}}")), "/work", none); c != nil || !list.HasErrors() {
+			t.Errorf("%s: a mapping was accepted:\n%s", k.Path, place(k, "{a: {b: c}}"))
+		}
+	}
+	if c, list := Parse("p.yaml", []byte(place(Key{Path: "version"}, "1")), "/work", none); c == nil {
+		t.Errorf("the file is wrong by itself: %s", rendered(t, list))
+	}
+}
+
+func TestDefaultsAndBoundsOfTheTableAreAccepted(t *testing.T) {
+	for _, k := range Keys() {
+		if k.Later || k.Of == "bigquery" || k.Type == MappingType {
+			continue
+		}
+		for _, v := range append([]string{k.Default, k.Min, k.Max}, available(k)...) {
+			if v == "" {
+				continue
+			}
+			if c, list := Parse("p.yaml", []byte(place(k, v)), "/work", none); c == nil {
+				t.Errorf("%s: %s was refused: %s", k.Path, v, rendered(t, list))
+			}
+		}
+	}
+}
