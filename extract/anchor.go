@@ -6,12 +6,15 @@ import (
 )
 
 const (
-	// minAnchorPage is the shortest page that can be anchored. Five rows stand
-	// in the order of another pass by chance once in 120 times, and every page
-	// of both passes has to agree; fewer rows tell too little.
-	minAnchorPage = 5
+	// minAnchorPage is the shortest page that can be anchored, and goodOverlap
+	// the rows of overlap that leave little to chance. A tie that straddles the
+	// edge of a page by more than the overlap could lose rows where its order
+	// changes; then the overlap shows them in the old order once in
+	// overlap! times by chance, and the confirming pass once more.
+	minAnchorPage = 8
+	goodOverlap   = 8
 	minAnchor     = 2  // rows that must stand in both pages
-	maxRestarts   = 3  // times a pass may start anew because its anchors left
+	maxRestarts   = 5  // times a pass may start anew: its anchors left, or its first page keeps changing
 	maxIdle       = 3  // accepted pages in a row that brought nothing and moved nothing
 	maxDoublings  = 24 // of the overlap: beyond any list
 )
@@ -66,9 +69,9 @@ func (a *anchored) step(ctx context.Context) (verdict, error) {
 		a.back++
 		return v, nil
 	}
-	if q.offset == 0 && a.several {
+	if q.offset == 0 {
 		if a.restarts++; a.restarts > maxRestarts {
-			return a.unstable("rows left faster than they could be read"), nil
+			return a.unstable("its first page kept changing"), nil
 		}
 	}
 	if err := a.stage(ctx, q, a.seen); err != nil {
@@ -91,11 +94,22 @@ func (a *anchored) look(ctx context.Context) error {
 	a.probe = false
 	if len(q.rows) == 0 {
 		a.emptyAt = a.end
+		a.witness(q)
 		return nil
 	}
 	a.notEnd = max(a.notEnd, a.width)
 	a.out.Discarded++
 	return nil
+}
+
+// witness bounds what an empty probe proves by when its list was read: a
+// cache's answer may end the walk, and moves no cursor.
+func (a *anchored) witness(q page) {
+	if _, dated := a.sourceTime(q.resp); dated {
+		a.block.bound = min(a.block.bound, a.runner.bound(q))
+	} else if q.resp.Cached && a.keeps(ruleCached) {
+		a.block.bound = never
+	}
 }
 
 // offset is where the next page starts: before the end of the last one, by
@@ -104,7 +118,7 @@ func (a *anchored) offset() int {
 	if !a.keeps(ruleAnchor) {
 		return a.end
 	}
-	overlap := max(minAnchor, a.width/5)
+	overlap := max(a.width/5, min(goodOverlap, a.width/2), minAnchor)
 	if a.idle > 0 {
 		overlap = minAnchor // a short page may have held the overlap alone
 	}

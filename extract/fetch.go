@@ -97,7 +97,9 @@ func (r *runner) begin(resp Response) {
 	r.stop = r.w.StopAt.UnixMicro()
 	r.out.Started = resp.SentAt.UnixMicro()
 	if t, ok := r.sourceTime(resp); ok {
-		r.stop = resp.Date.UnixMicro()
+		// A Date is cut to the second: what changed in the rest of it changed
+		// before the run, and whoever made the change expects to see it.
+		r.stop = resp.Date.Add(time.Second).UnixMicro()
 		r.out.Started = t
 	}
 }

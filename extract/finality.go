@@ -14,7 +14,8 @@ import (
 // A Date is not believed where it is missing, may be a cache's, or is further
 // from our clock than the lookback, which skew is part of. Then the last time
 // printed on that page stands in for it, and our clock where that time lies in
-// the future. A cached Date that nothing marks as cached is the time at which
+// the future, or, as a cache's rows are older than any clock says, the last
+// printed time that does not. A cached Date that nothing marks as cached is the time at which
 // the cached rows were read, and so still right.
 
 // never is a bound before all times.
@@ -49,16 +50,31 @@ func (r *runner) bound(p page) int64 {
 		return math.MaxInt64
 	}
 	read, dated := r.sourceTime(p.resp)
-	if !dated {
-		if !p.anyValid {
+	switch sent := p.resp.SentAt.UnixMicro(); {
+	case dated:
+	case !p.anyValid:
+		return never
+	case !r.keeps(ruleFuture) || p.last <= sent:
+		read = p.last
+	case p.resp.Cached:
+		if read = r.lastBy(p, sent); read == never {
 			return never
 		}
-		read = p.last
-		if r.keeps(ruleFuture) {
-			read = min(read, p.resp.SentAt.UnixMicro())
-		}
+	default:
+		read = sent
 	}
 	return read - r.w.Lookback.Microseconds()
+}
+
+// lastBy returns the last time printed on p that is not after t.
+func (r *runner) lastBy(p page, t int64) int64 {
+	last := int64(never)
+	for i := range p.rows {
+		if k := r.key(&p.rows[i]); !p.rows[i].Invalid && k <= t {
+			last = max(last, k)
+		}
+	}
+	return last
 }
 
 // settle moves the mark to `to` and the final prefix as far as bound lets it.

@@ -1,0 +1,126 @@
+package extracttest
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/sluice-etl/sluice/extract"
+)
+
+const milli = 1_000_000 // nanoseconds
+
+// choose filters, sorts and cuts as the endpoint does.
+func (s *Source) choose(rows []snap, q extract.Query) []snap {
+	key := func(r snap) int64 { return r.updated }
+	after := q.UpdatedAfter
+	if after == nil {
+		key = func(r snap) int64 { return r.created }
+		after = q.CreatedAfter
+	}
+	rows = slices.DeleteFunc(rows, func(r snap) bool { return key(r) <= *after*1000 })
+	salt := uint64(0)
+	switch s.TieOrder {
+	case Shuffled:
+		salt = s.rng.Uint64()
+	case Alternating:
+		salt = uint64(s.Requests%2) * 0x9e3779b97f4a7c15
+	case Stable, Physical:
+	}
+	rows = sorted(rows, key, salt)
+	rows = rows[min(len(rows), q.Offset):]
+	n := min(q.Limit, len(rows))
+	if s.Long > 0 && s.rng.Float64() < s.Long {
+		n = min(n+n/2+1, len(rows))
+	}
+	if s.Cap > 0 {
+		n = min(n, s.Cap)
+	}
+	if s.Short > 0 && n > 1 && s.rng.Float64() < s.Short {
+		n = 1 + s.rng.IntN(n)
+	}
+	rows = rows[:n]
+	if s.Disorder > 0 && n > 1 && s.rng.Float64() < s.Disorder {
+		rows[0], rows[n-1] = rows[n-1], rows[0]
+	}
+	return rows
+}
+
+// sorted returns rows by key, and by the place each has among its ties.
+func sorted(rows []snap, key func(snap) int64, salt uint64) []snap {
+	type ranked struct {
+		key int64
+		tie uint64
+		at  int32
+	}
+	ranks := make([]ranked, len(rows))
+	for i, r := range rows {
+		ranks[i] = ranked{key(r), mix(r.place ^ salt), int32(i)}
+	}
+	slices.SortFunc(ranks, func(a, b ranked) int {
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
+		}
+		return cmp.Compare(a.tie, b.tie)
+	})
+	out := make([]snap, len(rows))
+	for i, r := range ranks {
+		out[i] = rows[r.at]
+	}
+	return out
+}
+
+func mix(x uint64) uint64 {
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	return x ^ x>>33
+}
+
+const rowBytes = 40
+
+// encode prints rows: the times in whole milliseconds, as the endpoint does.
+func encode(rows []snap) []byte {
+	body := make([]byte, 0, len(rows)*rowBytes)
+	for _, r := range rows {
+		body = binary.BigEndian.AppendUint64(body, uint64(r.id)+1)
+		body = binary.BigEndian.AppendUint64(body, uint64(floor(r.created)/1000))
+		body = binary.BigEndian.AppendUint64(body, uint64(floor(r.updated)/1000))
+		body = binary.BigEndian.AppendUint64(body, uint64(r.n))
+		body = binary.BigEndian.AppendUint64(body, uint64(r.content))
+	}
+	return body
+}
+
+func floor(ns int64) int64 {
+	m := ns % milli
+	if m < 0 {
+		m += milli
+	}
+	return ns - m
+}
+
+// Decode reads a body of the model, as a Sink does.
+func Decode(body []byte) ([]extract.Row, error) {
+	if len(body)%rowBytes != 0 {
+		return nil, fmt.Errorf("decode %d bytes: %w", len(body), extract.ErrBadPage)
+	}
+	rows := make([]extract.Row, 0, len(body)/rowBytes)
+	for ; len(body) > 0; body = body[rowBytes:] {
+		field := func(i int) uint64 { return binary.BigEndian.Uint64(body[8*i:]) }
+		r := extract.Row{
+			Created: int64(field(1)),
+			Updated: int64(field(2)),
+			Version: field(0)<<40 | field(3)<<20 | field(4),
+		}
+		binary.BigEndian.PutUint64(r.ID[:], field(0)-1)
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// Identify says which contact a row is, and after how many writes of
+// updated_at.
+func Identify(r extract.Row) (id, n int) {
+	return int(binary.BigEndian.Uint64(r.ID[:])), int(r.Version >> 20 & 0xfffff)
+}
