@@ -167,7 +167,7 @@ func snakeCase(key string) (snake string, lossy bool) {
 	prev := rune(0) // the last letter or digit, as it stood
 	text := []rune(norm.NFKD.String(key))
 	for i, r := range text {
-		out := ""
+		var out string
 		switch {
 		case r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)):
 			out = strings.ToLower(string(r))

@@ -45,6 +45,9 @@ type contractParser struct {
 
 func (p *contractParser) fault(n ast.Node, hint, format string, args ...any) {
 	f := Fault{Line: 1, Col: 1, Message: fmt.Sprintf(format, args...), Hint: hint}
+	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
+		n = m.Values[0].Key // its own token is the first colon
+	}
 	if n != nil && n.GetToken() != nil && n.GetToken().Position != nil {
 		f.Line, f.Col = n.GetToken().Position.Line, n.GetToken().Position.Column
 	}

@@ -148,7 +148,7 @@ func (r *Registry) SettleWithin(ref FieldRef, observed Kinds, run string, limit 
 		return e, true
 	}
 	if col, ok := r.contract.Column(ref); ok {
-		return RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type, FirstRun: run}, true
+		return RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type}, true
 	}
 	e = RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: ColOverflow, Type: JSON, FirstRun: run}
 	if ref.Scope != ScopeOverflow {
