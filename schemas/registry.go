@@ -86,21 +86,24 @@ func (e RegistryEntry) MisfitColumn() string { return e.Column + misfitSuffix }
 // in state.
 type Registry struct {
 	contract *Contract
+	declared map[FieldRef]Column
 
-	mu      sync.Mutex
-	entries map[FieldRef]RegistryEntry
-	taken   map[string]FieldRef // column names in use
+	mu         sync.Mutex
+	entries    map[FieldRef]RegistryEntry
+	taken      map[string]FieldRef // column names in use
+	discovered int                 // fields that have a column of their own
 }
 
 // NewRegistry returns a registry with the entries of earlier runs.
 func NewRegistry(c *Contract, entries []RegistryEntry) (*Registry, error) {
 	r := &Registry{
 		contract: c,
+		declared: make(map[FieldRef]Column, len(c.Columns)),
 		entries:  make(map[FieldRef]RegistryEntry, len(entries)),
 		taken:    make(map[string]FieldRef, len(entries)+len(c.Columns)),
 	}
 	for _, col := range c.Columns {
-		r.taken[col.Name] = col.Ref
+		r.declared[col.Ref], r.taken[col.Name] = col.Column, col.Ref
 	}
 	for _, e := range entries {
 		if err := r.restore(e); err != nil {
@@ -118,7 +121,7 @@ func (r *Registry) restore(e RegistryEntry) error {
 	if _, twice := r.entries[ref]; twice {
 		return errors.New("the field has two entries")
 	}
-	if col, ok := r.contract.Column(ref); ok {
+	if col, ok := r.declared[ref]; ok {
 		if col.Name != e.Column || col.Type != e.Type {
 			return fmt.Errorf("the table has it as column %s (%s), the contract declares %s (%s): columns never change in place, so undo the change of the contract or use another table",
 				e.Column, e.Type, col.Name, col.Type)
@@ -126,7 +129,7 @@ func (r *Registry) restore(e RegistryEntry) error {
 	} else if other, ok := r.taken[e.Column]; ok {
 		return fmt.Errorf("column %s belongs to field %q", e.Column, other.String())
 	}
-	r.entries[ref], r.taken[e.Column] = e, ref
+	r.keep(e)
 	return nil
 }
 
@@ -147,29 +150,27 @@ func (r *Registry) SettleWithin(ref FieldRef, observed Kinds, run string, limit 
 	if e, ok := r.entries[ref]; ok {
 		return e, true
 	}
-	if col, ok := r.contract.Column(ref); ok {
+	if col, ok := r.declared[ref]; ok {
 		return RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type}, true
 	}
 	e = RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: ColOverflow, Type: JSON, FirstRun: run}
 	if ref.Scope != ScopeOverflow {
-		if r.discovered() >= limit {
+		if r.discovered >= limit {
 			return RegistryEntry{}, false
 		}
 		e.Column, e.Type = r.freeName(ref), Infer(observed)
 	}
-	r.entries[ref], r.taken[e.Column] = e, ref
+	r.keep(e)
 	return e, true
 }
 
-// discovered counts the fields that have a column of their own.
-func (r *Registry) discovered() int {
-	n := 0
-	for ref := range r.entries {
-		if _, declared := r.contract.Column(ref); !declared && ref.Scope != ScopeOverflow {
-			n++
-		}
+// keep adds the entry of a new field.
+func (r *Registry) keep(e RegistryEntry) {
+	ref := e.Ref()
+	if _, declared := r.declared[ref]; !declared && ref.Scope != ScopeOverflow {
+		r.discovered++
 	}
-	return n
+	r.entries[ref], r.taken[e.Column] = e, ref
 }
 
 // Contract returns the contract that the registry completes.
@@ -196,7 +197,7 @@ func (r *Registry) Misfit(ref FieldRef, run string) string {
 	defer r.mu.Unlock()
 	e, ok := r.entries[ref]
 	if !ok {
-		col, declared := r.contract.Column(ref)
+		col, declared := r.declared[ref]
 		if !declared {
 			return ""
 		}
@@ -235,7 +236,7 @@ func (r *Registry) table(system []Column) Table {
 	n := len(cols)
 	for _, e := range r.Entries() {
 		source := e.Ref().String()
-		if _, declared := r.contract.Column(e.Ref()); !declared {
+		if _, declared := r.declared[e.Ref()]; !declared {
 			cols = append(cols, Column{Name: e.Column, Type: e.Type, Origin: Discovered, Source: source})
 		}
 		if e.Misfit {

@@ -124,7 +124,13 @@ func TestTwentyThousandMutationsReadAsTheOracleReadsThem(t *testing.T) {
 	const seed = 20_000
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	bases := [][]byte{samplePage(t), newGenerator(seed).page(2), []byte(contactWith(`,"metadata":{"a":"1","b":null,"c":[1,{"d":2}]},"score":1.25e3`))}
+	bases := [][]byte{samplePage(t), newGenerator(seed).page(1)}
+	for _, members := range []string{ // most of the time short, to hit what matters
+		`,"metadata":{"a":"1","b":null,"c":[1,{"d":2}]},"score":1.25e3`, `,"custom_fields":[{"key":"k","value":-1.5},{"value":"v","key":"w"}],"metadata":{"k":"x"}`,
+		`,"active_ticket_v2":{"id":"t","x":[true,false],"metadata":{"\u00e9":"\ud83d\ude00"}},"name":"é\n"`, `,"blocked":true,"last_message_at":"2024-01-02T03:04:05+01:00","x":1,"X":{}`,
+	} {
+		bases = append(bases, []byte(contactWith(members)), []byte(`{"data": `+contactWith(members)+` }`))
+	}
 	c := transform.NewChunk(transform.Options{MaxColumns: 100_000})
 	reg := newRegistry(t)
 	taken := 0
