@@ -84,23 +84,22 @@ func (r *runner) ask(ctx context.Context, offset int) (page, string, error) {
 	if _, dated := r.sourceTime(resp); !dated {
 		r.out.Undated++
 	}
-	if r.out.Started == 0 {
+	if !r.begun {
 		r.begin(resp)
 	}
 	r.out.LastDate = resp.Date
 	return p, request, nil
 }
 
-// begin takes the start of the walk from its first answer.
+// begin takes the end of the walk from its first answer.
 func (r *runner) begin(resp Response) {
+	r.begun = true
 	r.out.FirstDate = resp.Date
 	r.stop = r.w.StopAt.UnixMicro()
-	r.out.Started = resp.SentAt.UnixMicro()
-	if t, ok := r.sourceTime(resp); ok {
+	if _, ok := r.sourceTime(resp); ok {
 		// A Date is cut to the second: what changed in the rest of it changed
 		// before the run, and whoever made the change expects to see it.
 		r.stop = resp.Date.Add(time.Second).UnixMicro()
-		r.out.Started = t
 	}
 }
 

@@ -110,7 +110,7 @@ func call(t *testing.T, method, url, body string) []byte {
 
 const pipelinesFor = `version: 1
 sources:
-  crm: {type: contacts_api, url: %q, api_key: "${CONTACTS_API_KEY}", requests_per_second: 10000}
+  crm: {type: contacts_api, url: %q, api_key: "${CONTACTS_API_KEY}", requests_per_second: 1000}
 destinations:
   lake: {type: parquet, path: out}
 pipelines:
@@ -456,7 +456,7 @@ func TestCurrentEqualsASourceThatChangesBetweenRuns(t *testing.T) {
 		contacts = 10_000
 	}
 	url := startSandbox(t, "--contacts", fmt.Sprint(contacts), "--seed", "7",
-		"--updated-ties", "2500", "--created-ties", "1500", "--shuffle-ties", "--fault502", "every:40", "--fault-truncate", "every:31")
+		"--updated-ties", "2500", "--created-ties", "1500", "--shuffle-ties", "--fault-502", "every:40", "--fault-truncate", "every:31", "--fault-limit", "4")
 	dir := t.TempDir()
 	writePipelines(t, dir, url, "0 3 * * *")
 	j := newJudge(t, dir, url)

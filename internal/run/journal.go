@@ -2,7 +2,6 @@ package run
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -108,14 +107,16 @@ func (e *CorruptJournalError) Hint() string {
 	return fmt.Sprintf("the disk or another program changed it; to give this unfinished run up and fetch its rows again, remove %s and run again (the cursor has not moved past them)", filepath.Dir(e.Path))
 }
 
-// Records are framed as "<length> <crc32c> <json>\n", both numbers eight
-// hexadecimal digits, so that a torn tail is told from damage.
+// A record is framed as "<length> <checksum of the body> <checksum of these
+// two> <json>\n", each number eight hexadecimal digits of CRC-32C or length.
+// The length has a checksum of its own, so that damage to it is not taken for
+// a torn tail, which would drop every record after it.
 const (
-	frameHeader = 8 + 1 + 8 + 1
-	maxRecord   = 64 << 20
+	frameNumbers = 8 + 1 + 8 + 1
+	frameHeader  = frameNumbers + 8 + 1
 )
 
-func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // frame encodes one record.
 func frame(r record) ([]byte, error) {
@@ -123,65 +124,60 @@ func frame(r record) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode journal record: %w", err)
 	}
-	out := fmt.Appendf(make([]byte, 0, frameHeader+len(body)+1), "%08x %08x ", len(body), crc32.Checksum(body, castagnoli()))
+	out := fmt.Appendf(make([]byte, 0, frameHeader+len(body)+1), "%08x %08x ", len(body), checksum(body))
+	out = fmt.Appendf(out, "%08x ", checksum(out))
 	return append(append(out, body...), '\n'), nil
 }
 
 // parseJournal decodes records up to the end or a torn tail, and returns how
 // many bytes are whole.
 func parseJournal(path string, data []byte) (records []record, whole int64, err error) {
-	rest := data
+	// A file system may extend a file with zeros before its data arrive; no
+	// record holds a zero byte.
+	rest := bytes.TrimRight(data, "\x00")
 	for len(rest) > 0 {
-		body, n, reason := unframe(rest)
-		if n == 0 {
+		body, size, reason := unframe(rest)
+		if reason == "" && size == 0 {
 			return records, whole, nil // torn: the last write did not finish
+		}
+		var r record
+		if reason == "" {
+			if err := json.Unmarshal(body, &r); err != nil {
+				reason = err.Error()
+			}
 		}
 		if reason != "" {
 			return nil, 0, &CorruptJournalError{Path: path, Offset: whole, Reason: reason}
 		}
-		var r record
-		if err := json.Unmarshal(body, &r); err != nil {
-			return nil, 0, &CorruptJournalError{Path: path, Offset: whole, Reason: err.Error()}
-		}
 		records = append(records, r)
-		rest = rest[n:]
-		whole += int64(n)
+		rest = rest[size:]
+		whole += int64(size)
 	}
 	return records, whole, nil
 }
 
-// unframe returns the first record's body and framed size. A size of 0 means
-// the data end before the record does, which is what a kill during an append
-// leaves; a reason means damage.
+// unframe returns the first record's body and framed size. A size of 0 without
+// a reason means the data end before the record does, which is what a kill
+// during an append leaves; a reason means damage.
 func unframe(data []byte) (body []byte, size int, reason string) {
-	if len(bytes.Trim(data, "\x00")) == 0 {
-		return nil, 0, "" // a file system may extend a file with zeros before its data arrive
-	}
 	if len(data) < frameHeader {
 		return nil, 0, ""
 	}
-	length, okLength := hex32(data[:8])
-	sum, okSum := hex32(data[9:17])
-	if !okLength || !okSum || data[8] != ' ' || data[17] != ' ' || length > maxRecord {
-		return nil, len(data), "its header is not a length and a checksum"
+	var length, sum, header uint32
+	n, err := fmt.Sscanf(string(data[:frameHeader]), "%08x %08x %08x ", &length, &sum, &header)
+	exact := fmt.Sprintf("%08x %08x %08x ", length, sum, checksum(data[:frameNumbers]))
+	if err != nil || n != 3 || string(data[:frameHeader]) != exact {
+		return nil, 0, "its length is damaged"
 	}
 	size = frameHeader + int(length) + 1
 	if len(data) < size {
 		return nil, 0, ""
 	}
 	body = data[frameHeader : size-1]
-	if data[size-1] != '\n' || crc32.Checksum(body, castagnoli()) != sum {
-		return nil, size, "its checksum does not match"
+	if data[size-1] != '\n' || checksum(body) != sum {
+		return nil, 0, "its checksum does not match"
 	}
 	return body, size, ""
-}
-
-func hex32(b []byte) (uint32, bool) {
-	var out [4]byte
-	if _, err := hex.Decode(out[:], b); err != nil {
-		return 0, false
-	}
-	return uint32(out[0])<<24 | uint32(out[1])<<16 | uint32(out[2])<<8 | uint32(out[3]), true
 }
 
 // journal appends records durably. It is used by one goroutine.
