@@ -344,7 +344,7 @@ func TestRelativePathsStartAtTheFile(t *testing.T) {
 	if c == nil {
 		t.Fatal(rendered(t, list))
 	}
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +353,7 @@ func TestRelativePathsStartAtTheFile(t *testing.T) {
 			t.Errorf("%s is not absolute", p)
 		}
 	}
-	if got := c.Destinations[0].Path; got != filepath.Join(dir, "out") && got != filepath.Join(real, "out") {
+	if got := c.Destinations[0].Path; got != filepath.Join(dir, "out") && got != filepath.Join(resolved, "out") {
 		t.Errorf("path is %s", got)
 	}
 }

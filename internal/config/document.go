@@ -243,6 +243,13 @@ func (c *converter) scalar(n ast.Node, pos Pos) *value {
 		}
 		return v
 	case *ast.StringNode:
+		// Between braces the parser takes this as one text, which YAML forbids;
+		// a comma was forgotten, and the second key would be lost.
+		plain := n.Token != nil && n.Token.Type == token.StringType
+		if plain && (strings.Contains(n.Value, ": ") || strings.HasSuffix(n.Value, ":")) {
+			c.r.errorf(pos, "put a comma before the next key, or quotes around the text", "broken YAML: a colon stands in unquoted text")
+			return &value{kind: badKind, pos: pos}
+		}
 		return &value{kind: textKind, pos: pos, text: n.Value}
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		return &value{kind: numberKind, pos: pos, text: n.GetToken().Value}

@@ -85,7 +85,11 @@ func (r *reader) fields(prefix string, v *value, at Pos) (fields, bool) {
 	}
 	f.partial = v.partial
 	if v.kind != mappingKind {
-		r.errorf(v.pos, "", "expected a mapping of keys, got %s", v.describe())
+		hint := "write KEY: VALUE"
+		if v.kind == textKind && strings.Contains(v.text, ":") {
+			hint += ", with a space after the colon"
+		}
+		r.errorf(v.pos, hint, "expected a mapping of keys, got %s", v.describe())
 		return f, false
 	}
 	known := children(prefix)
