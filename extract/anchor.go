@@ -94,7 +94,7 @@ func (a *anchored) look(ctx context.Context) error {
 	a.probe = false
 	if len(q.rows) == 0 {
 		a.emptyAt = a.end
-		a.witness(q)
+		a.proves(q)
 		return nil
 	}
 	a.notEnd = max(a.notEnd, a.width)
@@ -102,9 +102,9 @@ func (a *anchored) look(ctx context.Context) error {
 	return nil
 }
 
-// witness bounds what an empty probe proves by when its list was read: a
+// proves bounds what an empty probe proves by when its list was read: a
 // cache's answer may end the walk, and moves no cursor.
-func (a *anchored) witness(q page) {
+func (a *anchored) proves(q page) {
 	if _, dated := a.sourceTime(q.resp); dated {
 		a.block.bound = min(a.block.bound, a.runner.bound(q))
 	} else if q.resp.Cached && a.keeps(ruleCached) {

@@ -13,10 +13,10 @@ import (
 //
 // A Date is not believed where it is missing, may be a cache's, or is further
 // from our clock than the lookback, which skew is part of. Then the last time
-// printed on that page stands in for it, and our clock where that time lies in
-// the future, or, as a cache's rows are older than any clock says, the last
-// printed time that does not. A cached Date that nothing marks as cached is the time at which
-// the cached rows were read, and so still right.
+// printed on that page stands in for it, as the rows were read no earlier;
+// times that lie in the future for our clock tell nothing. A cached Date that
+// nothing marks as cached is the time at which the cached rows were read, and
+// so still right.
 
 // never is a bound before all times.
 const never = math.MinInt64
@@ -50,31 +50,45 @@ func (r *runner) bound(p page) int64 {
 		return math.MaxInt64
 	}
 	read, dated := r.sourceTime(p.resp)
-	switch sent := p.resp.SentAt.UnixMicro(); {
-	case dated:
-	case !p.anyValid:
+	if !dated {
+		read = r.printedBy(p, r.key)
+	}
+	if read == never {
 		return never
-	case !r.keeps(ruleFuture) || p.last <= sent:
-		read = p.last
-	case p.resp.Cached:
-		if read = r.lastBy(p, sent); read == never {
-			return never
-		}
-	default:
-		read = sent
 	}
 	return read - r.w.Lookback.Microseconds()
 }
 
-// lastBy returns the last time printed on p that is not after t.
-func (r *runner) lastBy(p page, t int64) int64 {
-	last := int64(never)
+// printedBy returns the last time printed on p that our clock had reached.
+func (r *runner) printedBy(p page, key func(*Row) int64) int64 {
+	last, now := int64(never), p.resp.SentAt.UnixMicro()
 	for i := range p.rows {
-		if k := r.key(&p.rows[i]); !p.rows[i].Invalid && k <= t {
+		row := &p.rows[i]
+		if k := key(row); !row.Invalid && (k <= now || !r.keeps(ruleFuture)) {
 			last = max(last, k)
 		}
 	}
 	return last
+}
+
+// witness takes note of when the rows of an accepted page were read, at the
+// earliest: what changed before the earliest of these moments, less the
+// lookback, was on the pages as it was then.
+func (r *runner) witness(p page) {
+	if len(p.rows) == 0 {
+		return
+	}
+	read, dated := r.sourceTime(p.resp)
+	if !dated {
+		read = p.resp.SentAt.UnixMicro()
+		if p.resp.Cached || !p.resp.Date.IsZero() {
+			read = r.printedBy(p, func(row *Row) int64 { return max(row.Updated, row.Created) })
+		}
+	}
+	read = max(read, 1) // where nothing is known, since ever
+	if r.out.ReadSince == 0 || read < r.out.ReadSince {
+		r.out.ReadSince = read
+	}
 }
 
 // settle moves the mark to `to` and the final prefix as far as bound lets it.

@@ -25,8 +25,9 @@ type runner struct {
 	rng   *rand.Rand
 	out   Outcome
 
-	mark int64 // whole milliseconds: what requests ask after
-	stop int64 // the source's time at which the walk ends
+	mark  int64 // whole milliseconds: what requests ask after
+	stop  int64 // the source's time at which the walk ends
+	begun bool
 	// recent holds the rows staged that a request at mark may show again.
 	recent map[[16]byte]sighting
 	// notEnd is the longest page known to have been followed by more rows.
@@ -254,6 +255,7 @@ func (r *runner) stage(ctx context.Context, p page, seen map[[16]byte]sighting) 
 	}
 	r.skip = skip
 	r.out.Pages++
+	r.witness(p)
 	if err := r.sink.Stage(ctx, skip); err != nil {
 		return fmt.Errorf("stage page: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -131,6 +132,9 @@ func (e *engine) seal(p extract.Progress) {
 		}
 	}
 	e.part, e.sealed = e.part[:0], p
+	if e.phase == 1 && p.ReadSince != 0 {
+		e.since = min(e.since, p.ReadSince-e.lookback.Microseconds())
+	}
 }
 
 // run is one run of the pipeline, resumed as often as it is killed.
@@ -138,7 +142,7 @@ func (e *engine) run(ctx context.Context, full bool) error {
 	switch {
 	case e.phase == 1 || e.phase == 2: // a full read was interrupted
 	case full || !e.begun:
-		e.phase, e.from, e.since = 1, 0, 0
+		e.phase, e.from, e.since = 1, 0, math.MaxInt64
 	default:
 		e.from = e.cursor
 	}
@@ -164,9 +168,6 @@ func (e *engine) walkPhase(ctx context.Context) (done bool, err error) {
 	out, err := e.read(ctx, e.schedule, pass{e.src, e.src, e, key, e.from, e.src.Now(), e.rng.Uint64()})
 	e.blocks = append(e.blocks, out.Ties...)
 	e.out = append(e.out, out)
-	if e.phase == 1 && e.since == 0 && out.Started != 0 {
-		e.since = out.Started - e.lookback.Microseconds()
-	}
 	if err == nil {
 		e.seal(out.Progress)
 	} else if errors.Is(err, extracttest.ErrEndless) {
@@ -185,13 +186,22 @@ func (e *engine) walkPhase(ctx context.Context) (done bool, err error) {
 		e.from = max(e.from, final)
 		e.src.Revive(0)
 	case e.phase == 1:
-		e.phase, e.from = 2, e.since
+		e.phase, e.from = 2, e.catchUp(out)
 	default:
 		e.phase, e.begun = 0, true
 		e.cursor = max(e.cursor, final)
 		return true, nil
 	}
 	return false, nil
+}
+
+// catchUp is where the changes since a read by created_at start: before the
+// first of its rows was read. A source without rows has no such moment.
+func (e *engine) catchUp(out extract.Outcome) int64 {
+	if e.since == math.MaxInt64 {
+		return out.Final
+	}
+	return e.since
 }
 
 // requestBudget is far above what any walk needs, and far below for ever.

@@ -28,8 +28,8 @@ type PageInfo struct {
 
 // Sink decodes and stages pages for one walk. The walk calls it from one
 // goroutine: Decode for each body that arrives, then, if the page is accepted,
-// Stage once, and Advance when its mark has moved. A page that is decoded again or never staged
-// leaves no trace.
+// Stage once, and Advance when its mark has moved. A page that is decoded
+// again or never staged leaves no trace.
 type Sink interface {
 	// Decode parses a whole page, all or nothing. It returns one Row for each
 	// element, in order, valid until the next call. An error wrapping
@@ -54,4 +54,11 @@ type Progress struct {
 	// Final is the end of the contiguous final prefix (DESIGN section 3.4),
 	// the only value a cursor may take. Microseconds since 1970 UTC.
 	Final int64
+	// ReadSince is the earliest moment, in the source's time, at which the rows
+	// of any page accepted so far were read; microseconds since 1970 UTC, 0
+	// while there is none. Whatever changed before it, less the lookback, was
+	// on those pages as it was then, so a walk by ByUpdated that catches up on
+	// this one starts there. A walk that is resumed in parts has the least of
+	// them all.
+	ReadSince int64
 }

@@ -86,10 +86,6 @@ type Outcome struct {
 	// Progress is how far the walk came. A later walk over the same rows
 	// starts at Progress.Final, never at Progress.Mark.
 	Progress
-	// Started is the source's time as the walk began, microseconds since 1970
-	// UTC: a walk by ByUpdated that catches up on this one starts at Started
-	// less the lookback. 0 while no page has arrived.
-	Started int64
 	// Pages, Requests, Rows and Duplicates count pages accepted, attempts
 	// sent, rows staged, and rows not staged as they had been, byte for byte.
 	Pages, Requests, Rows, Duplicates int64
