@@ -244,7 +244,7 @@ func (r *reader) destination(n namedValue) *Destination {
 	if !ok {
 		return d // which keys apply depends on it
 	}
-	for _, k := range children("destinations.*") {
+	for _, k := range r.children("destinations.*") {
 		if k.Of != "" && f.vals[k.name()] != nil && !slices.Contains(strings.Fields(k.Of), d.Type) {
 			r.errorf(f.keyPos[k.name()], "it belongs to type "+strings.ReplaceAll(k.Of, " ", " or "), "%s is not a key of type %s", k.name(), d.Type)
 		}
@@ -327,7 +327,7 @@ func (r *reader) missing(at Pos, what, shown, name string, names []string) {
 func (r *reader) filters(f fields) map[string][]string {
 	g, _ := r.fields("pipelines.*.filters", f.vals["filters"], f.pos("filters"))
 	out := map[string][]string{}
-	for _, k := range children("pipelines.*.filters") {
+	for _, k := range r.children("pipelines.*.filters") {
 		name := k.name()
 		if !g.has(name) {
 			continue

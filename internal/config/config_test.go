@@ -420,6 +420,18 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
+func TestALineTooLongToLookThroughIsNotShown(t *testing.T) {
+	long := "  x: {api_key: short-4711, pad: " + strings.Repeat("p", maxMasked) + "}"
+	_, list := Parse("p.yaml", []byte("version: 1\n"+long+"\n    more-4711\n"), "/work", none)
+	if !list.HasErrors() {
+		t.Error("the file was accepted")
+	}
+	noSecrets(t, rendered(t, list))
+	for _, line := range maskLines([]string{long, "    more-4711", "y: 1"}, nil) {
+		noSecrets(t, line)
+	}
+}
+
 func TestDurationsTakeDaysAndWeeks(t *testing.T) {
 	for in, want := range map[string]time.Duration{
 		"90s": 90 * time.Second, "1h30m": 90 * time.Minute, "7d": 168 * time.Hour, "1w2d": 216 * time.Hour, "1.5h": 90 * time.Minute,

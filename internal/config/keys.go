@@ -117,21 +117,6 @@ func (k Key) hint() string {
 	}
 }
 
-// children returns the keys right below a mapping, in the table's order.
-func children(prefix string) []Key {
-	var out []Key
-	for _, k := range Keys() {
-		parent := ""
-		if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
-			parent = k.Path[:i]
-		}
-		if parent == prefix {
-			out = append(out, k)
-		}
-	}
-	return out
-}
-
 // available returns the values of a choice that this version takes.
 func available(k Key) []string {
 	var out []string

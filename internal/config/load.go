@@ -50,7 +50,7 @@ func Parse(name string, data []byte, dir string, env func(string) (string, bool)
 		env = func(string) (string, bool) { return "", false }
 	}
 	text, badLine := normalize(data)
-	r := &reader{file: name, dir: dir, env: env, lines: strings.Split(text, "\n")}
+	r := &reader{file: name, dir: dir, env: env, table: Keys(), lines: strings.Split(text, "\n")}
 	c := r.parse(text, badLine, len(data))
 	masked := r.finish()
 	if r.list.HasErrors() {

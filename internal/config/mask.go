@@ -14,6 +14,9 @@ const (
 	// bytes. A shorter one would blank out unrelated words; where it is the
 	// value of a key, maskLines hides it all the same.
 	minSecret = 4
+	// maxMasked is the longest line that is looked through for secrets, in
+	// bytes. A longer one is not shown.
+	maxMasked = 4096
 )
 
 // noteSecret remembers a text that no output may hold.
@@ -65,6 +68,9 @@ func maskLines(lines, secrets []string) []string {
 			continue
 		case deeper >= 0 && indent > deeper:
 			out[i] = line[:indent] + mask
+			continue
+		case len(line) > maxMasked:
+			deeper = indent // nothing of it is shown, nor of what may belong to it
 			continue
 		}
 		deeper = -1

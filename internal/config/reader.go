@@ -16,6 +16,7 @@ type reader struct {
 	dir   string
 	lines []string // as they stand in the file
 	env   func(string) (string, bool)
+	table []Key // Keys(), made once
 	list  diag.List
 	seen  map[diag.Diagnostic]bool
 	// secrets are texts of the file and the environment that no output may hold.
@@ -92,7 +93,7 @@ func (r *reader) fields(prefix string, v *value, at Pos) (fields, bool) {
 		r.errorf(v.pos, hint, "expected a mapping of keys, got %s", v.describe())
 		return f, false
 	}
-	known := children(prefix)
+	known := r.children(prefix)
 	for _, e := range v.entries {
 		if !slices.ContainsFunc(known, func(k Key) bool { return k.name() == e.key }) {
 			r.unknownKey(e, known)
@@ -114,13 +115,28 @@ func (r *reader) unknownKey(e *entry, known []Key) {
 	r.errorf(e.keyPos, diag.Hint(e.key, names), "unknown key %s", quote(e.key))
 }
 
+// children returns the keys right below a mapping, in the table's order.
+func (r *reader) children(prefix string) []Key {
+	var out []Key
+	for _, k := range r.table {
+		parent := ""
+		if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
+			parent = k.Path[:i]
+		}
+		if parent == prefix {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
 // key returns the table's entry of a key; it exists, or the code is wrong.
 func (f fields) key(name string) Key {
 	path := name
 	if f.prefix != "" {
 		path = f.prefix + "." + name
 	}
-	for _, k := range Keys() {
+	for _, k := range f.r.table {
 		if k.Path == path {
 			return k
 		}
