@@ -3,7 +3,6 @@ package loadtest
 import (
 	"math"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,21 +11,21 @@ import (
 	"github.com/sluice-etl/sluice/schemas"
 )
 
-func firstPackage(t *testing.T, b *bench) {
+func firstPackage(b *bench) {
 	s := Spec{Serial: 1, Coverage: []byte("{\n \"run_id\": \"run-001\"\n}"), Rows: []Row{
 		Contact("b", inMonth(2), at(1), "name", "Bo", "platform", "whatsapp", "blocked", false, "last_message_at", at(0)),
 		Contact("a", inMonth(1), at(2), "name", "Ana", "blocked", true),
 		Contact("c", inMonth(2), at(3)),
 	}}
-	p := Build(t, s)
-	wantCounts(t, b.commit(t, p), load.Result{New: 3, Versions: 3})
+	p := b.build(s)
+	b.wantCounts(b.commit(p), load.Result{New: 3, Versions: 3})
 	want := []Row{Expect(p, s, 0, "insert"), Expect(p, s, 1, "insert"), Expect(p, s, 2, "insert")}
-	wantRows(t, "current", b.Read(t), want...)
-	wantRows(t, "history", b.History(t), want...)
-	b.wantPosition(t, 1)
+	b.wantRows("current", b.read(), want...)
+	b.wantRows("history", b.history(), want...)
+	b.wantPosition(1)
 }
 
-func edgeValues(t *testing.T, b *bench) {
+func edgeValues(b *bench) {
 	extra := []schemas.Column{
 		Extra("cf_customer_big", schemas.Int64), Extra("cf_customer_score", schemas.Float64), Extra("cf_customer_birth", schemas.Date),
 		Extra("cf_customer_flag", schemas.Bool), Extra("cf_customer_json", schemas.JSON), Extra("cf_customer_seen", schemas.Timestamp),
@@ -40,80 +39,80 @@ func edgeValues(t *testing.T, b *bench) {
 		Contact("5", time.Date(1969, 12, 31, 23, 59, 59, 999_999_000, time.UTC), time.Date(1900, 1, 1, 0, 0, 0, 1000, time.UTC), "cf_customer_json", `{"a":[1,null]}`),
 		Contact("6", time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), "cf_customer_score", -0.5, "cf_customer_seen", at(7)),
 	}}
-	p := Build(t, s)
-	wantCounts(t, b.commit(t, p), load.Result{New: 6, Versions: 6})
+	p := b.build(s)
+	b.wantCounts(b.commit(p), load.Result{New: 6, Versions: 6})
 	var want []Row
 	for i := range s.Rows {
 		want = append(want, Expect(p, s, i, "insert"))
 	}
-	wantRows(t, "current", b.Read(t), want...)
-	wantRows(t, "history", b.History(t), want...)
+	b.wantRows("current", b.read(), want...)
+	b.wantRows("history", b.history(), want...)
 }
 
-func recommit(t *testing.T, b *bench) {
-	one := Build(t, Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "Ana"), Contact("b", inMonth(2), at(1), "name", "Bo")}})
-	two := Build(t, Spec{Serial: 2, Rows: []Row{Contact("a", inMonth(1), at(2), "name", "Ana2"), Contact("b", inMonth(2), at(1), "name", "Bo")}})
-	first := b.commit(t, one)
-	if d := cmp.Diff(first, b.commit(t, one)); d != "" {
-		t.Errorf("the same package gives another result (-first +again):\n%s", d)
+func recommit(b *bench) {
+	one := b.build(Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "Ana"), Contact("b", inMonth(2), at(1), "name", "Bo")}})
+	two := b.build(Spec{Serial: 2, Rows: []Row{Contact("a", inMonth(1), at(2), "name", "Ana2"), Contact("b", inMonth(2), at(1), "name", "Bo")}})
+	first := b.commit(one)
+	if d := cmp.Diff(first, b.commit(one)); d != "" {
+		b.t.Errorf("the same package gives another result (-first +again):\n%s", d)
 	}
-	second := b.commit(t, two)
-	wantCounts(t, second, load.Result{Changed: 1, Unchanged: 1, Versions: 1})
-	before := b.fingerprint(t)
-	l := b.New(t)
+	second := b.commit(two)
+	b.wantCounts(second, load.Result{Changed: 1, Unchanged: 1, Versions: 1})
+	before := b.fingerprint()
+	l := b.New(b.t)
 	for range 2 {
-		again, err := l.Commit(t.Context(), two)
+		again, err := l.Commit(b.t.Context(), two)
 		if err != nil {
-			t.Fatal(err)
+			b.t.Fatal(err)
 		}
 		if d := cmp.Diff(second, again); d != "" {
-			t.Errorf("the same package gives another result (-first +again):\n%s", d)
+			b.t.Errorf("the same package gives another result (-first +again):\n%s", d)
 		}
 	}
 	if err := l.Close(); err != nil {
-		t.Error(err)
+		b.t.Error(err)
 	}
-	if d := cmp.Diff(first, b.commit(t, one)); d != "" {
-		t.Errorf("an earlier package gives another result (-first +again):\n%s", d)
+	if d := cmp.Diff(first, b.commit(one)); d != "" {
+		b.t.Errorf("an earlier package gives another result (-first +again):\n%s", d)
 	}
-	if b.fingerprint(t) != before {
-		t.Error("committing again changed the destination")
+	if b.fingerprint() != before {
+		b.t.Error("committing again changed the destination")
 	}
-	b.wantNames(t, "a=Ana2", "b=Bo")
-	b.wantHistory(t, "a=Ana@1", "b=Bo@1", "a=Ana2@2")
-	b.wantPosition(t, 2)
+	b.wantNames("a=Ana2", "b=Bo")
+	b.wantHistory("a=Ana@1", "b=Bo@1", "a=Ana2@2")
+	b.wantPosition(2)
 }
 
-func order(t *testing.T, b *bench) {
-	b.commit(t, Build(t, Spec{Serial: 1, Rows: []Row{
+func order(b *bench) {
+	b.commit(b.build(Spec{Serial: 1, Rows: []Row{
 		Contact("older", inMonth(1), at(5), "name", "kept"),
 		Contact("equal", inMonth(1), at(5), "name", "kept"),
 		Contact("tie", inMonth(1), at(5), "name", "first"),
 		Contact("newer", inMonth(1), at(5), "name", "first"),
 		Contact("untouched", inMonth(1), at(5), "name", "kept"),
 	}}))
-	r := b.commit(t, Build(t, Spec{Serial: 2, Rows: []Row{
+	r := b.commit(b.build(Spec{Serial: 2, Rows: []Row{
 		Contact("older", inMonth(1), at(4), "name", "late"),
 		Contact("equal", inMonth(1), at(5), "name", "kept"),
 		Contact("tie", inMonth(1), at(5), "name", "second"),
 		Contact("newer", inMonth(1), at(6), "name", "second"),
 	}}))
-	wantCounts(t, r, load.Result{Changed: 2, Unchanged: 2, Versions: 3})
-	b.wantNames(t, "older=kept", "equal=kept", "tie=second", "newer=second", "untouched=kept")
-	for _, row := range b.Read(t) {
+	b.wantCounts(r, load.Result{Changed: 2, Unchanged: 2, Versions: 3})
+	b.wantNames("older=kept", "equal=kept", "tie=second", "newer=second", "untouched=kept")
+	for _, row := range b.read() {
 		want := int64(1)
 		if row["name"] == "second" {
 			want = 2
 		}
 		if row[schemas.ColPackage] != want {
-			t.Errorf("%s is of package %v, want %d: an unchanged row stays as it is stored", row.ID(), row[schemas.ColPackage], want)
+			b.t.Errorf("%s is of package %v, want %d: an unchanged row stays as it is stored", row.ID(), row[schemas.ColPackage], want)
 		}
 	}
-	b.wantHistory(t, "older=kept@1", "equal=kept@1", "tie=first@1", "newer=first@1", "untouched=kept@1", "older=late@2", "tie=second@2", "newer=second@2")
+	b.wantHistory("older=kept@1", "equal=kept@1", "tie=first@1", "newer=first@1", "untouched=kept@1", "older=late@2", "tie=second@2", "newer=second@2")
 }
 
-func orderInside(t *testing.T, b *bench) {
-	r := b.commit(t, Build(t, Spec{Serial: 1, PartRows: 2, Rows: []Row{
+func orderInside(b *bench) {
+	r := b.commit(b.build(Spec{Serial: 1, PartRows: 2, Rows: []Row{
 		Contact("a", inMonth(1), at(1), "name", "one"),
 		Contact("a", inMonth(1), at(1), "name", "two"),
 		Contact("b", inMonth(1), at(9), "name", "newest"),
@@ -121,142 +120,142 @@ func orderInside(t *testing.T, b *bench) {
 		Contact("c", inMonth(1), at(1), "name", "same"),
 		Contact("c", inMonth(1), at(1), "name", "same"),
 	}}))
-	wantCounts(t, r, load.Result{New: 3, Versions: 5})
-	b.wantNames(t, "a=two", "b=newest", "c=same")
-	b.wantHistory(t, "a=one@1", "a=two@1", "b=newest@1", "b=older, though later in the package@1", "c=same@1")
+	b.wantCounts(r, load.Result{New: 3, Versions: 5})
+	b.wantNames("a=two", "b=newest", "c=same")
+	b.wantHistory("a=one@1", "a=two@1", "b=newest@1", "b=older, though later in the package@1", "c=same@1")
 }
 
-func backAndForth(t *testing.T, b *bench) {
-	b.commit(t, Build(t, Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "x"), Contact("b", inMonth(1), at(1), "name", "x")}}))
-	r := b.commit(t, Build(t, Spec{Serial: 2, Rows: []Row{
+func backAndForth(b *bench) {
+	b.commit(b.build(Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "x"), Contact("b", inMonth(1), at(1), "name", "x")}}))
+	r := b.commit(b.build(Spec{Serial: 2, Rows: []Row{
 		Contact("a", inMonth(1), at(1), "name", "y"), Contact("a", inMonth(1), at(1), "name", "x"), // to y and back
 		Contact("b", inMonth(1), at(0), "name", "y"), Contact("b", inMonth(1), at(1), "name", "x"), // y came before x
 		Contact("c", inMonth(1), at(1), "name", "x"), Contact("c", inMonth(1), at(1), "name", "y"), Contact("c", inMonth(1), at(1), "name", "x"),
 	}}))
-	wantCounts(t, r, load.Result{New: 1, Changed: 1, Unchanged: 1, Versions: 5})
-	b.wantNames(t, "a=x", "b=x", "c=x")
-	b.wantHistory(t, "a=x@1", "b=x@1", "a=y@2", "a=x@2", "b=y@2", "c=y@2", "c=x@2")
-	for _, row := range b.Read(t) {
+	b.wantCounts(r, load.Result{New: 1, Changed: 1, Unchanged: 1, Versions: 5})
+	b.wantNames("a=x", "b=x", "c=x")
+	b.wantHistory("a=x@1", "b=x@1", "a=y@2", "a=x@2", "b=y@2", "c=y@2", "c=x@2")
+	for _, row := range b.read() {
 		want := map[string]int64{"a": 1, "b": 1, "c": 6}[row.ID()]
 		if row[schemas.ColRow] != want {
-			t.Errorf("%s is row %v of its package, want %d", row.ID(), row[schemas.ColRow], want)
+			b.t.Errorf("%s is row %v of its package, want %d", row.ID(), row[schemas.ColRow], want)
 		}
 	}
 }
 
-func historyOnce(t *testing.T, b *bench) {
+func historyOnce(b *bench) {
 	for n := range int64(4) {
 		rows := []Row{Contact("still", inMonth(1), at(1), "name", "still")}
 		for range 3 { // delivered three times in one run
 			rows = append(rows, Contact("moving", inMonth(2), at(int(n)), "name", string(rune('a'+n))))
 		}
-		b.commit(t, Build(t, Spec{Serial: n + 1, Rows: rows}))
+		b.commit(b.build(Spec{Serial: n + 1, Rows: rows}))
 	}
-	b.wantNames(t, "still=still", "moving=d")
-	b.wantHistory(t, "still=still@1", "moving=a@1", "moving=b@2", "moving=c@3", "moving=d@4")
+	b.wantNames("still=still", "moving=d")
+	b.wantHistory("still=still@1", "moving=a@1", "moving=b@2", "moving=c@3", "moving=d@4")
 }
 
-func tombstones(t *testing.T, b *bench) {
+func tombstones(b *bench) {
 	ana := Contact("a", inMonth(1), at(1), "name", "Ana")
-	b.commit(t, Build(t, Spec{Serial: 1, Rows: []Row{ana, Contact("b", inMonth(1), at(1), "name", "Bo")}}))
+	b.commit(b.build(Spec{Serial: 1, Rows: []Row{ana, Contact("b", inMonth(1), at(1), "name", "Bo")}}))
 	buried := Spec{Serial: 2, Rows: []Row{ana.With(schemas.ColDeletedAt, at(30), schemas.ColHash, Hash(ana)), Contact("unknown", inMonth(3), at(1), schemas.ColDeletedAt, at(31))}}
-	p := Build(t, buried)
-	wantCounts(t, b.commit(t, p), load.Result{Deleted: 2, Versions: 2})
-	b.wantNames(t, "a=Ana!", "b=Bo", "unknown=<nil>!")
-	for _, row := range b.Read(t) {
+	p := b.build(buried)
+	b.wantCounts(b.commit(p), load.Result{Deleted: 2, Versions: 2})
+	b.wantNames("a=Ana!", "b=Bo", "unknown=<nil>!")
+	for _, row := range b.read() {
 		if row.ID() == "a" {
-			wantRows(t, "tombstone", []Row{row}, Expect(p, buried, 0, "delete"))
+			b.wantRows("tombstone", []Row{row}, Expect(p, buried, 0, "delete"))
 		}
 	}
-	wantCounts(t, b.commit(t, Build(t, Spec{Serial: 3, Rows: buried.Rows[:1]})), load.Result{Unchanged: 1})
+	b.wantCounts(b.commit(b.build(Spec{Serial: 3, Rows: buried.Rows[:1]})), load.Result{Unchanged: 1})
 	back := Spec{Serial: 4, Rows: []Row{ana}}
-	p = Build(t, back)
-	wantCounts(t, b.commit(t, p), load.Result{Changed: 1, Versions: 1})
-	b.wantNames(t, "a=Ana", "b=Bo", "unknown=<nil>!")
-	for _, row := range b.Read(t) {
+	p = b.build(back)
+	b.wantCounts(b.commit(p), load.Result{Changed: 1, Versions: 1})
+	b.wantNames("a=Ana", "b=Bo", "unknown=<nil>!")
+	for _, row := range b.read() {
 		if row.ID() == "a" {
-			wantRows(t, "returned contact", []Row{row}, Expect(p, back, 0, "update"))
+			b.wantRows("returned contact", []Row{row}, Expect(p, back, 0, "update"))
 		}
 	}
-	b.wantHistory(t, "a=Ana@1", "b=Bo@1", "a=Ana!@2", "unknown=<nil>!@2", "a=Ana@4")
+	b.wantHistory("a=Ana@1", "b=Bo@1", "a=Ana!@2", "unknown=<nil>!@2", "a=Ana@4")
 }
 
-func newColumns(t *testing.T, b *bench) {
+func newColumns(b *bench) {
 	age, city := Extra("cf_customer_age", schemas.Int64), Extra("cf_customer_city", schemas.String)
 	one := Spec{Serial: 1, Extra: []schemas.Column{city}, Rows: []Row{
 		Contact("a", inMonth(1), at(1), "cf_customer_city", "Lima"), Contact("b", inMonth(2), at(1)), Contact("c", inMonth(3), at(1)),
 	}}
-	b.commit(t, Build(t, one))
+	b.commit(b.build(one))
 	two := Spec{Serial: 2, Extra: []schemas.Column{age, city}, Rows: []Row{Contact("b", inMonth(2), at(2), "cf_customer_age", 41)}}
-	p2 := Build(t, two)
-	wantCounts(t, b.commit(t, p2), load.Result{Changed: 1, Versions: 1})
+	p2 := b.build(two)
+	b.wantCounts(b.commit(p2), load.Result{Changed: 1, Versions: 1})
 	p1 := load.Package{Serial: 1, RunID: "run-001", Table: p2.Table}
 	updated := Expect(p2, two, 0, "update")
 	updated["cf_customer_age"] = int64(41)
-	wantRows(t, "current", b.Read(t), Expect(p1, one, 0, "insert"), updated, Expect(p1, one, 2, "insert"))
+	b.wantRows("current", b.read(), Expect(p1, one, 0, "insert"), updated, Expect(p1, one, 2, "insert"))
 }
 
-func missingColumns(t *testing.T, b *bench) {
+func missingColumns(b *bench) {
 	city := Extra("cf_customer_city", schemas.String)
 	one := Spec{Serial: 1, Extra: []schemas.Column{city}, Rows: []Row{Contact("a", inMonth(1), at(1), "cf_customer_city", "Lima"), Contact("b", inMonth(1), at(1), "cf_customer_city", "Quito")}}
-	p1 := Build(t, one)
-	b.commit(t, p1)
+	p1 := b.build(one)
+	b.commit(p1)
 	two := Spec{Serial: 2, Rows: []Row{Contact("b", inMonth(1), at(2), "name", "Bo"), Contact("c", inMonth(4), at(2), "name", "Cy")}}
-	p2 := Build(t, two)
-	wantCounts(t, b.commit(t, p2), load.Result{New: 1, Changed: 1, Versions: 2})
+	p2 := b.build(two)
+	b.wantCounts(b.commit(p2), load.Result{New: 1, Changed: 1, Versions: 2})
 	p2.Table = p1.Table
-	wantRows(t, "current", b.Read(t), Expect(p1, one, 0, "insert"), Expect(p2, two, 0, "update"), Expect(p2, two, 1, "insert"))
+	b.wantRows("current", b.read(), Expect(p1, one, 0, "insert"), Expect(p2, two, 0, "update"), Expect(p2, two, 1, "insert"))
 }
 
-func typeChange(t *testing.T, b *bench) {
-	b.commit(t, Build(t, Spec{Serial: 1, Extra: []schemas.Column{Extra("cf_customer_x", schemas.String)}, Rows: []Row{Contact("a", inMonth(1), at(1), "cf_customer_x", "1")}}))
-	b.refused(t, Build(t, Spec{Serial: 2, Extra: []schemas.Column{Extra("cf_customer_x", schemas.Int64)}, Rows: []Row{Contact("a", inMonth(1), at(2), "cf_customer_x", 1)}}), nil)
-	b.wantPosition(t, 1)
+func typeChange(b *bench) {
+	b.commit(b.build(Spec{Serial: 1, Extra: []schemas.Column{Extra("cf_customer_x", schemas.String)}, Rows: []Row{Contact("a", inMonth(1), at(1), "cf_customer_x", "1")}}))
+	b.refused(b.build(Spec{Serial: 2, Extra: []schemas.Column{Extra("cf_customer_x", schemas.Int64)}, Rows: []Row{Contact("a", inMonth(1), at(2), "cf_customer_x", 1)}}), nil)
+	b.wantPosition(1)
 }
 
-func emptyPackage(t *testing.T, b *bench) {
-	wantCounts(t, b.commit(t, Build(t, Spec{Serial: 1})), load.Result{})
-	b.wantNames(t)
-	b.wantHistory(t)
-	b.wantPosition(t, 1)
-	b.commit(t, Build(t, Spec{Serial: 2, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "Ana")}}))
-	wantCounts(t, b.commit(t, Build(t, Spec{Serial: 5})), load.Result{})
-	b.wantNames(t, "a=Ana")
-	b.wantPosition(t, 5)
+func emptyPackage(b *bench) {
+	b.wantCounts(b.commit(b.build(Spec{Serial: 1})), load.Result{})
+	b.wantNames()
+	b.wantHistory()
+	b.wantPosition(1)
+	b.commit(b.build(Spec{Serial: 2, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "Ana")}}))
+	b.wantCounts(b.commit(b.build(Spec{Serial: 5})), load.Result{})
+	b.wantNames("a=Ana")
+	b.wantPosition(5)
 }
 
-func foreignData(t *testing.T, b *bench) {
+func foreignData(b *bench) {
 	if b.Spoil == nil {
-		t.Skip("the destination cannot hold anything else")
+		b.t.Skip("the destination cannot hold anything else")
 	}
-	b.Spoil(t)
-	if _, err := b.position(t); err == nil {
-		t.Error("the check passes")
+	b.Spoil(b.t)
+	if _, err := b.position(); err == nil {
+		b.t.Error("the check passes")
 	}
-	b.refused(t, Build(t, Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1))}}), load.ErrForeign)
+	b.refused(b.build(Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1))}}), load.ErrForeign)
 }
 
-func foreignLineage(t *testing.T, b *bench) {
-	b.commit(t, Build(t, Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "Ana")}}))
-	b.refused(t, Build(t, Spec{Serial: 2, Lineage: "lineage-b", Rows: []Row{Contact("a", inMonth(1), at(2))}}), load.ErrForeign)
-	b.wantPosition(t, 1)
+func foreignLineage(b *bench) {
+	b.commit(b.build(Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "Ana")}}))
+	b.refused(b.build(Spec{Serial: 2, Lineage: "lineage-b", Rows: []Row{Contact("a", inMonth(1), at(2))}}), load.ErrForeign)
+	b.wantPosition(1)
 	b.lineage = "lineage-b"
-	if _, err := b.position(t); err == nil {
-		t.Error("the check passes for another state")
+	if _, err := b.position(); err == nil {
+		b.t.Error("the check passes for another state")
 	}
-	b.wantNames(t, "a=Ana")
+	b.wantNames("a=Ana")
 }
 
-func reusedSerial(t *testing.T, b *bench) {
-	b.commit(t, Build(t, Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "Ana")}}))
-	b.refused(t, Build(t, Spec{Serial: 1, RunID: "another-run", Rows: []Row{Contact("b", inMonth(1), at(1))}}), load.ErrAhead)
-	b.wantNames(t, "a=Ana")
+func reusedSerial(b *bench) {
+	b.commit(b.build(Spec{Serial: 1, Rows: []Row{Contact("a", inMonth(1), at(1), "name", "Ana")}}))
+	b.refused(b.build(Spec{Serial: 1, RunID: "another-run", Rows: []Row{Contact("b", inMonth(1), at(1))}}), load.ErrAhead)
+	b.wantNames("a=Ana")
 }
 
-func checkFresh(t *testing.T, b *bench) {
-	before := b.fingerprint(t)
-	b.wantPosition(t, 0)
-	if b.fingerprint(t) != before {
-		t.Error("the check left a trace")
+func checkFresh(b *bench) {
+	before := b.fingerprint()
+	b.wantPosition(0)
+	if b.fingerprint() != before {
+		b.t.Error("the check left a trace")
 	}
 }

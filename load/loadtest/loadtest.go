@@ -37,7 +37,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 	t.Helper()
 	for _, c := range []struct {
 		name string
-		test func(*testing.T, *bench)
+		test func(*bench)
 	}{
 		{"a first package arrives with every value", firstPackage},
 		{"null and empty, unicode and extremes survive", edgeValues},
@@ -59,7 +59,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"a fresh destination can be checked without a trace", checkFresh},
 	} {
 		t.Run(strings.ReplaceAll(c.name, ",", ""), func(t *testing.T) {
-			c.test(t, &bench{Harness: fresh(t), lineage: "lineage-a"})
+			c.test(&bench{Harness: fresh(t), t: t, lineage: "lineage-a"})
 		})
 	}
 }
@@ -67,39 +67,40 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 // bench is a destination under test.
 type bench struct {
 	Harness
+	t       *testing.T
 	lineage string
 }
 
 // commit commits a package through a new loader, as a new process would.
-func (b *bench) commit(t *testing.T, p load.Package) load.Result {
-	t.Helper()
-	r, err := b.try(t, p)
+func (b *bench) commit(p load.Package) load.Result {
+	b.t.Helper()
+	r, err := b.try(p)
 	if err != nil {
-		t.Fatalf("commit package %d: %v", p.Serial, err)
+		b.t.Fatalf("commit package %d: %v", p.Serial, err)
 	}
 	return r
 }
 
-func (b *bench) try(t *testing.T, p load.Package) (load.Result, error) {
-	t.Helper()
-	l := b.New(t)
+func (b *bench) try(p load.Package) (load.Result, error) {
+	b.t.Helper()
+	l := b.New(b.t)
 	defer func() {
 		if err := l.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			b.t.Errorf("close: %v", err)
 		}
 	}()
-	return l.Commit(t.Context(), p)
+	return l.Commit(b.t.Context(), p)
 }
 
-func (b *bench) position(t *testing.T) (int64, error) {
-	t.Helper()
-	l := b.New(t)
+func (b *bench) position() (int64, error) {
+	b.t.Helper()
+	l := b.New(b.t)
 	defer func() {
 		if err := l.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			b.t.Errorf("close: %v", err)
 		}
 	}()
-	return l.Check(t.Context(), b.lineage)
+	return l.Check(b.t.Context(), b.lineage)
 }
 
 // counts is a Result without its files.
@@ -108,10 +109,10 @@ func counts(r load.Result) load.Result {
 	return r
 }
 
-func wantCounts(t *testing.T, got, want load.Result) {
-	t.Helper()
+func (b *bench) wantCounts(got, want load.Result) {
+	b.t.Helper()
 	if d := cmp.Diff(want, counts(got)); d != "" {
-		t.Errorf("result (-want +got):\n%s", d)
+		b.t.Errorf("result (-want +got):\n%s", d)
 	}
 }
 
@@ -148,8 +149,8 @@ func Expect(p load.Package, spec Spec, row int, change string) Row {
 }
 
 // wantRows compares whole rows, in any order.
-func wantRows(t *testing.T, what string, got []Row, want ...Row) {
-	t.Helper()
+func (b *bench) wantRows(what string, got []Row, want ...Row) {
+	b.t.Helper()
 	got, want = slices.Clone(got), slices.Clone(want)
 	Sort(got)
 	Sort(want)
@@ -157,38 +158,38 @@ func wantRows(t *testing.T, what string, got []Row, want ...Row) {
 		want = []Row{}
 	}
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", what, d)
+		b.t.Errorf("%s (-want +got):\n%s", what, d)
 	}
 }
 
 // wantNames checks current by id and name, in the form "a=Ana"; a tombstone is
 // "a=Ana!".
-func (b *bench) wantNames(t *testing.T, want ...string) {
-	t.Helper()
+func (b *bench) wantNames(want ...string) {
+	b.t.Helper()
 	got := []string{}
-	for _, r := range b.Read(t) {
+	for _, r := range b.read() {
 		got = append(got, brief(r))
 	}
 	want = append([]string{}, want...)
 	slices.Sort(got)
 	slices.Sort(want)
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("current (-want +got):\n%s", d)
+		b.t.Errorf("current (-want +got):\n%s", d)
 	}
 }
 
 // wantHistory checks history the same way, with "@package" appended.
-func (b *bench) wantHistory(t *testing.T, want ...string) {
-	t.Helper()
+func (b *bench) wantHistory(want ...string) {
+	b.t.Helper()
 	got := []string{}
-	for _, r := range b.History(t) {
+	for _, r := range b.history() {
 		got = append(got, fmt.Sprintf("%s@%v", brief(r), r[schemas.ColPackage]))
 	}
 	want = append([]string{}, want...)
 	slices.Sort(got)
 	slices.Sort(want)
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("history (-want +got):\n%s", d)
+		b.t.Errorf("history (-want +got):\n%s", d)
 	}
 }
 
@@ -200,35 +201,35 @@ func brief(r Row) string {
 	return s
 }
 
-func (b *bench) wantPosition(t *testing.T, want int64) {
-	t.Helper()
-	if got, err := b.position(t); err != nil || got != want {
-		t.Errorf("position is %d, %v; want %d", got, err, want)
+func (b *bench) wantPosition(want int64) {
+	b.t.Helper()
+	if got, err := b.position(); err != nil || got != want {
+		b.t.Errorf("position is %d, %v; want %d", got, err, want)
 	}
 }
 
 // refused commits p and checks that nothing changed and err is wanted.
-func (b *bench) refused(t *testing.T, p load.Package, want error) {
-	t.Helper()
-	before := b.fingerprint(t)
-	_, err := b.try(t, p)
+func (b *bench) refused(p load.Package, want error) {
+	b.t.Helper()
+	before := b.fingerprint()
+	_, err := b.try(p)
 	if err == nil {
-		t.Fatal("commit succeeded")
+		b.t.Fatal("commit succeeded")
 	}
 	if want != nil && !errors.Is(err, want) {
-		t.Errorf("error is %v, want %v", err, want)
+		b.t.Errorf("error is %v, want %v", err, want)
 	}
-	if b.fingerprint(t) != before {
-		t.Error("a refused commit changed the destination")
+	if b.fingerprint() != before {
+		b.t.Error("a refused commit changed the destination")
 	}
 }
 
-func (b *bench) fingerprint(t *testing.T) string {
-	t.Helper()
+func (b *bench) fingerprint() string {
+	b.t.Helper()
 	if b.Fingerprint == nil {
 		return ""
 	}
-	return b.Fingerprint(t)
+	return b.Fingerprint(b.t)
 }
 
 // at is a time on the n-th minute after Epoch's day before.
@@ -238,3 +239,18 @@ func at(minute int) time.Time {
 
 // inMonth is a time in the n-th month of 2026.
 func inMonth(n int) time.Time { return time.Date(2026, time.Month(n), 15, 12, 0, 0, 0, time.UTC) }
+
+func (b *bench) build(s Spec) load.Package {
+	b.t.Helper()
+	return Build(b.t, s)
+}
+
+func (b *bench) read() []Row {
+	b.t.Helper()
+	return b.Read(b.t)
+}
+
+func (b *bench) history() []Row {
+	b.t.Helper()
+	return b.History(b.t)
+}

@@ -4,19 +4,18 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"testing"
 	"time"
 
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
-func manyParts(t *testing.T, b *bench) {
+func manyParts(b *bench) {
 	one := Spec{Serial: 1, PartRows: 3}
 	for i := range 20 {
 		one.Rows = append(one.Rows, Contact(fmt.Sprintf("c%02d", i), inMonth(1+i%5), at(i), "name", "first"))
 	}
-	wantCounts(t, b.commit(t, Build(t, one)), load.Result{New: 20, Versions: 20})
+	b.wantCounts(b.commit(b.build(one)), load.Result{New: 20, Versions: 20})
 	two := Spec{Serial: 2, PartRows: 4, Extra: []schemas.Column{Extra("cf_ticket_x", schemas.String)}}
 	for i := range 20 {
 		r := Contact(fmt.Sprintf("c%02d", i), inMonth(1+i%5), at(i), "name", "first")
@@ -28,8 +27,8 @@ func manyParts(t *testing.T, b *bench) {
 		}
 		two.Rows = append(two.Rows, r)
 	}
-	p := Build(t, two)
-	wantCounts(t, b.commit(t, p), load.Result{Changed: 14, Unchanged: 6, Versions: 14})
+	p := b.build(two)
+	b.wantCounts(b.commit(p), load.Result{Changed: 14, Unchanged: 6, Versions: 14})
 	var want []Row
 	p1 := load.Package{Serial: 1, RunID: "run-001", Table: p.Table}
 	for i := range 20 {
@@ -39,14 +38,14 @@ func manyParts(t *testing.T, b *bench) {
 			want = append(want, Expect(p1, one, i, "insert"))
 		}
 	}
-	wantRows(t, "current", b.Read(t), want...)
+	b.wantRows("current", b.read(), want...)
 }
 
 // randomPackages commits packages of rows with colliding ids, times and
 // contents, and compares the table with rows applied one by one.
-func randomPackages(t *testing.T, b *bench) {
+func randomPackages(b *bench) {
 	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	b.t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	type stored struct {
 		row    Row
@@ -68,7 +67,7 @@ func randomPackages(t *testing.T, b *bench) {
 			}
 			s.Rows = append(s.Rows, r)
 		}
-		p := Build(t, s)
+		p := b.build(s)
 		before := map[string]stored{}
 		for id, c := range current {
 			before[id] = c
@@ -100,24 +99,24 @@ func randomPackages(t *testing.T, b *bench) {
 			}
 		}
 		p.Table = full
-		b.commit(t, p)
+		b.commit(p)
 	}
 	var want []Row
 	for _, c := range current {
 		want = append(want, c.row)
 	}
-	wantRows(t, "current", b.Read(t), want...)
+	b.wantRows("current", b.read(), want...)
 	got := map[string]int{}
-	for _, r := range b.History(t) {
+	for _, r := range b.history() {
 		got[fmt.Sprint(r.ID(), hashOf(r), r[schemas.ColDeletedAt] != nil, r[schemas.ColPackage])]++
 	}
 	for k := range versions {
 		if got[k] != 1 {
-			t.Errorf("history holds version %s %d times", k, got[k])
+			b.t.Errorf("history holds version %s %d times", k, got[k])
 		}
 	}
 	if len(got) != len(versions) {
-		t.Errorf("history holds %d versions, want %d", len(got), len(versions))
+		b.t.Errorf("history holds %d versions, want %d", len(got), len(versions))
 	}
 }
 

@@ -122,10 +122,10 @@ func (f *filler) number(v int64) arrow.Array {
 	})
 }
 
-func (f *filler) once(key any, make func() arrow.Array) arrow.Array {
+func (f *filler) once(key any, build func() arrow.Array) arrow.Array {
 	a, ok := f.made[key]
 	if !ok {
-		a = make()
+		a = build()
 		f.made[key] = a
 	}
 	return a

@@ -28,31 +28,31 @@ func contact(id string, month, updated int, pairs ...any) loadtest.Row {
 	return loadtest.Contact(id, time.Date(2026, time.Month(month), 10, 9, 0, 0, 0, time.UTC), loadtest.Epoch.Add(time.Duration(updated)*time.Hour), pairs...)
 }
 
-func build(t testing.TB, serial int64, rows ...loadtest.Row) load.Package {
-	t.Helper()
-	return loadtest.Build(t, loadtest.Spec{Serial: serial, Rows: rows})
+func build(tb testing.TB, serial int64, rows ...loadtest.Row) load.Package {
+	tb.Helper()
+	return loadtest.Build(tb, loadtest.Spec{Serial: serial, Rows: rows})
 }
 
-func manifest(t testing.TB, dir string) *parquet.Manifest {
-	t.Helper()
+func manifest(tb testing.TB, dir string) *parquet.Manifest {
+	tb.Helper()
 	m, err := parquet.OpenManifest(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }
 
-func modTimes(t testing.TB, dir string) map[string]string {
-	t.Helper()
+func modTimes(tb testing.TB, dir string) map[string]string {
+	tb.Helper()
 	out := map[string]string{}
 	files, err := filepath.Glob(filepath.Join(dir, "current", "*", "*.parquet"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, f := range files {
 		info, err := os.Stat(f)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out[filepath.Base(filepath.Dir(f))] = info.ModTime().String()
 	}

@@ -16,57 +16,57 @@ import (
 	"github.com/sluice-etl/sluice/load/parquet"
 )
 
-func open(t testing.TB, root string, change ...func(*parquet.Options)) *parquet.Loader {
-	t.Helper()
+func open(tb testing.TB, root string, change ...func(*parquet.Options)) *parquet.Loader {
+	tb.Helper()
 	o := parquet.Options{Path: root, Table: "contacts", Clock: clock.Fixed(loadtest.Epoch), LockWait: -1}
 	for _, f := range change {
 		f(&o)
 	}
 	l, err := parquet.New(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }
 
-func commit(t testing.TB, l *parquet.Loader, p load.Package) load.Result {
-	t.Helper()
-	r, err := l.Commit(t.Context(), p)
+func commit(tb testing.TB, l *parquet.Loader, p load.Package) load.Result {
+	tb.Helper()
+	r, err := l.Commit(tb.Context(), p)
 	if err != nil {
-		t.Fatalf("commit package %d: %v", p.Serial, err)
+		tb.Fatalf("commit package %d: %v", p.Serial, err)
 	}
 	return r
 }
 
 // current reads the table by a bare glob, as an analyst would.
-func current(t testing.TB, dir string) []loadtest.Row {
-	t.Helper()
+func current(tb testing.TB, dir string) []loadtest.Row {
+	tb.Helper()
 	m, err := parquet.OpenManifest(dir)
 	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(m.Current) == 0) {
 		return []loadtest.Row{}
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	rows := query(t, duck(t), bareGlob(dir))
+	rows := query(tb, duck(tb), bareGlob(dir))
 	for _, r := range rows {
 		delete(r, "created_month")
 	}
 	return rows
 }
 
-func history(t testing.TB, dir string) []loadtest.Row {
-	t.Helper()
+func history(tb testing.TB, dir string) []loadtest.Row {
+	tb.Helper()
 	if m, err := parquet.OpenManifest(dir); err != nil || len(m.History) == 0 {
 		return []loadtest.Row{}
 	}
-	return query(t, duck(t), historyGlob(dir))
+	return query(tb, duck(tb), historyGlob(dir))
 }
 
 // snapshot returns the checksum of every file below dir, by relative path,
 // without the lock.
-func snapshot(t testing.TB, dir string) map[string]string {
-	t.Helper()
+func snapshot(tb testing.TB, dir string) map[string]string {
+	tb.Helper()
 	out := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.Name() == ".lock" {
@@ -83,20 +83,22 @@ func snapshot(t testing.TB, dir string) map[string]string {
 		return err
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }
 
 func TestLoaderConforms(t *testing.T) {
 	loadtest.Run(t, func(t *testing.T) loadtest.Harness {
+		t.Helper()
 		root := filepath.Join(t.TempDir(), "lake")
 		dir := filepath.Join(root, "contacts")
 		return loadtest.Harness{
-			New:     func(t *testing.T) load.Loader { return open(t, root) },
-			Read:    func(t *testing.T) []loadtest.Row { return current(t, dir) },
-			History: func(t *testing.T) []loadtest.Row { return history(t, dir) },
+			New:     func(t *testing.T) load.Loader { t.Helper(); return open(t, root) },
+			Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return current(t, dir) },
+			History: func(t *testing.T) []loadtest.Row { t.Helper(); return history(t, dir) },
 			Spoil: func(t *testing.T) {
+				t.Helper()
 				if err := os.MkdirAll(dir, 0o755); err != nil {
 					t.Fatal(err)
 				}
@@ -105,6 +107,7 @@ func TestLoaderConforms(t *testing.T) {
 				}
 			},
 			Fingerprint: func(t *testing.T) string {
+				t.Helper()
 				var b strings.Builder
 				for _, line := range lines(snapshot(t, root)) {
 					b.WriteString(line + "\n")

@@ -16,26 +16,26 @@ import (
 )
 
 // duck opens DuckDB in memory.
-func duck(t testing.TB) *sql.DB {
-	t.Helper()
+func duck(tb testing.TB) *sql.DB {
+	tb.Helper()
 	db, err := sql.Open("duckdb", "")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := db.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return db
 }
 
 // query returns the rows of a query by column name.
-func query(t testing.TB, db *sql.DB, q string, args ...any) []loadtest.Row {
-	t.Helper()
+func query(tb testing.TB, db *sql.DB, q string, args ...any) []loadtest.Row {
+	tb.Helper()
 	out, err := tryQuery(db, q, args...)
 	if err != nil {
-		t.Fatalf("%s: %v", q, err)
+		tb.Fatalf("%s: %v", q, err)
 	}
 	return out
 }

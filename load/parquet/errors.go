@@ -50,7 +50,7 @@ func explain(doing, path string, err error) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	hint := ""
+	var hint string
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		hint = "The disk is full. Free some space there, or move the destination, and run again: the table is as it was, and what was fetched waits to be committed."

@@ -53,13 +53,13 @@ func scenarios(t *testing.T) []scenario {
 }
 
 // copyTree copies a directory, if there is one.
-func copyTree(t testing.TB, from, to string) {
-	t.Helper()
+func copyTree(tb testing.TB, from, to string) {
+	tb.Helper()
 	if _, err := os.Stat(from); errors.Is(err, os.ErrNotExist) {
 		return
 	}
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

@@ -20,37 +20,37 @@ import (
 // oddPath is a directory whose name means something in SQL and in globs.
 const oddPath = "o'dd [dir]*? ü"
 
-func santiago(t testing.TB) *time.Location {
-	t.Helper()
+func santiago(tb testing.TB) *time.Location {
+	tb.Helper()
 	loc, err := time.LoadLocation("America/Santiago")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return loc
 }
 
 // run executes views.sql of the table in dir.
-func runViews(t testing.TB, db *sql.DB, dir string) {
-	t.Helper()
+func runViews(tb testing.TB, db *sql.DB, dir string) {
+	tb.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "views.sql"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := db.Exec(string(text)); err != nil {
-		t.Fatalf("run views.sql: %v\n%s", err, text)
+		tb.Fatalf("run views.sql: %v\n%s", err, text)
 	}
 }
 
 // table prints a result, one row a line, values in the order of cols.
-func table(t testing.TB, db *sql.DB, q string, cols ...string) string {
-	t.Helper()
+func table(tb testing.TB, db *sql.DB, q string, cols ...string) string {
+	tb.Helper()
 	var out []string
-	for _, r := range query(t, db, q) {
+	for _, r := range query(tb, db, q) {
 		var line []string
 		for _, c := range cols {
 			v, ok := r[c]
 			if !ok {
-				t.Fatalf("%s: no column %s in %v", q, c, r)
+				tb.Fatalf("%s: no column %s in %v", q, c, r)
 			}
 			if at, isTime := v.(time.Time); isTime {
 				v = strings.TrimSuffix(at.Format(time.RFC3339), "T00:00:00Z")
@@ -62,21 +62,21 @@ func table(t testing.TB, db *sql.DB, q string, cols ...string) string {
 	return strings.Join(out, "\n")
 }
 
-func want(t testing.TB, db *sql.DB, q, rows string, cols ...string) {
-	t.Helper()
-	if d := cmp.Diff(strings.TrimSpace(rows), table(t, db, q, cols...)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", q, d)
+func want(tb testing.TB, db *sql.DB, q, rows string, cols ...string) {
+	tb.Helper()
+	if d := cmp.Diff(strings.TrimSpace(rows), table(tb, db, q, cols...)); d != "" {
+		tb.Errorf("%s (-want +got):\n%s", q, d)
 	}
 }
 
 // viewed is a table with every kind of contact the views tell apart. Messages
 // are dated from the real clock, as now() in the views is.
-func viewed(t testing.TB) (db *sql.DB, dir string) {
-	t.Helper()
+func viewed(tb testing.TB) (db *sql.DB, dir string) {
+	tb.Helper()
 	now := time.Now().UTC().Truncate(time.Second)
 	ago := func(days int) time.Time { return now.AddDate(0, 0, -days).Add(-time.Minute) }
 	made := time.Date(2026, 5, 1, 2, 0, 0, 0, time.UTC) // April in Santiago
-	l := open(t, filepath.Join(t.TempDir(), oddPath), func(o *parquet.Options) { o.Timezone = santiago(t) })
+	l := open(tb, filepath.Join(tb.TempDir(), oddPath), func(o *parquet.Options) { o.Timezone = santiago(tb) })
 	ana := loadtest.Contact("ana", made, made, "name", "Ana", "platform", "whatsapp", "chat_status", "UNATTENDED", "last_message_at", ago(2),
 		"ai_customer_id", "k1", "active_ticket_v2_id", "t1", "active_ticket_v2_current_stage_id", "s1", "phone", "+56 1")
 	anaIG := loadtest.Contact("ana-ig", made.AddDate(0, 1, 0), made, "name", "ana_ig", "platform", "instagram", "chat_status", "ATTENDED", "last_message_at", ago(60), "ai_customer_id", "k1", "email", "ana@example.org")
@@ -86,16 +86,16 @@ func viewed(t testing.TB) (db *sql.DB, dir string) {
 	blocked := loadtest.Contact("blocked", made, made, "platform", "whatsapp", "blocked", true, "last_message_at", ago(1))
 	play := loadtest.Contact("play", made, made, "platform", "playground", "last_message_at", ago(1))
 	gone := loadtest.Contact("gone", made, made, "name", "Gone", "platform", "sms", "blocked", false)
-	commit(t, l, loadtest.Build(t, loadtest.Spec{
+	commit(tb, l, loadtest.Build(tb, loadtest.Spec{
 		Serial: 1, Extracted: time.Date(2026, 9, 1, 1, 0, 0, 0, time.UTC), Coverage: []byte(`{"run_id": "run-001", "walks": [{"rows": 7}]}`),
 		Rows: []loadtest.Row{ana.With("name", "Anna"), anaIG, bo, blocked, play, gone},
 	}))
-	commit(t, l, loadtest.Build(t, loadtest.Spec{
+	commit(tb, l, loadtest.Build(tb, loadtest.Spec{
 		Serial: 2, Extracted: time.Date(2026, 9, 2, 12, 0, 0, 0, time.UTC), Coverage: []byte(`{"run_id": "run-002", "other": "shape"}`),
 		Rows: []loadtest.Row{ana.With("updated_at", made.Add(time.Hour)), bo, cy, gone.With(schemas.ColDeletedAt, made.Add(time.Hour), schemas.ColHash, loadtest.Hash(gone))},
 	}))
-	db = duck(t)
-	runViews(t, db, l.Dir())
+	db = duck(tb)
+	runViews(tb, db, l.Dir())
 	return db, l.Dir()
 }
 
