@@ -60,9 +60,11 @@ func (r *runner) repeat(ctx context.Context, b *block) (verdict, error) {
 }
 
 // sweep reads the block once by offsets that overlap by chance, and counts the
-// rows of the block not met before. The steps vary so that a source that
-// answers in a cycle does not show the same rows every time.
+// rows of the block not met before. The steps vary, and a page is asked for
+// twice by chance: a source that answers in a cycle, such as two replicas in
+// turn, would otherwise show the same rows in every pass.
 func (r *runner) sweep(ctx context.Context, b *block) (fresh int, v verdict, err error) {
+	again := false
 	for offset := 0; ; {
 		p, err := r.fetch(ctx, offset)
 		if err != nil {
@@ -82,6 +84,11 @@ func (r *runner) sweep(ctx context.Context, b *block) (fresh int, v verdict, err
 			return 0, passOn, err
 		}
 		b.bound, b.now = min(b.bound, r.bound(p)), r.now(p)
+		if !again && r.rng.IntN(2) == 0 {
+			again = true
+			continue
+		}
+		again = false
 		if p.anyValid && (floorMilli(p.last) > r.edge() || r.past(p)) {
 			b.last = p.last
 			if p.first > r.edge() {

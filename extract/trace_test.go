@@ -42,6 +42,7 @@ func TestTrace(t *testing.T) {
 	}
 	seed, _ := envNumber(t, "SLUICE_SIM_SEED", 0)
 	sch := newSchedule(seed)
+	fmt.Printf("%+v\n", sch)
 	e, err := attack(t.Context(), sch, func(ctx context.Context, s schedule, p pass) (extract.Outcome, error) {
 		fmt.Println("walk", p.key, extract.FormatTime(p.from), "stop", p.stopAt)
 		p.src = tracer{p.src}
