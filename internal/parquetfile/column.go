@@ -159,7 +159,11 @@ func (w *columnWorker) run(group file.BufferedRowGroupWriter, i int, f arrow.Fie
 	if err != nil {
 		return d, err
 	}
+	before := cw.CurrentEncoder().Encoding()
 	if err := w.encode(cw, a, f.Nullable); err != nil {
+		return d, err
+	}
+	if err := compressNow(cw, before); err != nil {
 		return d, err
 	}
 	if got := cw.RowsWritten(); got != a.Len() {
@@ -206,6 +210,18 @@ func (w *columnWorker) encode(cw file.ColumnChunkWriter, a arrow.Array, nullable
 	default:
 		return fmt.Errorf("unsupported column writer %T", cw)
 	}
+}
+
+// compressNow ends the last page here, where columns run side by side, and not
+// in the row group's Close, one column after the other. It leaves alone what
+// may be empty, which the library panics on: a dictionary that grew too large
+// has just written its pages, and a page of nulls has no bytes.
+func compressNow(cw file.ColumnChunkWriter, before parquet.Encoding) error {
+	enc := cw.CurrentEncoder()
+	if enc.Encoding() != before || enc.EstimatedDataEncodedSize() == 0 {
+		return nil
+	}
+	return cw.(interface{ FlushCurrentPage() error }).FlushCurrentPage()
 }
 
 // wrote checks what WriteBatch says it took.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"strings"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -47,6 +48,8 @@ type digester struct {
 	span   span
 	values xxh3.Hasher
 	shape  xxh3.Hasher
+	least  uint64 // prefix of span.min.s
+	most   uint64 // prefix of span.max.s
 	buf    []byte // pending bytes of values
 	shapes []byte // pending bytes of shape
 }
@@ -165,14 +168,37 @@ func (d *digester) text(s string) {
 	d.rows++
 }
 
+// textSpan widens the range to hold s. Most values are decided by their first
+// eight bytes.
 func (d *digester) textSpan(s string) {
+	p := prefix(s)
 	if !d.span.set {
 		d.span = span{set: true, min: value{s: s}, max: value{s: s}}
-	} else if s < d.span.min.s {
-		d.span.min.s = s
-	} else if s > d.span.max.s {
-		d.span.max.s = s
+		d.least, d.most = p, p
+		return
 	}
+	if p <= d.least && (p < d.least || s < d.span.min.s) {
+		d.span.min.s, d.least = s, p
+	}
+	if p >= d.most && (p > d.most || s > d.span.max.s) {
+		d.span.max.s, d.most = s, p
+	}
+}
+
+// prefix returns the first eight bytes of s as a number that orders as they
+// do; shorter strings count as padded with zeroes, so equal prefixes say
+// nothing.
+func prefix(s string) uint64 {
+	if len(s) >= 8 {
+		_ = s[7]
+		return uint64(s[7]) | uint64(s[6])<<8 | uint64(s[5])<<16 | uint64(s[4])<<24 |
+			uint64(s[3])<<32 | uint64(s[2])<<40 | uint64(s[1])<<48 | uint64(s[0])<<56
+	}
+	v := uint64(0)
+	for i := range len(s) {
+		v |= uint64(s[i]) << (56 - 8*i)
+	}
+	return v
 }
 
 // array digests an Arrow array.
@@ -213,14 +239,9 @@ func (d *digester) array(arr arrow.Array) error {
 }
 
 func digestInts[T ~int64 | ~int32](d *digester, values []T, a arrow.Array, width int) {
-	if a.NullN() == 0 {
-		for _, v := range values {
-			d.integer(int64(v), width)
-		}
-		return
-	}
+	nulls := a.NullN() > 0
 	for i, v := range values {
-		if a.IsNull(i) {
+		if nulls && a.IsNull(i) {
 			d.null()
 		} else {
 			d.integer(int64(v), width)
@@ -228,18 +249,32 @@ func digestInts[T ~int64 | ~int32](d *digester, values []T, a arrow.Array, width
 	}
 }
 
+// strings feeds the values' bytes in runs as long as they lie side by side,
+// which is the whole buffer unless a null has bytes of its own.
 func (d *digester) strings(a *array.String) {
-	if a.NullN() == 0 {
-		for i := range a.Len() {
-			d.text(a.Value(i))
-		}
+	if a.Len() == 0 {
 		return
 	}
+	offsets := a.ValueOffsets()
+	base := offsets[0]
+	bytes := a.ValueBytes()
+	text := unsafe.String(unsafe.SliceData(bytes), len(bytes)) // a view; sum copies what it keeps
+	d.flushValues()
+	run := base
+	hasNulls := a.NullN() > 0
 	for i := range a.Len() {
-		if a.IsNull(i) {
+		from, to := offsets[i], offsets[i+1]
+		if hasNulls && a.IsNull(i) {
 			d.null()
-		} else {
-			d.text(a.Value(i))
+			if from != to {
+				_, _ = d.values.WriteString(text[run-base : from-base])
+				run = to
+			}
+			continue
 		}
+		d.addShape(uint32(to - from))
+		d.textSpan(text[from-base : to-base])
+		d.rows++
 	}
+	_, _ = d.values.WriteString(text[run-base:])
 }

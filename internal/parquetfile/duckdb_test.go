@@ -17,20 +17,20 @@ import (
 	"github.com/sluice-etl/sluice/internal/parquetfile"
 )
 
-func duck(t testing.TB) *sql.DB {
-	t.Helper()
+func duck(tb testing.TB) *sql.DB {
+	tb.Helper()
 	db, err := sql.Open("duckdb", "")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = db.Close() })
-	if _, err := db.ExecContext(t.Context(), "SET TimeZone='UTC'"); err != nil {
-		t.Logf("no time zones in this DuckDB: %v", err)
+	tb.Cleanup(func() { _ = db.Close() })
+	if _, err := db.ExecContext(tb.Context(), "SET TimeZone='UTC'"); err != nil {
+		tb.Logf("no time zones in this DuckDB: %v", err)
 	}
 	return db
 }
 
-func query[T any](t testing.TB, db *sql.DB, q string, args ...any) T {
+func query[T any](t *testing.T, db *sql.DB, q string, args ...any) T {
 	t.Helper()
 	var v T
 	if err := db.QueryRowContext(t.Context(), q, args...).Scan(&v); err != nil {
@@ -41,7 +41,7 @@ func query[T any](t testing.TB, db *sql.DB, q string, args ...any) T {
 
 // judge has DuckDB read the file and compares every value, each column's null
 // count three ways (footer, IS NULL, IS NOT NULL), and pruning by value.
-func judge(t testing.TB, path string, want arrow.Record) {
+func judge(t *testing.T, path string, want arrow.Record) {
 	t.Helper()
 	db := duck(t)
 	if got := query[int64](t, db, "SELECT count(*) FROM read_parquet(?)", path); got != want.NumRows() {
@@ -56,6 +56,7 @@ func judge(t testing.TB, path string, want arrow.Record) {
 			exprs[i] = "epoch_us(" + name + ")"
 		case arrow.DATE32:
 			exprs[i] = "CAST(" + name + " - DATE '1970-01-01' AS BIGINT)"
+		default: // as it is
 		}
 	}
 	rows, err := db.QueryContext(t.Context(), "SELECT "+strings.Join(exprs, ", ")+" FROM read_parquet(?)", path)
@@ -91,7 +92,7 @@ func judge(t testing.TB, path string, want arrow.Record) {
 	}
 }
 
-func judgeNulls(t testing.TB, db *sql.DB, path string, want arrow.Record, i int) {
+func judgeNulls(t *testing.T, db *sql.DB, path string, want arrow.Record, i int) {
 	t.Helper()
 	name := `"` + strings.ReplaceAll(want.ColumnName(i), `"`, `""`) + `"`
 	nulls := int64(want.Column(i).NullN())

@@ -131,7 +131,7 @@ func contacts(s *arrow.Schema, r *rand.Rand, from, n int) arrow.Record {
 }
 
 // write writes the records to a new file and returns it and its Stats.
-func write(t testing.TB, o parquetfile.Options, recs ...arrow.Record) (string, parquetfile.Stats) {
+func write(t *testing.T, o parquetfile.Options, recs ...arrow.Record) (string, parquetfile.Stats) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "f.parquet")
 	if o.Schema == nil {
@@ -158,7 +158,7 @@ func write(t testing.TB, o parquetfile.Options, recs ...arrow.Record) (string, p
 }
 
 // readAll reads a file whole; the caller releases the record.
-func readAll(t testing.TB, path string, o parquetfile.ReadOptions) arrow.Record {
+func readAll(t *testing.T, path string, o parquetfile.ReadOptions) arrow.Record {
 	t.Helper()
 	r, err := parquetfile.Open(path)
 	if err != nil {

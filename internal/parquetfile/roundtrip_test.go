@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-etl/sluice/internal/parquetfile"
 )
 
-func drain(t testing.TB, recs *parquetfile.Records) arrow.Record {
+func drain(t *testing.T, recs *parquetfile.Records) arrow.Record {
 	t.Helper()
 	var all []arrow.Record
 	rows := int64(0)
@@ -47,7 +47,7 @@ func drain(t testing.TB, recs *parquetfile.Records) arrow.Record {
 	return array.NewRecord(recs.Schema(), columns, rows)
 }
 
-func equal(t testing.TB, want, got arrow.Record) {
+func equal(t *testing.T, want, got arrow.Record) {
 	t.Helper()
 	if want.NumRows() != got.NumRows() || want.NumCols() != got.NumCols() {
 		t.Fatalf("%d x %d, want %d x %d", got.NumRows(), got.NumCols(), want.NumRows(), want.NumCols())

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/atomicfile" //nolint:depguard // for tests alone: it fails where atomicfile would not
 )
 
 // The errors a disk gives. Any error may be injected.
