@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-func dump(t testing.TB, s *Server) []byte {
+func dump(t *testing.T, s *Server) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := s.Dump(&b); err != nil {
@@ -96,7 +96,7 @@ func TestPagesShowWhatEachSays(t *testing.T) {
 	}
 }
 
-func asJSON(t testing.TB, v any) string {
+func asJSON(t *testing.T, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -107,7 +107,7 @@ func asJSON(t testing.TB, v any) string {
 
 // wireForm builds the response tables from the truth, by way of maps. Empty
 // containers are chance, so they are left out on both sides.
-func wireForm(t testing.TB, c Contact) map[string]any {
+func wireForm(t *testing.T, c Contact) map[string]any {
 	t.Helper()
 	m := map[string]any{
 		"id": c.ID, "name": c.Name, "phone": c.Phone, "email": c.Email, "platform": c.Platform, "last_message_at": nil,
@@ -127,7 +127,7 @@ func wireForm(t testing.TB, c Contact) map[string]any {
 	return m
 }
 
-func addFields(t testing.TB, m map[string]any, fields []Field) {
+func addFields(t *testing.T, m map[string]any, fields []Field) {
 	t.Helper()
 	for _, f := range fields {
 		var v any
@@ -173,7 +173,7 @@ func (c listed) MarshalJSON() ([]byte, error) {
 }
 
 func TestTheDataHasWhatTheEndpointHas(t *testing.T) {
-	s := newServer(t, Options{Contacts: 20_000, Seed: 1})
+	s := newServer(t, Options{Contacts: 8000, Seed: 1})
 	seen := map[string]int{}
 	note := func(key string, yes bool) {
 		if yes {
@@ -221,8 +221,8 @@ func TestTheDataHasWhatTheEndpointHas(t *testing.T) {
 		"shapes mixed", "customer custom_fields", "customer custom_field_values", "customer metadata", "ticket custom_fields",
 		"ticket custom_field_values", "ticket metadata", "key Lead Source", "key lead_source", "key Año de compra",
 		"value string", "value number", "value bool", "value null", "value object", "value array") {
-		if seen[key] < 20 {
-			t.Errorf("%s: %d of 20000 contacts", key, seen[key])
+		if seen[key] < 10 {
+			t.Errorf("%s: %d of 8000 contacts", key, seen[key])
 		}
 	}
 	total := 0
@@ -232,7 +232,7 @@ func TestTheDataHasWhatTheEndpointHas(t *testing.T) {
 	if text := seen["value string"]; text < total {
 		t.Errorf("%d values are text, %d are not", text, total)
 	}
-	if size := len(dump(t, s)) / 20_000; size < 760 || size > 840 {
+	if size := len(dump(t, s)) / 8000; size < 760 || size > 840 {
 		t.Errorf("a contact has %d bytes, benchmarks assume 800", size)
 	}
 }

@@ -24,11 +24,11 @@ func TestEachFaultIsWhatItSays(t *testing.T) {
 	}
 
 	_, get := ask(Options{Fault500: every})
-	if resp, body, err := get(); err != nil || resp.StatusCode != 500 || string(body) != `{"statusCode":500,"message":"Internal server error"}` {
+	if resp, body, err := get(); err != nil || resp.StatusCode != http.StatusInternalServerError || string(body) != `{"statusCode":500,"message":"Internal server error"}` {
 		t.Error("500:", resp, string(body), err)
 	}
 	_, get = ask(Options{Fault502: every})
-	if resp, body, err := get(); err != nil || resp.StatusCode != 502 || resp.Header.Get("Content-Type") != "text/html" || !bytes.HasPrefix(body, []byte("<html>")) {
+	if resp, body, err := get(); err != nil || resp.StatusCode != http.StatusBadGateway || resp.Header.Get("Content-Type") != "text/html" || !bytes.HasPrefix(body, []byte("<html>")) {
 		t.Error("502:", resp, string(body), err)
 	}
 	_, get = ask(Options{FaultReset: every})
@@ -36,7 +36,7 @@ func TestEachFaultIsWhatItSays(t *testing.T) {
 		t.Error("reset:", err)
 	}
 	_, get = ask(Options{FaultTruncate: every})
-	if resp, body, err := get(); err != nil || resp.StatusCode != 200 || !bytes.HasPrefix(whole, body) || len(body) != len(whole)/2 || json.Valid(body) {
+	if resp, body, err := get(); err != nil || resp.StatusCode != http.StatusOK || !bytes.HasPrefix(whole, body) || len(body) != len(whole)/2 || json.Valid(body) {
 		t.Error("truncate:", resp, len(body), err)
 	}
 	_, get = ask(Options{FaultCut: every})

@@ -34,12 +34,12 @@ func (c *manualClock) add(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
-func newServer(t testing.TB, o Options) *Server {
+func newServer(t *testing.T, o Options) *Server {
 	t.Helper()
 	return newServerAt(t, o, clock.Fixed(afterHistory))
 }
 
-func newServerAt(t testing.TB, o Options, clk clock.Clock) *Server {
+func newServerAt(t *testing.T, o Options, clk clock.Clock) *Server {
 	t.Helper()
 	s, err := New(o, clk)
 	if err != nil {
@@ -49,7 +49,7 @@ func newServerAt(t testing.TB, o Options, clk clock.Clock) *Server {
 }
 
 // call sends one request with the key, in process.
-func call(t testing.TB, s *Server, method, target, body string) *httptest.ResponseRecorder {
+func call(t *testing.T, s *Server, method, target, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(method, target, stringReader(body))
 	r.Header.Set("X-Api-Key", DefaultKey)
@@ -87,7 +87,7 @@ func (c listed) str(key string) string {
 const contactsPath = "/api/public/contacts?"
 
 // list asks for a page and decodes it.
-func list(t testing.TB, s *Server, query url.Values) []listed {
+func list(t *testing.T, s *Server, query url.Values) []listed {
 	t.Helper()
 	w := call(t, s, http.MethodGet, contactsPath+query.Encode(), "")
 	if w.Code != http.StatusOK {
@@ -96,7 +96,7 @@ func list(t testing.TB, s *Server, query url.Values) []listed {
 	return decodePage(t, w.Body.Bytes())
 }
 
-func decodePage(t testing.TB, body []byte) []listed {
+func decodePage(t *testing.T, body []byte) []listed {
 	t.Helper()
 	var page []listed
 	if err := json.Unmarshal(body, &page); err != nil {
@@ -134,7 +134,7 @@ func printed(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.00
 
 func fine(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
-func message(t testing.TB, w *httptest.ResponseRecorder) string {
+func message(t *testing.T, w *httptest.ResponseRecorder) string {
 	t.Helper()
 	var body struct {
 		StatusCode int

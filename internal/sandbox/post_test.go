@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func decodeOne(t testing.TB, body []byte) listed {
+func decodeOne(t *testing.T, body []byte) listed {
 	t.Helper()
 	var c listed
 	if err := json.Unmarshal(body, &c); err != nil {
