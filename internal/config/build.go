@@ -276,7 +276,7 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 			if err != nil {
 				why = cause(err)
 			}
-			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "schema: %s", why)
+			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "read schema: %s", why)
 		}
 	}
 	for _, later := range []string{"days", "full_every"} {

@@ -232,7 +232,7 @@ func (f fields) secretFile(name string) (text string, ok bool) {
 		data, err = os.ReadFile(path)
 	}
 	if err != nil {
-		f.r.errorf(f.pos(name), "relative paths start at the directory of "+f.r.file, "%s: %s", name, cause(err))
+		f.r.errorf(f.pos(name), "relative paths start at the directory of "+f.r.file, "read %s: %s", name, cause(err))
 		return "", false
 	}
 	text = strings.TrimRight(string(data), "\r\n")
