@@ -190,7 +190,7 @@ func TestSkippedRowsLeaveNoTrace(t *testing.T) {
 
 func TestRowsAreGroupedByMonthOfCreationInOrderOfArrival(t *testing.T) {
 	contacts := variedContacts(rand.New(rand.NewPCG(1, 1)), 500)
-	contacts = append(contacts, `{"id":"old","created_at":"1969-12-31T23:59:59.999Z","updated_at":"2024-01-01T00:00:00Z"}`,
+	contacts = append(contacts, `{"id":"epoch","created_at":"1970-01-01T00:00:00Z","updated_at":"2024-01-01T00:00:00Z"}`, `{"id":"old","created_at":"1969-12-31T23:59:59.999Z","updated_at":"2024-01-01T00:00:00Z"}`,
 		`{"id":"ancient","created_at":"0001-01-01T00:00:00Z","updated_at":"2024-01-01T00:00:00Z"}`,
 		`{"id":"last","created_at":"9999-12-31T23:59:59.999999Z","updated_at":"2024-01-01T00:00:00Z"}`)
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())

@@ -58,8 +58,9 @@ func edges() []string {
 		`"metadata":{},"metadata":{"a":1}`, `"custom_fields":[{"key":"a","key":"a","value":1}]`, `"custom_fields":[{"key":"a"}]`, `"custom_fields":[{"value":1}]`,
 		`"custom_fields":[{"key":"a","value":1,"x":2}]`, `"custom_fields":[{"key":"a","value":1},5]`, `"custom_fields":[{}]`, `"custom_fields":[{"key":"a","value":null}]`,
 		`"custom_fields":[{"k\u0065y":"a","v\u0061lue":"\u0062"}]`, `"metadata":{"k":1},"custom_field_values":[{"key":"k","value":2}],"custom_fields":{"k":3}`,
+		`"custom_fields":[{"key":"k","value":1},{"key":"k","value":2},{"key":"k","value":1},{"key":"k","value":3}]`,
 		`"custom_fields":{"k":1},"custom_field_values":{"k":"1"},"metadata":{"k":1}`, `"metadata":{"k":true},"custom_fields":{"k":false}`,
-		`"metadata":{"k":true,"j":[1]},"custom_fields":{"k":true,"j":[2]}`, `"metadata":{"":1},"":2`, `"\u0000":1,"a\"b":2,"a\\":3`, `"a\":1,\"b":5`, `"custom_fields":[{"key":"a","value":1},]`,
+		`"metadata":{"k":true,"j":[1]},"custom_fields":{"k":true,"j":[2]}`, `"metadata":{"":1},"":2`, `"\u0000":1,"a\"b":2,"a\\":3`, `"a\":1,\"b":5`, `"custom_fields":[{"key":"a","value":1},]`, `"custom_fields":[{"key":"a","value":1,}]`, `"custom_fields":[{,}]`,
 		`"active_ticket_v2":{"metadata":{"a":{"b":1}},"custom_fields":[{"key":"a","value":[1]}],"deep":{"x":{}}}`, `"active_ticket_v2":{"active_ticket_v2":{"id":"x"}}`,
 	} {
 		out = append(out, contactWith(","+m))
@@ -198,6 +199,29 @@ func TestNestingIsBoundedAsInTheOracleAndNeverEndsTheProcess(t *testing.T) {
 	for body, ok := range map[string]bool{contactWith(`,"x":[[1]]`): true, contactWith(`,"x":[[[1]]]`): false} {
 		if _, err := shallow.Decode([]byte(body)); (err == nil) != ok {
 			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+func TestDepthIsThatOfTheValueNotOfWhatCameBefore(t *testing.T) {
+	one := strings.Trim(contactWith(`,"active_ticket_v2":{},"metadata":{},"custom_fields":[],"custom_field_values":[{}],"x":{},"y":[],"z":[[]]`), "[]")
+	two := strings.Trim(contactWith(`,"active_ticket_v2":{"metadata":{"a":1}},"metadata":{"a":1},"custom_fields":[{"key":"a","value":1}],"custom_field_values":[1]`), "[]")
+	body := `{"data":[` + strings.Repeat(one+","+two+",", 50) + one + `]}`
+	if _, err := transform.NewChunk(transform.Options{MaxDepth: 6}).Decode([]byte(body)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Keys are guessed by comparing bytes that have not been scanned: a key seen
+// before must never make bytes pass that are not that key.
+func TestAKnownKeyDoesNotMakeBrokenJSONPass(t *testing.T) {
+	c, reg := transform.NewChunk(transform.Options{}), newRegistry(t)
+	for _, key := range []string{`a\"b`, `a\":1,\"b`, `a\\`, `a\nb`, `\u0001`, strings.Repeat("k", 300)} {
+		if !checkPage(t, c, reg, []byte(contactWith(`,"`+key+`":1`))) {
+			t.Fatalf("key %q was refused", key)
+		}
+		for _, broken := range []string{`a"b`, `a":1,"b`, `a\`, "a\nb", "\x01", `a\"b`} {
+			checkPage(t, c, reg, []byte(contactWith(`,"`+broken+`":1`)))
 		}
 	}
 }
