@@ -57,6 +57,9 @@ func hexValue(c byte) (byte, bool) {
 // Invalid UTF-8, which only a client can send in, becomes U+FFFD.
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
+	if plain(s) { // nearly always
+		return append(append(dst, s...), '"')
+	}
 	start := 0
 	for k := 0; k < len(s); {
 		c := s[k]
@@ -79,6 +82,19 @@ func appendString(dst []byte, s string) []byte {
 		start = k
 	}
 	return append(append(dst, s[start:]...), '"')
+}
+
+// plain reports whether s stands in JSON as it is.
+func plain(s string) bool {
+	beyond := byte(0)
+	for k := range len(s) {
+		c := s[k]
+		if c < ' ' || c == '"' || c == '\\' {
+			return false
+		}
+		beyond |= c
+	}
+	return beyond < utf8.RuneSelf || utf8.ValidString(s)
 }
 
 func appendEscape(dst []byte, c byte) []byte {
