@@ -63,7 +63,7 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 		r.emit(Event{Type: "committed", Destination: d.Name, Package: ref.Serial, Result: &result})
 		// The commit took effect, so state has to learn of it even when a
 		// Ctrl-C came meanwhile; if it does not, the next run repeats it.
-		st, err := r.Store.Update(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
+		st, err := r.Store.UpdateOrRescue(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
 			p.Committed(d.Name, ref.Serial)
 			return nil
 		})

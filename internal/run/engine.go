@@ -2,16 +2,12 @@ package run
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"sort"
-	"strings"
 	"time"
 
 	"github.com/sluice-etl/sluice/extract"
@@ -127,7 +123,7 @@ func (r *syncRun) mode() (mode, reason string) {
 		return modeFull, "asked for by --full"
 	case r.st.Cursor == nil:
 		return modeFull, "first run of this pipeline"
-	case r.st.Filters != fingerprint(r.job.Filters):
+	case r.st.Filters != state.FiltersFingerprint(r.job.Filters):
 		return modeFull, "the filters changed"
 	case r.st.Contract != "" && r.st.Contract != r.job.Contract.Hash():
 		return modeFull, "the contract changed"
@@ -206,22 +202,7 @@ func (r *syncRun) release(dir, runID string) error {
 
 // settings fingerprints what the staged rows of a run depend on.
 func (r *syncRun) settings() string {
-	return fingerprint(r.job.Filters) + "/" + r.job.Contract.Hash() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host
-}
-
-// fingerprint identifies a set of filters, whatever their order; empty for none.
-func fingerprint(filters map[string][]string) string {
-	if len(filters) == 0 {
-		return ""
-	}
-	lines := make([]string, 0, len(filters))
-	for column, values := range filters {
-		sorted := slices.Sorted(slices.Values(values))
-		lines = append(lines, fmt.Sprintf("%q %q", column, sorted))
-	}
-	sort.Strings(lines)
-	sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
-	return hex.EncodeToString(sum[:])
+	return state.FiltersFingerprint(r.job.Filters) + "/" + r.job.Contract.Hash() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host
 }
 
 func sameTime(a, b *time.Time) bool {
@@ -242,7 +223,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		return err
 	}
 	next := r.st.NextPackage
-	st, err := r.Store.Update(ctx, r.job.Pipeline, func(p *state.Pipeline) error {
+	st, err := r.Store.UpdateOrRescue(ctx, r.job.Pipeline, func(p *state.Pipeline) error {
 		p.NextPackage = max(p.NextPackage, next)
 		ref := state.PackageRef{Serial: p.NextPackage, RunID: s.start.RunID, Rows: s.rows(), SealedAt: now}
 		// The journal first: state must never name a package without one.
@@ -258,8 +239,10 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		if err := p.Enqueue(ref, names...); err != nil {
 			return err
 		}
-		p.Source = r.identity()
-		p.Filters, p.Contract = fingerprint(r.job.Filters), r.job.Contract.Hash()
+		seen := r.job.Identity
+		seen.ClientIDs = s.clientIDs()
+		p.RecordSource(seen)
+		p.Filters, p.Contract = state.FiltersFingerprint(r.job.Filters), r.job.Contract.Hash()
 		p.Registry = registry.Entries()
 		p.Cursor = cursor
 		rec := r.record("sealed", nil)
@@ -285,18 +268,6 @@ func (r *syncRun) dropRemoved(p *state.Pipeline, names []string) {
 			delete(p.Destinations, name)
 		}
 	}
-}
-
-// identity is the source with the client ids seen in this run and before.
-func (r *syncRun) identity() state.SourceIdentity {
-	id := r.job.Identity
-	id.ClientIDs = append(slices.Clone(r.st.Source.ClientIDs), r.session.clientIDs()...)
-	slices.Sort(id.ClientIDs)
-	id.ClientIDs = slices.Compact(id.ClientIDs)
-	if len(id.ClientIDs) > state.MaxClientIDs {
-		id.ClientIDs = id.ClientIDs[:state.MaxClientIDs]
-	}
-	return id
 }
 
 // record is this run as state remembers it.

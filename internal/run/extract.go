@@ -28,13 +28,12 @@ func (r *syncRun) extract(ctx context.Context) error {
 	}
 	st := r.newStager(registry)
 	before := r.counts
-	pager := &observedPager{client: client, stager: st, clock: r.Clock}
 	st.account = func() {
 		stats := client.Stats()
 		st.counts.Requests = before.Requests + stats.Requests
 		st.counts.Retries = before.Retries + stats.TotalRetries()
 	}
-	cursor, err := r.walkPhases(ctx, pager, st)
+	cursor, err := r.walkPhases(ctx, client, st)
 	st.account()
 	r.counts = st.counts
 	if err != nil {
@@ -74,11 +73,11 @@ func (r *syncRun) newStager(registry *schemas.Registry) *stager {
 		st.known[e.Ref()] = e
 	}
 	if n := len(s.parts); n > 0 {
-		st.counts, st.nextRow, st.started = s.parts[n-1].Counts, s.parts[n-1].NextRow, s.parts[n-1].Started
+		st.counts, st.nextRow, st.readSince = s.parts[n-1].Counts, s.parts[n-1].NextRow, s.parts[n-1].ReadSince
 	}
 	for _, p := range s.phases {
 		if p.Counts.Pages >= st.counts.Pages {
-			st.counts, st.started = p.Counts, p.Started
+			st.counts, st.readSince = p.Counts, p.ReadSince
 		}
 	}
 	r.counts = st.counts
@@ -104,8 +103,8 @@ func (r *syncRun) walkPhases(ctx context.Context, pager extract.Pager, st *stage
 				return nil, err
 			}
 		}
-		if scan := r.session.phases[phaseScan]; scan.Started != nil {
-			from = scan.Started.Add(-r.job.Lookback)
+		if scan := r.session.phases[phaseScan]; scan.ReadSince != nil {
+			from = scan.ReadSince.Add(-r.job.Lookback)
 		}
 	} else {
 		from = *r.session.start.Cursor
@@ -149,10 +148,11 @@ func (r *syncRun) walk(ctx context.Context, pager extract.Pager, st *stager, pha
 		return phaseRecord{}, err
 	}
 	st.account()
+	st.noteRead(out.Progress)
 	p := phaseRecord{
-		Phase:    phase,
-		Progress: progressRecord{Mark: time.UnixMicro(out.Mark).UTC(), Final: time.UnixMicro(out.Final).UTC()},
-		Started:  st.started, Outcome: outcome, Counts: st.counts,
+		Phase:     phase,
+		Progress:  progressRecord{Mark: time.UnixMicro(out.Mark).UTC(), Final: time.UnixMicro(out.Final).UTC()},
+		ReadSince: st.readSince, Outcome: outcome, Counts: st.counts,
 	}
 	r.session.parts = st.parts
 	return p, r.session.endPhase(p)
@@ -182,24 +182,4 @@ func (r *syncRun) refuseMixedClients() error {
 	}
 	r.session.parts = nil // of no use to a later run either
 	return err
-}
-
-// observedPager notes the source's time of the first answer of a scan.
-type observedPager struct {
-	client *extract.Client
-	stager *stager
-	clock  interface{ Now() time.Time }
-}
-
-// Page implements extract.Pager.
-func (p *observedPager) Page(ctx context.Context, q extract.Query, decode func([]byte, extract.PageInfo) error) (extract.Response, error) {
-	resp, err := p.client.Page(ctx, q, decode)
-	if err == nil && p.stager.started == nil {
-		started := resp.SentAt
-		if !resp.Date.IsZero() && !resp.Cached && resp.Date.Before(started) {
-			started = resp.Date
-		}
-		p.stager.started = &started
-	}
-	return resp, err
 }

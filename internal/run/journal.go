@@ -54,15 +54,16 @@ type partRecord struct {
 	SHA256   string          `json:"sha256"`
 	Phase    string          `json:"phase"`
 	Progress *progressRecord `json:"progress,omitempty"` // absent until the phase's mark first moves
-	// Started is the source's time when the scan began: changes from there on,
-	// less the lookback, are read again after it.
-	Started *time.Time              `json:"started,omitempty"`
-	NextRow int64                   `json:"next_row"`
-	Columns []schemas.RegistryEntry `json:"columns,omitempty"` // settled or changed by this part
-	Misfits map[string]int64        `json:"misfits,omitempty"`
-	Rejects int64                   `json:"rejects,omitempty"`
-	Clients []string                `json:"client_ids,omitempty"`
-	Counts  counts                  `json:"counts"`
+	// ReadSince is the earliest moment at which rows of the run were read, in
+	// the source's time: a scan's changes are those from there on, less the
+	// lookback.
+	ReadSince *time.Time              `json:"read_since,omitempty"`
+	NextRow   int64                   `json:"next_row"`
+	Columns   []schemas.RegistryEntry `json:"columns,omitempty"` // settled or changed by this part
+	Misfits   map[string]int64        `json:"misfits,omitempty"`
+	Rejects   int64                   `json:"rejects,omitempty"`
+	Clients   []string                `json:"client_ids,omitempty"`
+	Counts    counts                  `json:"counts"`
 }
 
 // progressRecord is extract.Progress, readable.
@@ -73,11 +74,11 @@ type progressRecord struct {
 
 // phaseRecord says that a phase is complete: all its rows are in parts.
 type phaseRecord struct {
-	Phase    string          `json:"phase"`
-	Progress progressRecord  `json:"progress"`
-	Started  *time.Time      `json:"started,omitempty"` // as in partRecord
-	Outcome  json.RawMessage `json:"outcome"`
-	Counts   counts          `json:"counts"`
+	Phase     string          `json:"phase"`
+	Progress  progressRecord  `json:"progress"`
+	ReadSince *time.Time      `json:"read_since,omitempty"` // as in partRecord
+	Outcome   json.RawMessage `json:"outcome"`
+	Counts    counts          `json:"counts"`
 }
 
 // sealedRecord closes a journal. The package counts once state names the run;

@@ -81,14 +81,6 @@ type leftover struct {
 
 func (l leftover) start() *startRecord { return l.records[0].Start }
 
-// sealed returns the last sealed record, nil if extraction did not end.
-func (l leftover) sealed() *sealedRecord {
-	if s := l.records[len(l.records)-1].Sealed; s != nil {
-		return s
-	}
-	return nil
-}
-
 // leftovers returns the run directories of a pipeline, oldest first. A
 // directory whose journal holds no whole record is the trace of a run that
 // died before it fetched anything; it is removed. The caller holds the

@@ -49,13 +49,15 @@ type stager struct {
 	sealAfter  time.Duration
 	fs         atomicfile.FS
 
-	phase      string
-	progress   *progressRecord // covered by staged rows
-	parts      []partRecord
-	counts     counts
-	nextRow    int64
-	started    *time.Time // source's time as the scan began; kept over a kill
-	opened     time.Time  // when the chunk took its first row
+	phase    string
+	progress *progressRecord // covered by staged rows
+	parts    []partRecord
+	counts   counts
+	nextRow  int64
+	// readSince is the earliest moment at which rows of this run were read; it is
+	// kept over a kill.
+	readSince  *time.Time
+	opened     time.Time // when the chunk took its first row
 	info       extract.PageInfo
 	rows       []extract.Row
 	clients    map[string]bool
@@ -107,10 +109,20 @@ func (s *stager) Stage(ctx context.Context, skip []bool) error {
 // Advance implements extract.Sink.
 func (s *stager) Advance(_ context.Context, p extract.Progress) error {
 	s.progress = &progressRecord{Mark: time.UnixMicro(p.Mark).UTC(), Final: time.UnixMicro(p.Final).UTC()}
+	s.noteRead(p)
 	if s.observe != nil {
 		s.observe(s)
 	}
 	return nil
+}
+
+func (s *stager) noteRead(p extract.Progress) {
+	if p.ReadSince == 0 {
+		return
+	}
+	if at := time.UnixMicro(p.ReadSince).UTC(); s.readSince == nil || at.Before(*s.readSince) {
+		s.readSince = &at
+	}
 }
 
 // seal writes what the chunk holds as a part and journals it with the
@@ -131,7 +143,7 @@ func (s *stager) seal(ctx context.Context) error {
 	}
 	part := partRecord{
 		File: fmt.Sprintf("part-%04d.parquet", n), Rows: sealed.Record.NumRows(),
-		Phase: s.phase, Progress: s.progress, Started: s.started, NextRow: s.nextRow,
+		Phase: s.phase, Progress: s.progress, ReadSince: s.readSince, NextRow: s.nextRow,
 		Misfits: sealed.Misfits, Rejects: int64(len(sealed.Rejects)), Counts: s.counts,
 	}
 	s.counts.Rejects += part.Rejects
