@@ -4,8 +4,6 @@ import (
 	"os"
 	"strconv"
 	"testing"
-
-	"github.com/sluice-etl/sluice/extract"
 )
 
 func envNumber(t *testing.T, name string, def uint64) (uint64, bool) {
@@ -50,19 +48,5 @@ func TestTheWalkSkipsNoContactUnderAnySchedule(t *testing.T) {
 		n, first, requests, ties, statistical, losses)
 	if losses > statistical/100 {
 		t.Errorf("statistical blocks lost %d contacts in %d blocks", losses, statistical)
-	}
-}
-
-func TestTheSimulationMissesEveryRuleTakenOut(t *testing.T) {
-	for name, rule := range extract.Rules {
-		t.Run(name, func(t *testing.T) {
-			for seed := uint64(1); seed <= 3000; seed++ {
-				if _, err := attack(t.Context(), newSchedule(seed), walk(rule)); err != nil {
-					t.Logf("seed %d: %v", seed, err)
-					return
-				}
-			}
-			t.Error("nothing was lost without it")
-		})
 	}
 }

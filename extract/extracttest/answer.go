@@ -29,6 +29,9 @@ func (s *Source) choose(rows []snap, q extract.Query) []snap {
 	case Stable, Physical:
 	}
 	rows = sorted(rows, key, salt)
+	if s.Disorder > 0 && s.rng.Float64() < s.Disorder {
+		rows = s.disorder(rows, key, q)
+	}
 	rows = rows[min(len(rows), q.Offset):]
 	n := min(q.Limit, len(rows))
 	if s.Long > 0 && s.rng.Float64() < s.Long {
@@ -41,10 +44,19 @@ func (s *Source) choose(rows []snap, q extract.Query) []snap {
 		n = 1 + s.rng.IntN(n)
 	}
 	rows = rows[:n]
-	if s.Disorder > 0 && n > 1 && s.rng.Float64() < s.Disorder {
-		rows[0], rows[n-1] = rows[n-1], rows[0]
-	}
 	return rows
+}
+
+// disorder shuffles rows, as a forgotten ORDER BY would, unless the page that
+// comes of it could pass for a sorted one.
+func (s *Source) disorder(rows []snap, key func(snap) int64, q extract.Query) []snap {
+	mixed := slices.Clone(rows)
+	s.rng.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+	page := mixed[min(len(mixed), q.Offset):min(len(mixed), q.Offset+q.Limit)]
+	if slices.IsSortedFunc(page, func(a, b snap) int { return cmp.Compare(floor(key(a)), floor(key(b))) }) {
+		return rows
+	}
+	return mixed
 }
 
 // sorted returns rows by key, and by the place each has among its ties.

@@ -50,7 +50,7 @@ type Options struct {
 	Cap      int     // most rows on a page whatever the limit; 0: none
 	Short    float64 // chance that a page is cut anywhere after its first row
 	Long     float64 // chance that a page exceeds the limit
-	Disorder float64 // chance that two rows of a page are swapped
+	Disorder float64 // chance that a request forgets the order, and the page shows it
 	// Stale is the chance that a page is from a cache, up to five requests old;
 	// its Date then is, by chance, the old one or a new one. AgeHidden leaves
 	// the Age header out of those with the old Date.
