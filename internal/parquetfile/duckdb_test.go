@@ -141,9 +141,9 @@ func same(a, b any) bool {
 }
 
 func TestDuckDBReadsEveryValueOfContacts(t *testing.T) {
-	rec := contacts(contactSchema(), rand.New(rand.NewPCG(3, 4)), 0, 9000)
+	rec := contacts(contactSchema(), rand.New(rand.NewPCG(3, 4)), 0, 3000)
 	for _, plain := range []bool{false, true} {
-		path, st := write(t, parquetfile.Options{RowGroupRows: 4000, Plain: plain}, rec)
+		path, st := write(t, parquetfile.Options{RowGroupRows: 1300, Plain: plain}, rec)
 		judge(t, path, rec)
 		if err := parquetfile.Verify(t.Context(), path, st, parquetfile.VerifyFull); err != nil {
 			t.Fatal(err)
@@ -265,6 +265,12 @@ func TestFilesOfAnySizeAreReadByAll(t *testing.T) {
 		{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
 		{Name: "maybe", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil)
+	group := parquetfile.DefaultRowGroupRows
+	var o parquetfile.Options
+	if raceEnabled {
+		group = 4096
+		o.RowGroupRows = int64(group)
+	}
 	for _, c := range []struct {
 		name   string
 		schema *arrow.Schema
@@ -273,13 +279,13 @@ func TestFilesOfAnySizeAreReadByAll(t *testing.T) {
 	}{
 		{"no rows", narrow, 0, 0},
 		{"one row", narrow, 1, 1},
-		{"one row group exactly", narrow, 131072, 1},
-		{"one row more", narrow, 131073, 2},
+		{"one row group exactly", narrow, group, 1},
+		{"one row more", narrow, group + 1, 2},
 		{"300 columns", arrow.NewSchema(wide, nil), 500, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rec := filled(c.schema, c.rows)
-			path, st := write(t, parquetfile.Options{}, rec)
+			path, st := write(t, o, rec)
 			if err := parquetfile.Verify(t.Context(), path, st, parquetfile.VerifyFull); err != nil {
 				t.Fatal(err)
 			}

@@ -64,9 +64,9 @@ func equal(t *testing.T, want, got arrow.Record) {
 
 func TestContactsComeBackAsTheyWereWritten(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	rec := contacts(contactSchema(), r, 0, 20000)
+	rec := contacts(contactSchema(), r, 0, 6000)
 	for _, plain := range []bool{false, true} {
-		path, st := write(t, parquetfile.Options{RowGroupRows: 7000, Plain: plain}, rec)
+		path, st := write(t, parquetfile.Options{RowGroupRows: 2500, Plain: plain}, rec)
 		t.Logf("plain=%v: %d bytes, %.1f a row", plain, st.Bytes, float64(st.Bytes)/float64(st.Rows))
 		equal(t, rec, readAll(t, path, parquetfile.ReadOptions{}))
 		if err := parquetfile.Verify(t.Context(), path, st, parquetfile.VerifyFull); err != nil {

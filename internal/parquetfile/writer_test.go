@@ -17,19 +17,19 @@ import (
 )
 
 func TestRecordsOfAnySizeGiveTheSameFile(t *testing.T) {
-	rec := contacts(contactSchema(), rand.New(rand.NewPCG(8, 9)), 0, 30000)
-	_, want := write(t, parquetfile.Options{RowGroupRows: 10000}, rec)
+	rec := contacts(contactSchema(), rand.New(rand.NewPCG(8, 9)), 0, 9000)
+	_, want := write(t, parquetfile.Options{RowGroupRows: 3000}, rec)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	for _, largest := range []int64{7, 5000, 50000} {
+	for _, largest := range []int64{7, 5000, 20000} {
 		var parts []arrow.Record
 		for from := int64(0); from < rec.NumRows(); {
 			to := min(from+rnd.Int64N(largest)+1, rec.NumRows())
 			parts = append(parts, rec.NewSlice(from, to), rec.NewSlice(to, to)) // an empty one too
 			from = to
 		}
-		_, got := write(t, parquetfile.Options{RowGroupRows: 10000}, parts...)
+		_, got := write(t, parquetfile.Options{RowGroupRows: 3000}, parts...)
 		if got.SHA256 != want.SHA256 || got.Bytes != want.Bytes || got.Rows != want.Rows {
 			t.Errorf("records of up to %d rows: %d bytes, %d rows, want %d, %d", largest, got.Bytes, got.Rows, want.Bytes, want.Rows)
 		}
@@ -39,14 +39,14 @@ func TestRecordsOfAnySizeGiveTheSameFile(t *testing.T) {
 			}
 		}
 	}
-	_, got := write(t, parquetfile.Options{RowGroupRows: 10000, Workers: 5}, rec)
+	_, got := write(t, parquetfile.Options{RowGroupRows: 3000, Workers: 5}, rec)
 	if got.SHA256 != want.SHA256 {
 		t.Error("the number of workers changes the file")
 	}
 }
 
 func TestEncodingsFollowTheData(t *testing.T) {
-	rec := contacts(contactSchema(), rand.New(rand.NewPCG(8, 9)), 0, 20000)
+	rec := contacts(contactSchema(), rand.New(rand.NewPCG(8, 9)), 0, 8000)
 	path, _ := write(t, parquetfile.Options{}, rec)
 	plain, _ := write(t, parquetfile.Options{Plain: true}, rec)
 	db := duck(t)
@@ -90,10 +90,10 @@ func TestAColumnMayChangeItsCharacter(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	b := array.NewRecordBuilder(memory.DefaultAllocator, s)
 	defer b.Release()
-	const rows = 60000
+	const rows = 24000
 	str := func(i int, v string) { b.Field(i).(*array.StringBuilder).Append(v) }
 	for row := range rows {
-		late := row >= 20000
+		late := row >= 8000
 		if late {
 			str(0, uuid(r))
 			str(1, "always")
@@ -106,7 +106,7 @@ func TestAColumnMayChangeItsCharacter(t *testing.T) {
 			str(0, "often")
 			str(1, uuid(r))
 			b.Field(2).AppendNull()
-			str(3, strings.Repeat(uuid(r), 3))
+			str(3, strings.Repeat(uuid(r), 6))
 			b.Field(4).AppendNull()
 			b.Field(5).(*array.TimestampBuilder).Append(arrow.Timestamp(r.Int64()))
 			str(6, "x")
@@ -114,7 +114,7 @@ func TestAColumnMayChangeItsCharacter(t *testing.T) {
 	}
 	rec := b.NewRecord()
 	// Groups that change character between them, and one that does within.
-	for _, rows := range []int64{20000, 60000} {
+	for _, rows := range []int64{8000, 24000} {
 		for _, plain := range []bool{false, true} {
 			path, st := write(t, parquetfile.Options{RowGroupRows: rows, Plain: plain}, rec)
 			if err := parquetfile.Verify(t.Context(), path, st, parquetfile.VerifyFull); err != nil {
