@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/sluice-etl/sluice/internal/diag"
 	"github.com/sluice-etl/sluice/internal/duck"
@@ -96,34 +98,59 @@ func message(err error) string {
 	return strings.ReplaceAll(text, context.Canceled.Error(), "stopped")
 }
 
-// hints collects what the errors in err's tree say is to be done, the most
-// specific first.
+// hints collects what the errors in err's tree say is to be done. An error
+// that wraps one other knows more than that one, so its hint stands for both;
+// where several are joined, each may have its own, and theirs come before what
+// is said of all of them.
 func hints(err error) []string {
 	var found []string
+	add := func(text string) {
+		if text = strings.TrimSpace(text); text != "" && !slices.Contains(found, text) {
+			found = append(found, text)
+		}
+	}
 	var walk func(error)
 	walk = func(err error) {
-		if err == nil {
-			return
-		}
-		switch e := err.(type) { //nolint:errorlint // this is the walk that errors.As does, over all of the tree
-		case interface{ Unwrap() error }:
-			walk(e.Unwrap())
-		case interface{ Unwrap() []error }:
-			for _, one := range e.Unwrap() {
+		own, _ := err.(hinter)                         //nolint:errorlint // this is the walk that errors.As does, over all of the tree
+		many, _ := err.(interface{ Unwrap() []error }) //nolint:errorlint // as above
+		if many != nil {
+			for _, one := range many.Unwrap() {
 				walk(one)
 			}
 		}
-		if h, ok := err.(hinter); ok { //nolint:errorlint // as above
-			if text := strings.TrimSpace(h.Hint()); text != "" && !slices.Contains(found, text) {
-				found = append(found, text)
-			}
-		}
-		if err == duck.ErrUnavailable { //nolint:errorlint // as above
-			found = append(found, unavailableHint)
+		switch {
+		case own != nil && strings.TrimSpace(own.Hint()) != "":
+			add(own.Hint())
+		case err == duck.ErrUnavailable: //nolint:errorlint // as above
+			add(unavailableHint)
+		case many == nil && errors.Unwrap(err) != nil:
+			walk(errors.Unwrap(err))
 		}
 	}
 	walk(err)
+	if len(found) == 0 {
+		add(systemHint(err))
+	}
 	return found
+}
+
+// systemHint is what to do about a system error that nobody on the way up had
+// a word for.
+func systemHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "the disk is full: free some space there, then run the same command again; what was kept so far is used"
+	case errors.Is(err, syscall.EFBIG):
+		return "the system limits the size of files (ulimit -f, or the file system): lift the limit, then run the same command again"
+	case errors.Is(err, syscall.EROFS):
+		return "the file system is mounted read-only: remount it, or choose another place"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return "too many files are open: raise the limit (ulimit -n), then run the same command again"
+	case errors.Is(err, fs.ErrPermission):
+		return "give the user who runs sluice the right to read and write there, or choose another place"
+	default:
+		return ""
+	}
 }
 
 const unavailableHint = "`sluice query` needs DuckDB: build sluice with a C compiler and CGO_ENABLED=1 (`go build ./cmd/sluice`), or read the Parquet files with any other tool; each table's views.sql holds the same views. Everything else works in this binary"

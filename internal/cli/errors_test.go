@@ -30,9 +30,13 @@ func TestAnErrorSaysWhatHappenedAndThenWhatToDo(t *testing.T) {
 		want string
 	}{
 		"without a hint": {errors.New("it broke"), "error: it broke\n"},
-		"the most specific hint first, each once": {
-			&userError{message: "commit", err: errors.Join(fmt.Errorf("lake: %w", inner), inner), hint: "run again"},
-			"error: commit: lake: no space left on device\n  no space left on device\n  free some space\n  run again\n",
+		"what wraps an error knows more than it": {
+			&userError{message: "commit", err: fmt.Errorf("lake: %w", inner), hint: "run again"},
+			"error: commit: lake: no space left on device\n  run again\n",
+		},
+		"joined errors each have their hint, once": {
+			fmt.Errorf("commit: %w", errors.Join(fmt.Errorf("lake: %w", inner), inner)),
+			"error: commit: lake: no space left on device\n  no space left on device\n  free some space\n",
 		},
 		"a long hint is wrapped": {
 			&userError{message: "m", hint: strings.Repeat("word ", 20)},

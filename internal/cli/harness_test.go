@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,7 +30,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(program())
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if shared.world != nil {
+		_ = os.RemoveAll(shared.world.dir)
+	}
+	os.Exit(code)
 }
 
 // program is what cmd/sluice does.
@@ -68,6 +74,30 @@ func newWorld(t *testing.T, yaml string) *world {
 		w.write(t, "pipelines.yaml", yaml)
 	}
 	return w
+}
+
+// shared is a world that has been exported, for tests that only read.
+var shared struct {
+	once  sync.Once
+	world *world
+}
+
+func exported(t *testing.T) *world {
+	t.Helper()
+	shared.once.Do(func() {
+		dir, err := os.MkdirTemp("", "sluice-cli-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &world{dir: dir, env: map[string]string{}, clock: noon}
+		w.write(t, "pipelines.yaml", small)
+		w.sluice(t, "run").mustBe(t, 0)
+		shared.world = w
+	})
+	if shared.world == nil {
+		t.Fatal("the export that tests share failed")
+	}
+	return shared.world
 }
 
 func (w *world) file() string { return filepath.Join(w.dir, "pipelines.yaml") }
@@ -169,7 +199,7 @@ func (w *world) tree(t *testing.T, dirs ...string) map[string]string {
 			files[rel] = fmt.Sprintf("%s %x", info.ModTime().Format(time.RFC3339Nano), data)
 			return err
 		})
-		if err != nil && !os.IsNotExist(err) {
+		if err != nil && !os.IsNotExist(err) && !errors.Is(err, syscall.ENOTDIR) {
 			t.Fatal(err)
 		}
 	}

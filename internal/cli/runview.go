@@ -130,10 +130,6 @@ func (v *liveView) event(e run.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.progress.add(e)
-	switch e.Type {
-	case eventFailed: // the rest is for the summary
-		v.line("%s", committed(e))
-	}
 }
 
 func (v *liveView) tick() {
@@ -175,7 +171,7 @@ func started(e run.Event) string {
 // committed says what a destination did with a package.
 func committed(e run.Event) string {
 	if e.Type == eventFailed {
-		return fmt.Sprintf("%s failed: %s", e.Destination, e.Error)
+		return e.Destination + " failed" // why is said once, at the end
 	}
 	if e.Result == nil {
 		return e.Destination + " committed"

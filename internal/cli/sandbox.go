@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +47,11 @@ func (a *app) sandbox(ctx context.Context, o sandbox.Options, listen string) err
 	}
 	running, err := server.Start(ctx, listen)
 	if err != nil {
-		return &userError{message: "start sandbox on " + listen, err: err, hint: "another program may have the port: choose one with --listen, such as --listen 127.0.0.1:0 for any free one"}
+		hint := "choose an address with --listen; one that others can reach needs --allow-remote"
+		if errors.Is(err, syscall.EADDRINUSE) {
+			hint = "another program has the port: choose one with --listen, or --listen=127.0.0.1:0 for any free one"
+		}
+		return &userError{err: err, hint: hint}
 	}
 	if err := a.sandboxWelcome(running.URL, o); err != nil {
 		return errors.Join(err, running.Close())

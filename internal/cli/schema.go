@@ -63,7 +63,10 @@ func (a *app) schema(ctx context.Context, name string, asJSON bool) error {
 			}
 			g.rows = append(g.rows, []string{col.Name, string(col.Type), null, string(col.Origin), oneLine(col.Source), oneLine(col.Description)})
 		}
-		g.write(&b, a.outWidth())
+		left, cutValues := g.write(&b, a.outWidth())
+		if note := omissions(left, cutValues); note != "" {
+			fmt.Fprintf(&b, "(%s; --json prints all)\n", note)
+		}
 		if len(reg.Entries()) == 0 {
 			b.WriteString("(no fields beyond the contract have been met yet)\n")
 		}
