@@ -173,7 +173,7 @@ func (e *engine) walkPhase(ctx context.Context) (done bool, err error) {
 		e.seal(out.Progress)
 	} else if errors.Is(err, extracttest.ErrEndless) {
 		return false, faultf("a walk took more than %d requests", requestBudget)
-	} else if !errors.Is(err, extracttest.ErrKilled) {
+	} else if order := (*extract.OrderError)(nil); !errors.Is(err, extracttest.ErrKilled) && !errors.As(err, &order) {
 		return false, err
 	}
 	final := e.sealed.Final
@@ -183,7 +183,7 @@ func (e *engine) walkPhase(ctx context.Context) (done bool, err error) {
 		}
 	}
 	switch {
-	case err != nil: // killed: the same phase goes on where it was final
+	case err != nil: // killed, or refused a page: the same phase goes on where it was final
 		e.from = max(e.from, final)
 		e.src.Revive(0)
 	case e.phase == 1:

@@ -29,13 +29,19 @@ func (s *Source) choose(rows []snap, q extract.Query) []snap {
 	case Stable, Physical:
 	}
 	rows = sorted(rows, key, salt)
+	start := min(len(rows), q.Offset)
+	end := start + s.length(len(rows)-start, q.Limit)
 	if s.Disorder > 0 && s.rng.Float64() < s.Disorder {
-		rows = s.disorder(rows, key, q)
+		return s.disorder(rows, key, start, end)
 	}
-	rows = rows[min(len(rows), q.Offset):]
-	n := min(q.Limit, len(rows))
+	return rows[start:end]
+}
+
+// length is how many of the rows that are left a page holds.
+func (s *Source) length(left, limit int) int {
+	n := min(limit, left)
 	if s.Long > 0 && s.rng.Float64() < s.Long {
-		n = min(n+n/2+1, len(rows))
+		n = min(n+n/2+1, left)
 	}
 	if s.Cap > 0 {
 		n = min(n, s.Cap)
@@ -43,20 +49,18 @@ func (s *Source) choose(rows []snap, q extract.Query) []snap {
 	if s.Short > 0 && n > 1 && s.rng.Float64() < s.Short {
 		n = 1 + s.rng.IntN(n)
 	}
-	rows = rows[:n]
-	return rows
+	return n
 }
 
-// disorder shuffles rows, as a forgotten ORDER BY would, unless the page that
-// comes of it could pass for a sorted one.
-func (s *Source) disorder(rows []snap, key func(snap) int64, q extract.Query) []snap {
+// disorder returns a page of shuffled rows, as a forgotten ORDER BY would,
+// unless that page could pass for a sorted one.
+func (s *Source) disorder(rows []snap, key func(snap) int64, start, end int) []snap {
 	mixed := slices.Clone(rows)
 	s.rng.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
-	page := mixed[min(len(mixed), q.Offset):min(len(mixed), q.Offset+q.Limit)]
-	if slices.IsSortedFunc(page, func(a, b snap) int { return cmp.Compare(floor(key(a)), floor(key(b))) }) {
-		return rows
+	if slices.IsSortedFunc(mixed[start:end], func(a, b snap) int { return cmp.Compare(floor(key(a)), floor(key(b))) }) {
+		return rows[start:end]
 	}
-	return mixed
+	return mixed[start:end]
 }
 
 // sorted returns rows by key, and by the place each has among its ties.
