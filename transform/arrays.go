@@ -11,13 +11,13 @@ import (
 
 // builder wraps lanes as Arrow arrays of rows elements.
 type builder struct {
-	mem  memory.Allocator
-	rows int
-	perm []int32 // the row at each place, nil where rows stay in place
+	mem   memory.Allocator
+	rows  int
+	order *order // nil where rows stay in place
 
-	zeros  *memory.Buffer // of all columns that are null throughout
-	starts []int32        // scratch
-	places []int32        // scratch: the place of each row
+	zeros *memory.Buffer // of all columns that are null throughout
+	ends  []int32        // scratch
+	next  []int32        // scratch
 }
 
 func (b *builder) close() {
@@ -55,10 +55,16 @@ func (b *builder) array(t schemas.Type, l *lane) arrow.Array {
 	return array.MakeFromData(data)
 }
 
-// alloc returns a zeroed buffer of n bytes from mem.
+// alloc returns a buffer of n bytes from mem, which may hold anything.
 func (b *builder) alloc(n int) *memory.Buffer {
 	buf := memory.NewResizableBuffer(b.mem)
 	buf.Resize(n)
+	return buf
+}
+
+// zeroed returns a buffer of n zeros from mem.
+func (b *builder) zeroed(n int) *memory.Buffer {
+	buf := b.alloc(n)
 	clear(buf.Bytes())
 	return buf
 }
@@ -66,7 +72,7 @@ func (b *builder) alloc(n int) *memory.Buffer {
 // null returns the buffers of a column without values.
 func (b *builder) null(t schemas.Type) []*memory.Buffer {
 	if b.zeros == nil {
-		b.zeros = b.alloc(8 * (b.rows + 1))
+		b.zeros = b.zeroed(8 * (b.rows + 1))
 	}
 	n := 2
 	if t == schemas.String || t == schemas.JSON {
@@ -85,16 +91,10 @@ func (b *builder) full(l *lane) bool { return l.n == b.rows }
 
 // place returns where row stands in the arrays.
 func (b *builder) place(row int32) int32 {
-	if b.perm == nil {
+	if b.order == nil {
 		return row
 	}
-	if b.places == nil {
-		b.places = make([]int32, b.rows)
-		for place, row := range b.perm {
-			b.places[row] = int32(place)
-		}
-	}
-	return b.places[row]
+	return b.order.places[row]
 }
 
 // valid returns the validity bitmap of l, nil where nothing is null.
@@ -102,7 +102,7 @@ func (b *builder) valid(l *lane) *memory.Buffer {
 	if b.full(l) {
 		return nil
 	}
-	buf := b.alloc(int(bitutil.BytesForBits(int64(b.rows))))
+	buf := b.zeroed(int(bitutil.BytesForBits(int64(b.rows))))
 	bits := buf.Bytes()
 	for i := range l.n {
 		bitutil.SetBit(bits, int(b.place(l.rowOf(i))))
@@ -112,10 +112,10 @@ func (b *builder) valid(l *lane) *memory.Buffer {
 
 // words returns the buffers of a column of 8-byte values.
 func (b *builder) words(l *lane) []*memory.Buffer {
-	if b.full(l) && b.perm == nil {
+	if b.full(l) && b.order == nil {
 		return []*memory.Buffer{nil, l.lendFixed()}
 	}
-	buf := b.alloc(8 * b.rows)
+	buf := b.zeroed(8 * b.rows)
 	out := arrow.Int64Traits.CastFromBytes(buf.Bytes())
 	for i, v := range l.fixed[:l.n] {
 		out[b.place(l.rowOf(i))] = v
@@ -124,7 +124,7 @@ func (b *builder) words(l *lane) []*memory.Buffer {
 }
 
 func (b *builder) dates(l *lane) []*memory.Buffer {
-	buf := b.alloc(4 * b.rows)
+	buf := b.zeroed(4 * b.rows)
 	out := arrow.Int32Traits.CastFromBytes(buf.Bytes())
 	for i, v := range l.fixed[:l.n] {
 		out[b.place(l.rowOf(i))] = int32(v)
@@ -133,7 +133,7 @@ func (b *builder) dates(l *lane) []*memory.Buffer {
 }
 
 func (b *builder) bools(l *lane) []*memory.Buffer {
-	buf := b.alloc(int(bitutil.BytesForBits(int64(b.rows))))
+	buf := b.zeroed(int(bitutil.BytesForBits(int64(b.rows))))
 	bits := buf.Bytes()
 	for i, v := range l.bools[:l.n] {
 		if v != 0 {
@@ -146,7 +146,7 @@ func (b *builder) bools(l *lane) []*memory.Buffer {
 // strings returns the buffers of a column of text.
 func (b *builder) strings(l *lane) []*memory.Buffer {
 	switch {
-	case b.perm != nil:
+	case b.order != nil:
 		return b.gather(l)
 	case b.full(l):
 		offsets, data := l.lendText()
@@ -171,24 +171,38 @@ func spreadEnds(out []int32, l *lane) {
 	}
 }
 
-// gather copies the texts of l into their places.
+// gather copies the texts of l into their places. It reads in order and
+// writes to as many places as there are months, which caches like better than
+// the opposite.
 func (b *builder) gather(l *lane) []*memory.Buffer {
 	ends := l.ends
 	if !b.full(l) {
-		if b.starts == nil {
-			b.starts = make([]int32, b.rows+1)
+		if b.ends == nil {
+			b.ends = make([]int32, b.rows+1)
 		}
-		spreadEnds(b.starts, l)
-		ends = b.starts
+		spreadEnds(b.ends, l)
+		ends = b.ends
 	}
-	offsets := b.alloc(4 * (b.rows + 1))
-	data := memory.NewResizableBuffer(b.mem)
-	data.Resize(int(l.ends[l.n]))
+	if b.next == nil {
+		b.next = make([]int32, len(b.order.first))
+	}
+	next := b.next // where the next text of each group goes
+	clear(next)
+	for row, g := range b.order.group {
+		next[g] += ends[row+1] - ends[row]
+	}
+	var n int32
+	for g, size := range next {
+		next[g] = n
+		n += size
+	}
+	offsets, data := b.alloc(4*(b.rows+1)), b.alloc(int(n))
 	out, to := arrow.Int32Traits.CastFromBytes(offsets.Bytes()), data.Bytes()
-	n := 0
-	for place, row := range b.perm {
-		n += copy(to[n:], l.data[ends[row]:ends[row+1]])
-		out[place+1] = int32(n)
+	for row, g := range b.order.group {
+		at := next[g]
+		out[b.order.places[row]] = at
+		next[g] = at + int32(copy(to[at:], l.data[ends[row]:ends[row+1]]))
 	}
+	out[b.rows] = n
 	return []*memory.Buffer{b.valid(l), offsets, data}
 }

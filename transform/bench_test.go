@@ -114,6 +114,27 @@ func BenchmarkFlattenUnordered(b *testing.B) {
 	}
 }
 
+// BenchmarkFlattenWide is BenchmarkFlatten with 300 custom fields, of which
+// each contact has fifteen in any order: every key is a surprise.
+func BenchmarkFlattenWide(b *testing.B) {
+	var pages [][]byte
+	var size int64
+	g := newGenerator(1)
+	g.fields = 300
+	for range benchPages {
+		p := g.page(1000)
+		pages, size = append(pages, p), size+int64(len(p))
+	}
+	c := transform.NewChunk(transform.Options{})
+	reg := newRegistry(b)
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		decodeAll(b, c, pages)
+		seal(b, c, reg, nil).Record.Release()
+	}
+}
+
 // BenchmarkSeal is the second half of BenchmarkFlatten.
 func BenchmarkSeal(b *testing.B) {
 	pages, size := benchBodies(b)

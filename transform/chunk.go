@@ -33,8 +33,7 @@ type Chunk struct {
 	id, created, updated                  *column
 	lastMessage, client                   *column // nil where the contract lacks them
 	filters                               []filter
-	over                                  *column // fields without a column; nil until needed
-	overField                             field
+	over                                  *column          // fields without a column; nil until needed
 	overKey                               schemas.FieldRef // of the overflow value being read
 	maxFields                             int
 	clients                               []string
@@ -89,7 +88,7 @@ func NewChunk(o Options) *Chunk {
 	if o.MaxColumns <= 0 {
 		o.MaxColumns = defaultMaxColumns
 	}
-	c := &Chunk{o: o, overField: field{act: actOverflow}}
+	c := &Chunk{o: o}
 	c.maxDepth = o.MaxDepth
 	c.tables(o.Contract)
 	// Columns are settled when the chunk is sealed; until then there may be

@@ -188,6 +188,36 @@ func TestSkippedRowsLeaveNoTrace(t *testing.T) {
 	}
 }
 
+// dirty is an allocator whose memory has been used before.
+type dirty struct{ memory.Allocator }
+
+func (d dirty) Allocate(size int) []byte {
+	b := d.Allocator.Allocate(size)
+	for i := range b {
+		b[i] = 0xaa
+	}
+	return b
+}
+
+func TestMemoryUsedBeforeDoesNotShowInARecord(t *testing.T) {
+	contacts := variedContacts(rand.New(rand.NewPCG(5, 5)), 300)
+	reg := settled(t, contacts)
+	for _, order := range []func(){func() {}, func() { slices.Sort(contacts) }} {
+		order()
+		var got []string
+		for _, mem := range []memory.Allocator{memory.NewGoAllocator(), dirty{memory.NewGoAllocator()}} {
+			c := transform.NewChunk(transform.Options{})
+			decodeAll(t, c, [][]byte{page(contacts)})
+			s := seal(t, c, reg, mem)
+			got = append(got, render(s, true))
+			s.Record.Release()
+		}
+		if diff := cmp.Diff(got[0], got[1]); diff != "" {
+			t.Errorf("records differ (-clean +dirty):\n%s", diff)
+		}
+	}
+}
+
 func TestRowsAreGroupedByMonthOfCreationInOrderOfArrival(t *testing.T) {
 	contacts := variedContacts(rand.New(rand.NewPCG(1, 1)), 500)
 	contacts = append(contacts, `{"id":"epoch","created_at":"1970-01-01T00:00:00Z","updated_at":"2024-01-01T00:00:00Z"}`, `{"id":"old","created_at":"1969-12-31T23:59:59.999Z","updated_at":"2024-01-01T00:00:00Z"}`,
@@ -400,6 +430,28 @@ func TestFieldsBeyondTheLimitShareOneColumn(t *testing.T) {
 	}
 	if n := len(reg.Entries()); n != 4 {
 		t.Errorf("%d fields in the registry, want 3 and the overflow", n)
+	}
+}
+
+// The customer and the ticket may have fields of one name, known or not.
+func TestFieldsBeyondTheLimitDoNotMixUpEntities(t *testing.T) {
+	c := transform.NewChunk(transform.Options{MaxColumns: 1})
+	reg := newRegistry(t)
+	head := `{"created_at":"2024-01-01T00:00:00Z","updated_at":"2024-01-01T00:00:00Z","id":`
+	decodeAll(t, c, [][]byte{page([]string{
+		head + `"1","metadata":{"k":"customer 1","a":"x"}}`,
+		head + `"2","metadata":{"new 1":"x","k":"customer 2"},"active_ticket_v2":{"metadata":{"new 2":"y","k":"ticket 2"}}}`,
+	})})
+	s := seal(t, c, reg, nil)
+	defer s.Record.Release()
+	got := render(s, false)
+	for _, want := range []string{
+		`  other_fields__json = {"cf_customer:k":"customer 1"}`,
+		`  other_fields__json = {"cf_customer:k":"customer 2","cf_customer:new 1":"x","cf_ticket:new 2":"y","cf_ticket:k":"ticket 2"}`, `  cf_customer_a = x`,
+	} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("no %s in\n%s", want, got)
+		}
 	}
 }
 

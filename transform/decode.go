@@ -186,7 +186,7 @@ func (c *Chunk) members(t *table, i, rank int) int {
 	}
 	c.depth++
 	c.serial++
-	serial := c.serial
+	b, serial := c.b, c.serial
 	custom := t.scope == schemas.ScopeCFCustomer || t.scope == schemas.ScopeCFTicket
 	i = c.space(i + 1)
 	if i < len(c.b) && c.b[i] == '}' {
@@ -196,9 +196,9 @@ func (c *Chunk) members(t *table, i, rank int) int {
 	guess := &t.first
 	for {
 		f := *guess
-		if q := f.served(); q != "" && len(c.b)-i > len(q) && string(c.b[i:i+len(q)]) == q {
-			i += len(q)
-			if c.b[i] <= ' ' {
+		if f.at(b, i) {
+			i += len(f.quoted)
+			if b[i] <= ' ' {
 				i = c.space(i)
 			}
 		} else {
@@ -221,16 +221,16 @@ func (c *Chunk) members(t *table, i, rank int) int {
 		if i < 0 {
 			return -1
 		}
-		if i < len(c.b) && c.b[i] <= ' ' {
+		if i < len(b) && b[i] <= ' ' {
 			i = c.space(i)
 		}
-		if i >= len(c.b) {
+		if i >= len(b) {
 			return c.fail(i, "")
 		}
-		switch c.b[i] {
+		switch b[i] {
 		case ',':
 			i++
-			if i < len(c.b) && c.b[i] <= ' ' {
+			if i < len(b) && b[i] <= ' ' {
 				i = c.space(i)
 			}
 			guess = &f.next
@@ -251,14 +251,6 @@ func (c *Chunk) twice(f *field, i int) int {
 	}
 	_, i = c.token(i)
 	return i
-}
-
-// served returns the usual form of the field's key, "" if unknown.
-func (f *field) served() string {
-	if f == nil {
-		return ""
-	}
-	return f.quoted
 }
 
 // lookUp reads a key that was not guessed.

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"encoding/binary"
 	"strings"
 	"unicode/utf8"
 
@@ -27,8 +28,45 @@ type field struct {
 	inside *table // of the members (actTicket) or custom fields (actCustom)
 	rank   int    // of the place (actCustom)
 
-	next *field // what followed last time
+	next *field // what followed last time; none at first
 	seen uint64 // serial of the last object that had the key
+
+	// The first and last eight bytes of quoted (what is short, in head under
+	// mask), to compare without a call.
+	head, mask, tail uint64
+}
+
+// quote sets the served form of the key.
+func (f *field) quote() {
+	f.quoted = `"` + f.key + `":`
+	padded := append([]byte(f.quoted), 0, 0, 0, 0, 0, 0, 0, 0)
+	f.mask = ^uint64(0)
+	if n := len(f.quoted); n < 8 {
+		f.mask = 1<<(8*n) - 1
+	} else {
+		f.tail = binary.LittleEndian.Uint64(padded[n-8:])
+	}
+	f.head = binary.LittleEndian.Uint64(padded) & f.mask
+}
+
+// at reports whether b[i:] goes on with the field's key as it is usually
+// served, and with at least one byte more.
+func (f *field) at(b []byte, i int) bool {
+	n := len(f.quoted)
+	if n == 0 || len(b)-i < n+8 {
+		return n > 0 && len(b)-i > n && string(b[i:i+n]) == f.quoted
+	}
+	if binary.LittleEndian.Uint64(b[i:])&f.mask != f.head {
+		return false
+	}
+	switch {
+	case n <= 8:
+		return true
+	case n <= 16:
+		return binary.LittleEndian.Uint64(b[i+n-8:]) == f.tail
+	default:
+		return string(b[i+8:i+n]) == f.quoted[8:]
+	}
 }
 
 // table knows the keys of one sort of object: the contact, its ticket, the
@@ -39,7 +77,9 @@ type field struct {
 type table struct {
 	scope  schemas.Scope
 	fields map[string]*field
-	first  *field // what the last object began with
+	none   *field // stands for no guess
+	first  *field // what the last object began with; none at first
+	over   field  // stands for the fields beyond those that a chunk holds
 }
 
 // maxKey bounds the keys that are guessed and looked up by their served form.
@@ -47,9 +87,9 @@ const maxKey = 256
 
 // add makes key known.
 func (t *table) add(key string, f *field) *field {
-	f.key = key
+	f.key, f.next = key, t.none
 	if plain(key) {
-		f.quoted = `"` + key + `":`
+		f.quote()
 	}
 	t.fields[key] = f
 	return f
@@ -66,7 +106,10 @@ func plain(key string) bool {
 
 // tables builds the tables that the contract starts with.
 func (c *Chunk) tables(contract *schemas.Contract) {
-	newTable := func(s schemas.Scope) *table { return &table{scope: s, fields: map[string]*field{}} }
+	none := &field{} // at nothing
+	newTable := func(s schemas.Scope) *table {
+		return &table{scope: s, fields: map[string]*field{}, none: none, first: none, over: field{act: actOverflow, next: none}}
+	}
 	c.contact, c.ticket = newTable(schemas.ScopeContact), newTable(schemas.ScopeTicket)
 	c.cfCustomer, c.cfTicket = newTable(schemas.ScopeCFCustomer), newTable(schemas.ScopeCFTicket)
 
@@ -143,7 +186,7 @@ func (c *Chunk) find(t *table, key []byte) *field {
 	}
 	if len(c.columns) >= c.maxFields {
 		c.overKey = schemas.FieldRef{Scope: t.scope, Key: string(key)}
-		return &c.overField
+		return &t.over
 	}
 	k := string(key)
 	return t.add(k, &field{act: actText, col: c.column(schemas.FieldRef{Scope: t.scope, Key: k}, nil)})

@@ -12,6 +12,7 @@ import (
 type generator struct {
 	r       *rand.Rand
 	created time.Time
+	fields  int // to take the custom fields from, at random; 0: the same 15 always
 }
 
 func newGenerator(seed uint64) *generator {
@@ -55,12 +56,16 @@ func (g *generator) contact(b []byte) []byte {
 		b = fmt.Appendf(b, `","current_stage_id":"7c1d4a52-3a1e-4a5e-9a55-2a2f8c5b9d%02d"}`, g.r.IntN(12))
 	}
 	b = append(b, `,"metadata":{`...)
-	for i := range 15 {
+	names := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}
+	if g.fields > 0 {
+		names = g.r.Perm(g.fields)[:15]
+	}
+	for i, name := range names {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, `"field_`...)
-		b = strconv.AppendInt(b, int64(i), 10)
+		b = strconv.AppendInt(b, int64(name), 10)
 		b = append(b, `":"v`...)
 		b = strconv.AppendInt(b, int64(g.r.IntN(1000)), 10)
 		b = append(b, '"')

@@ -33,7 +33,7 @@ func (c *Chunk) Seal(reg *schemas.Registry, run string, mem memory.Allocator) (*
 	s := &sealer{c: c, reg: reg, run: run, rows: c.rows, lanes: map[string]*lane{}, misfits: map[string]int64{}}
 	s.settle()
 	s.hash()
-	s.perm = s.byMonth()
+	s.order = s.byMonth()
 	table := reg.StagedTable()
 	rec := s.record(table, mem)
 	sealed := &Sealed{Record: rec, Table: table, Rejects: c.rejects, Misfits: s.misfits}
@@ -58,7 +58,7 @@ type sealer struct {
 	lanes   map[string]*lane // by column name
 	misfits map[string]int64
 	hashes  []int64
-	perm    []int32 // the row at each place, nil where rows stay in place
+	order   *order // nil where rows stay in place
 }
 
 // settle gives every field with a value its column, and every value its place.
@@ -139,9 +139,16 @@ func (s *sealer) member(col *column, kind uint8, text []byte, suffix string) []b
 	return appendJSON(append(out, ':'), kind, text)
 }
 
+// order is where rows go so that those of one month stand together.
+type order struct {
+	group  []int32 // of each row
+	first  []int32 // place of each group's first row, in order of month
+	places []int32 // of each row
+}
+
 // byMonth returns the stable order of rows by month of created_at, nil where
 // they have it.
-func (s *sealer) byMonth() []int32 {
+func (s *sealer) byMonth() *order {
 	const day = 86_400_000_000
 	months := make([]int32, s.rows)
 	sorted, low, high := true, int32(1<<30), int32(0)
@@ -163,24 +170,27 @@ func (s *sealer) byMonth() []int32 {
 	if sorted {
 		return nil
 	}
-	at := make([]int32, high-low+2)
-	for _, m := range months {
-		at[m-low+1]++
+	o := &order{group: months, first: make([]int32, high-low+1), places: make([]int32, s.rows)}
+	for i := range months {
+		months[i] -= low
+		o.first[months[i]]++
 	}
-	for i := range at[1:] {
-		at[i+1] += at[i]
+	var n int32
+	for g, rows := range o.first {
+		o.first[g] = n
+		n += rows
 	}
-	perm := make([]int32, s.rows)
-	for i, m := range months {
-		perm[at[m-low]] = int32(i)
-		at[m-low]++
+	next := slices.Clone(o.first)
+	for row, g := range months {
+		o.places[row] = next[g]
+		next[g]++
 	}
-	return perm
+	return o
 }
 
 // record builds the columns of table.
 func (s *sealer) record(table schemas.Table, mem memory.Allocator) arrow.Record {
-	b := &builder{mem: mem, rows: s.rows, perm: s.perm}
+	b := &builder{mem: mem, rows: s.rows, order: s.order}
 	defer b.close()
 	cols := make([]arrow.Array, len(table.Columns))
 	for i, tc := range table.Columns {

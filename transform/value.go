@@ -82,17 +82,7 @@ func (c *Chunk) value(f *field, i int) int {
 	if f.act == actText {
 		col := f.col
 		if i < len(c.b) && c.b[i] == '"' {
-			end, escaped := c.str(i + 1)
-			if end < 0 {
-				return -1
-			}
-			if escaped {
-				col.data = unescape(col.data, c.b[i+1:end])
-			} else {
-				col.data = append(col.data, c.b[i+1:end]...)
-			}
-			col.end(c.row, kindString)
-			return end + 1
+			return c.text(col, i+1)
 		}
 		t, next := c.token(i)
 		if next >= 0 {
@@ -101,6 +91,21 @@ func (c *Chunk) value(f *field, i int) int {
 		return next
 	}
 	return c.structured(f, i)
+}
+
+// text reads a string, from the byte after its opening quote, into col.
+func (c *Chunk) text(col *column, i int) int {
+	end, escaped := c.str(i)
+	if end < 0 {
+		return -1
+	}
+	if escaped {
+		col.data = unescape(col.data, c.b[i:end])
+	} else {
+		col.data = append(col.data, c.b[i:end]...)
+	}
+	col.end(c.row, kindString)
+	return end + 1
 }
 
 // structured reads the value of a field that is not plainly text.
@@ -153,6 +158,10 @@ func (c *Chunk) timestamp(col *column, i int) int {
 func (c *Chunk) custom(f *field, i, rank int) int {
 	if f.act == actOverflow {
 		return c.overflow(i)
+	}
+	if i < len(c.b) && c.b[i] == '"' && !f.col.has(c.row) {
+		f.col.rank = rank
+		return c.text(f.col, i+1)
 	}
 	t, next := c.token(i)
 	if next >= 0 {
