@@ -77,7 +77,7 @@ func (r *runner) drain(ctx context.Context, p page) (done bool, err error) {
 // when that was seen, so all time up to the lookback before that moment is
 // final, not only what lies before the last row.
 func (r *runner) endOfRows(ctx context.Context, b *block) error {
-	to := max(r.reach(b.last), r.mark)
+	to := max(min(r.reach(b.last), r.horizon(b.now)), r.mark)
 	if r.w.Until > 0 {
 		to = r.w.Until - milli
 	} else if r.keeps(ruleFinality) {

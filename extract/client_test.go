@@ -111,10 +111,10 @@ func TestWhatCanPassIsRetriedAndCountedByCause(t *testing.T) {
 		cause extract.Cause
 		fail  http.HandlerFunc
 	}{
-		"500":                    {extract.CauseServerError, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }},
-		"502 with HTML":          {extract.CauseServerError, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 502) }},
-		"408":                    {extract.CauseTimeout, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(408) }},
-		"429":                    {extract.CauseRateLimited, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }},
+		"500":                    {extract.CauseServerError, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }},
+		"502 with HTML":          {extract.CauseServerError, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }},
+		"408":                    {extract.CauseTimeout, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestTimeout) }},
+		"429":                    {extract.CauseRateLimited, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }},
 		"reset":                  {extract.CauseConnection, func(w http.ResponseWriter, _ *http.Request) { hijack(w, "") }},
 		"HTML with 200":          {extract.CauseBadPage, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>login</html>") }},
 		"JSON cut in the middle": {extract.CauseBadPage, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[{"id":"1"},{"i`) }},

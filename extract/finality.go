@@ -95,12 +95,15 @@ func (r *runner) witness(p page) {
 // The prefix grows only while it has reached the mark: past a gap nothing is
 // contiguous any more.
 func (r *runner) settle(to, bound int64) {
+	r.mark = max(r.mark, floorMilli(to))
+	if r.ahead > 0 {
+		return
+	}
 	final := min(to, bound)
 	if !r.keeps(ruleContiguous) || r.out.Final >= r.out.Mark {
 		r.out.Final = max(r.out.Final, final)
 	}
 	r.out.Mark = max(r.out.Mark, to)
-	r.mark = max(r.mark, floorMilli(to))
 }
 
 // floorMilli returns the whole millisecond at or before us.

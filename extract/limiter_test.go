@@ -240,7 +240,7 @@ func TestTheNamedTimeoutsEndARequest(t *testing.T) {
 						<-r.Context().Done()
 						return nil, r.Context().Err()
 					}
-					return &http.Response{StatusCode: 200, Header: http.Header{}, Body: stalled{r.Context()}, ContentLength: -1}, nil
+					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: stalled{r.Context()}, ContentLength: -1}, nil
 				})
 				began := time.Now()
 				_, err := client.Page(t.Context(), extract.Query{Days: 1}, ok)

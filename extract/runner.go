@@ -13,8 +13,8 @@ import (
 // assumptions allow.
 const (
 	maxPageSize    = 1000
-	orderAttempts  = 3     // times a page is asked for before its order is an error
-	maxFuturePages = 10000 // pages read past the run's start because they lie in the future
+	orderAttempts  = 3    // times a page is asked for before its order is an error
+	maxFuturePages = 2000 // pages read past the run's start because they lie in the future
 )
 
 // runner is the state of one walk.
@@ -33,7 +33,7 @@ type runner struct {
 	// notEnd is the longest page known to have been followed by more rows.
 	notEnd  int
 	longest int // the longest page seen
-	future  int // pages read past stop
+	ahead   int // pages read past the run's start because they lie in the future; 0 before it
 	skip    []bool
 }
 
@@ -152,12 +152,38 @@ func (r *runner) leave(ctx context.Context, t, bound, now int64) (done bool, err
 		r.settle(r.w.Until-milli, bound)
 		return true, r.finish(ctx, EndAtUntil)
 	}
-	r.settle(r.reach(t), bound)
-	r.forget()
-	if r.stopped(t, now) {
-		return true, r.finish(ctx, EndAtStop)
+	edge := r.horizon(now)
+	r.settle(min(r.reach(t), max(edge, r.mark)), bound)
+	r.mark = r.reach(t)
+	if r.stop <= r.mark && r.keeps(ruleStop) {
+		if !r.lookAhead(t, edge) {
+			return true, r.finish(ctx, EndAtStop)
+		}
+		r.mark = max(r.mark, edge)
 	}
+	r.forget()
 	return false, r.advance(ctx)
+}
+
+// horizon is the time past which no skew explains a timestamp: what is printed
+// there lies in the future.
+func (r *runner) horizon(now int64) int64 {
+	return floorMilli(now + r.w.Lookback.Microseconds())
+}
+
+// lookAhead says whether to read on past the run's start. Updates that follow
+// us end there. Rows in the future do not follow us, and no later run would
+// come to find them in the past: they are read, from the horizon on, without
+// moving mark or cursor.
+func (r *runner) lookAhead(t, horizon int64) bool {
+	if r.w.Until > 0 && r.w.Until <= horizon || r.ahead >= maxFuturePages {
+		return false
+	}
+	if r.ahead > 0 && t <= horizon { // the present has caught up with us
+		return false
+	}
+	r.ahead++
+	return true
 }
 
 // forget drops the rows that no request shows again. A map keeps the size of
@@ -172,21 +198,6 @@ func (r *runner) forget() {
 	r.recent = kept
 }
 
-// stopped reports whether the mark has reached the run's start. Rows printed
-// further in the future than any skew were not written by the updates that
-// follow us, and no later run would find them in the past: they are read to
-// their end.
-func (r *runner) stopped(t, now int64) bool {
-	if r.mark < r.stop || !r.keeps(ruleStop) {
-		return false
-	}
-	if t <= now+r.w.Lookback.Microseconds() || r.future >= maxFuturePages {
-		return true
-	}
-	r.future++
-	return false
-}
-
 // now returns the time by which a printed time is in the future.
 func (r *runner) now(p page) int64 {
 	if t, ok := r.sourceTime(p.resp); ok {
@@ -199,6 +210,9 @@ func (r *runner) now(p page) int64 {
 // anchored on it, so it is asked once more, and only a window takes it as
 // covered.
 func (r *runner) emptyList(ctx context.Context) (done bool, err error) {
+	if r.ahead > 0 {
+		return true, r.finish(ctx, EndAtStop)
+	}
 	p, err := r.fetch(ctx, 0)
 	if err != nil {
 		return false, err
@@ -216,6 +230,9 @@ func (r *runner) emptyList(ctx context.Context) (done bool, err error) {
 func (r *runner) finish(ctx context.Context, why EndReason) error {
 	if err := r.advance(ctx); err != nil {
 		return err
+	}
+	if r.ahead > 0 {
+		why = EndAtStop
 	}
 	r.out.EndReason = why
 	return nil

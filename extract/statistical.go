@@ -73,13 +73,7 @@ func (r *runner) sweep(ctx context.Context, b *block) (fresh int, v verdict, err
 		if len(p.rows) == 0 {
 			return fresh, passEnded, nil
 		}
-		for i := range p.rows {
-			row := &p.rows[i]
-			s, ok := b.seen[row.ID]
-			if !row.Invalid && r.key(row) <= r.edge() && (!ok || s.key != r.key(row)) {
-				fresh++
-			}
-		}
+		fresh += r.unmet(b, p)
 		if err := r.stage(ctx, p, b.seen); err != nil {
 			return 0, passOn, err
 		}
@@ -101,4 +95,20 @@ func (r *runner) sweep(ctx context.Context, b *block) (fresh int, v verdict, err
 		least, most := max(1, n/2), max(1, n-max(minAnchor, n/5))
 		offset += least + r.rng.IntN(max(1, most-least+1))
 	}
+}
+
+// unmet counts the rows of p that belong to the block and were in no pass yet.
+func (r *runner) unmet(b *block, p page) int {
+	n, last := 0, r.edge()
+	if r.w.Until > 0 {
+		last = min(last, r.w.Until-1)
+	}
+	for i := range p.rows {
+		row := &p.rows[i]
+		s, ok := b.seen[row.ID]
+		if !row.Invalid && r.key(row) <= last && (!ok || s.key != r.key(row)) {
+			n++
+		}
+	}
+	return n
 }

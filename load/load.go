@@ -24,7 +24,14 @@ type Loader interface {
 
 	// Commit makes the rows of p take effect. It is idempotent: a package
 	// committed before, wholly or in part, ends in the same table and the same
-	// Result. Readers never see a contact twice or missing meanwhile.
+	// Result. Readers never see a contact twice or missing meanwhile. A serial
+	// at or below the position that another run used is ErrAhead; a table of
+	// another lineage ErrForeign. On any other error the package is either not
+	// committed at all, or recorded and completed by the next Commit.
+	//
+	// A version is (id, _sluice_hash, deleted or not). Rows of one id apply in
+	// the order (updated_at, Serial, _sluice_row): one replaces the stored row
+	// if it is strictly greater and another version.
 	Commit(ctx context.Context, p Package) (Result, error)
 
 	// Close releases what the loader holds.

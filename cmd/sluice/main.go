@@ -39,11 +39,11 @@ func run() int {
 	})
 }
 
-func cause(s os.Signal) cli.Signal {
+func cause(s os.Signal) cli.SignalError {
 	if s == syscall.SIGTERM {
-		return cli.Signal{Name: "SIGTERM", Code: 128 + 15}
+		return cli.SignalError{Name: "SIGTERM", Code: 128 + 15}
 	}
-	return cli.Signal{Name: "Ctrl-C", Code: 128 + 2}
+	return cli.SignalError{Name: "Ctrl-C", Code: 128 + 2}
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

@@ -21,7 +21,7 @@ var ErrEndless = errors.New("too many requests")
 type Source struct {
 	Options
 	Requests int // since the last Revive
-	Budget   int // requests that may still come; below 0 they fail with ErrEndless
+	Budget   int // requests that may still come, 100,000 at first; then they fail with ErrEndless
 
 	rng      *rand.Rand
 	now      int64 // true time, nanoseconds since 1970
@@ -78,7 +78,7 @@ func New(o Options) *Source {
 	if o.TieSize == 0 {
 		o.TieSize = 1
 	}
-	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 1))}
+	s := &Source{Options: o, Budget: 100_000, rng: rand.New(rand.NewPCG(o.Seed, 1))}
 	s.now = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 	span := int64(o.Gap) * int64(o.Contacts+2) * 2
 	created, updated := s.now-2*span, s.now-span

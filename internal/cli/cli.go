@@ -50,14 +50,14 @@ func (s Streams) width() int {
 	return s.Width()
 }
 
-// Signal is the cause a context is cancelled with when the process is told to
+// SignalError is the cause a context is cancelled with when the process is told to
 // stop. Code is the exit code that says so: 128 and the signal's number.
-type Signal struct {
+type SignalError struct {
 	Name string
 	Code int
 }
 
-func (s Signal) Error() string { return "stopped by " + s.Name }
+func (s SignalError) Error() string { return "stopped by " + s.Name }
 
 // app is one invocation.
 type app struct {
@@ -71,12 +71,12 @@ type app struct {
 }
 
 // Main runs one invocation and returns its exit code. It returns when the
-// command is done, or soon after ctx ends; a ctx whose cause is a Signal gives
+// command is done, or soon after ctx ends; a ctx whose cause is a SignalError gives
 // that signal's code.
 func Main(ctx context.Context, p Program) int {
 	a := &app{Program: p, secrets: &redactor{w: p.Streams.Err}}
 	a.err = &screen{w: a.secrets, width: p.Streams.width}
-	root := a.root()
+	root := a.root() //nolint:contextcheck // cobra hands ctx to the commands, which take it from there
 	root.SetArgs(p.Args)
 	err := root.ExecuteContext(ctx)
 	a.err.clear()
@@ -92,7 +92,7 @@ func (a *app) finish(ctx context.Context, err error) int {
 	if !errors.As(err, &quiet) {
 		a.show(err)
 	}
-	var sig Signal
+	var sig SignalError
 	if errors.As(context.Cause(ctx), &sig) {
 		return sig.Code
 	}

@@ -46,6 +46,7 @@ func (w *world) mounted(t *testing.T, script string, args ...string) result {
 
 func TestAFullDiskEndsInOneMessageAndTheNextRunConverges(t *testing.T) {
 	t.Parallel()
+	needsDuckDB(t)
 	for name, tc := range map[string]struct{ point, dir string }{
 		// Where the table is, nothing may change but what is whole; where the
 		// state is, no package may be half sealed.

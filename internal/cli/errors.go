@@ -90,7 +90,7 @@ func (a *app) showAs(word string, err error) {
 // message is the text of err, with Go's own words for common ends of a context
 // replaced by ours.
 func message(err error) string {
-	var sig Signal
+	var sig SignalError
 	text := err.Error()
 	if errors.As(err, &sig) || !errors.Is(err, context.Canceled) {
 		return text
@@ -111,8 +111,8 @@ func hints(err error) []string {
 	}
 	var walk func(error)
 	walk = func(err error) {
-		own, _ := err.(hinter)                         //nolint:errorlint // this is the walk that errors.As does, over all of the tree
-		many, _ := err.(interface{ Unwrap() []error }) //nolint:errorlint // as above
+		own, _ := err.(hinter) //nolint:errorlint // this is the walk that errors.As does, over all of the tree
+		many, _ := err.(interface{ Unwrap() []error })
 		if many != nil {
 			for _, one := range many.Unwrap() {
 				walk(one)

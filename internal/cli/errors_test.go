@@ -71,23 +71,27 @@ func TestABinaryWithoutDuckDBSaysWhatIsMissing(t *testing.T) {
 func TestExitCodesFollowTheEnd(t *testing.T) {
 	t.Parallel()
 	stopped, cancel := context.WithCancelCause(t.Context())
-	cancel(Signal{Name: "SIGTERM", Code: 143})
+	cancel(SignalError{Name: "SIGTERM", Code: 143})
 	for name, tc := range map[string]struct {
-		ctx  context.Context
-		err  error
-		want int
+		stopped bool
+		err     error
+		want    int
 	}{
-		"done":               {t.Context(), nil, 0},
-		"done, then stopped": {stopped, nil, 0},
-		"error":              {t.Context(), errors.New("x"), 1},
-		"partly":             {t.Context(), &exitCodeError{code: exitPartial, err: errors.New("x")}, 4},
-		"stopped":            {stopped, errors.New("x"), 143},
-		"stopped, partly":    {stopped, &exitCodeError{code: exitPartial, err: errors.New("x")}, 143},
+		"done":               {false, nil, 0},
+		"done, then stopped": {true, nil, 0},
+		"error":              {false, errors.New("x"), 1},
+		"partly":             {false, &exitCodeError{code: exitPartial, err: errors.New("x")}, 4},
+		"stopped":            {true, errors.New("x"), 143},
+		"stopped, partly":    {true, &exitCodeError{code: exitPartial, err: errors.New("x")}, 143},
 	} {
 		var b strings.Builder
 		a := &app{Program: Program{Env: func(string) (string, bool) { return "", false }}}
 		a.err = &screen{w: &b, width: func() int { return 0 }}
-		if got := a.finish(tc.ctx, tc.err); got != tc.want {
+		ctx := t.Context()
+		if tc.stopped {
+			ctx = stopped
+		}
+		if got := a.finish(ctx, tc.err); got != tc.want {
 			t.Errorf("%s: exit %d, want %d", name, got, tc.want)
 		}
 	}

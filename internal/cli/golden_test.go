@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-etl/sluice/internal/duck"
 )
 
 // small is a pipelines file over a small sandbox, unhurried by a rate limit.
@@ -44,10 +46,11 @@ func TestHelpReadsAsItShould(t *testing.T) {
 
 func TestAWrongCommandLineSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
+	needsDuckDB(t)
 	w := newWorld(t, small)
 	var b strings.Builder
 	for _, line := range []string{
-		"rnu", "run --fll", "run nigthly", "run nightly nightly", "validate now", "schema", "preview a b",
+		"rnu", "run --fll", "run nightyl", "run nightly nightly", "validate now", "schema", "preview a b",
 		"runs --limit -1", "preview nightly --rows 2000", "--log-format xml validate",
 		"query a b", "query x --format xls", "query x -o report.xls", "query x -o r.csv --format table", "query x --rows -1",
 		"sandbox --contcats 3", "schedule --grace soon",
@@ -117,5 +120,19 @@ func TestCompletionKnowsThePipelines(t *testing.T) {
 		if got := w.sluice(t, "completion", shell).mustBe(t, 0).out; !strings.Contains(got, "sluice") {
 			t.Errorf("completion for %s: %q", shell, got)
 		}
+	}
+}
+
+func TestABuildWithoutDuckDBDoesEverythingElse(t *testing.T) {
+	t.Parallel()
+	if duck.Available {
+		t.Skip("this build has DuckDB")
+	}
+	w := newWorld(t, small)
+	if r := w.sluice(t, "run").mustBe(t, 0); !strings.Contains(r.out, "Next: read DIR/out/contacts/current/**/*.parquet with any tool") {
+		t.Errorf("got\n%s", r.out)
+	}
+	if r := w.sluice(t, "query", "SELECT 1").mustBe(t, 1); !strings.Contains(r.err, "built without DuckDB") || !strings.Contains(r.err, "CGO_ENABLED=1") {
+		t.Errorf("got\n%s", r.err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/internal/duck"
 )
 
 // asProgram makes the test binary run as sluice: a real process, without
@@ -45,9 +46,9 @@ func program() int {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		if <-signals == syscall.SIGTERM {
-			cancel(Signal{Name: "SIGTERM", Code: 143})
+			cancel(SignalError{Name: "SIGTERM", Code: 143})
 		} else {
-			cancel(Signal{Name: "Ctrl-C", Code: 130})
+			cancel(SignalError{Name: "Ctrl-C", Code: 130})
 		}
 	}()
 	return Main(ctx, Program{
@@ -85,7 +86,7 @@ var shared struct {
 func exported(t *testing.T) *world {
 	t.Helper()
 	shared.once.Do(func() {
-		dir, err := os.MkdirTemp("", "sluice-cli-test-")
+		dir, err := os.MkdirTemp("", "sluice-cli-test-") //nolint:usetesting // it outlives the test that happens to make it
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,6 +99,14 @@ func exported(t *testing.T) *world {
 		t.Fatal("the export that tests share failed")
 	}
 	return shared.world
+}
+
+// needsDuckDB skips a test that asks what was exported in a build without it.
+func needsDuckDB(t *testing.T) {
+	t.Helper()
+	if !duck.Available {
+		t.Skip("this build has no DuckDB")
+	}
 }
 
 func (w *world) file() string { return filepath.Join(w.dir, "pipelines.yaml") }
@@ -151,8 +160,8 @@ func (w *world) run(t *testing.T, s Streams, args ...string) result {
 
 // relative takes what differs from one test run to the next out of a text.
 func (w *world) relative(s string) string {
-	if real, err := filepath.EvalSymlinks(w.dir); err == nil {
-		s = strings.ReplaceAll(s, real, "DIR")
+	if resolved, err := filepath.EvalSymlinks(w.dir); err == nil {
+		s = strings.ReplaceAll(s, resolved, "DIR")
 	}
 	return strings.ReplaceAll(s, w.dir, "DIR")
 }

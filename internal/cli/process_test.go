@@ -96,6 +96,7 @@ func (p *startedProcess) signal(t *testing.T, s syscall.Signal) int {
 
 func TestASignalInterruptsARunWhichThenGoesOn(t *testing.T) {
 	t.Parallel()
+	needsDuckDB(t)
 	for name, tc := range map[string]struct {
 		signal syscall.Signal
 		code   int
@@ -177,6 +178,7 @@ func contactsOf(t *testing.T, lines []byte) []person {
 
 func TestScheduleFollowsAChangingSourceByItself(t *testing.T) {
 	t.Parallel()
+	needsDuckDB(t)
 	w := newWorld(t, "")
 	_, url := w.startSandbox(t, "--contacts", "300")
 	yaml := strings.Replace(small, `url: "sandbox://?contacts=500&seed=1"`, `url: "`+url+`", api_key: "${KEY}"`, 1)

@@ -16,6 +16,7 @@ import (
 
 func TestARunExportsAndSaysWhatToTryNext(t *testing.T) {
 	t.Parallel()
+	needsDuckDB(t)
 	w := newWorld(t, small)
 	r := w.sluice(t, "run").mustBe(t, 0)
 	golden(t, "run_first.txt", r.out)
@@ -140,6 +141,7 @@ func TestOnePipelineThatFailsDoesNotStopTheOthers(t *testing.T) {
 
 func TestQueriesSeeSeveralTablesBySchema(t *testing.T) {
 	t.Parallel()
+	needsDuckDB(t)
 	w := newWorld(t, strings.Replace(two, `url: "http://127.0.0.1:1", api_key: "${KEY}", retry_for: 1s`, `url: "sandbox://?contacts=30&seed=2", requests_per_second: 1000`, 1))
 	golden(t, "query_nothing.txt", w.sluice(t, "query", "SELECT 1").mustBe(t, 1).err)
 	w.sluice(t, "run", "second").mustBe(t, 0)
@@ -156,6 +158,7 @@ func TestQueriesSeeSeveralTablesBySchema(t *testing.T) {
 
 func TestQueryPrintsTablesOnATerminalAndCSVElsewhere(t *testing.T) {
 	t.Parallel()
+	needsDuckDB(t)
 	w := exported(t)
 	const sql = "SELECT * FROM (VALUES (1, 'a', NULL), (22, '', 'NULL'), (3, 'two\nlines', 'b')) AS t(n, s, x)"
 	golden(t, "query_table.txt", w.onTerminal(t, "query", sql).mustBe(t, 0).out)
@@ -188,6 +191,7 @@ func TestQueryPrintsTablesOnATerminalAndCSVElsewhere(t *testing.T) {
 
 func TestQueryWritesAFileWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
+	needsDuckDB(t)
 	w := exported(t)
 	results := newWorld(t, "")
 	out := filepath.Join(results.dir, "r.parquet")

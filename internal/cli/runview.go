@@ -223,7 +223,7 @@ func (a *app) next(cfg *config.Config, p *config.Pipeline) string {
 	if !duck.Available {
 		return "Next: read " + a.relative(filepath.Join(d.Path, p.Table, "current", "**", "*.parquet")) + " with any tool; views.sql beside it has views for DuckDB"
 	}
-	sql := "SELECT platform, count(*) AS contacts FROM " + tableName(cfg, d, p.Table) + " GROUP BY ALL ORDER BY contacts DESC"
+	sql := "SELECT platform, count(*) AS contacts FROM " + tableName(cfg, d, p.Table) + " GROUP BY ALL ORDER BY contacts DESC, platform"
 	return "Next: sluice" + a.fileFlag() + ` query "` + sql + `"`
 }
 

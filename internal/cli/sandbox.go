@@ -60,7 +60,7 @@ func (a *app) sandbox(ctx context.Context, o sandbox.Options, listen string) err
 	if err := running.Close(); err != nil {
 		return fmt.Errorf("stop sandbox: %w", err)
 	}
-	var sig Signal
+	var sig SignalError
 	if errors.As(context.Cause(ctx), &sig) {
 		return nil // being stopped is how a server ends
 	}

@@ -16,7 +16,7 @@ const (
 	// about a column, this bounds what the mistake costs.
 	dictLimit = 32 << 10
 	// pageBytes is the target size of a page of strings, before compression.
-	pageBytes = 1 << 20
+	pageBytes = 1 << 18
 	// sampleRows is how many rows of the first row group decide an encoding.
 	sampleRows = 2048
 	// deltaMaxBits is the average bit width of a difference above which

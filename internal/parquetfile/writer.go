@@ -272,22 +272,64 @@ func (w *Writer) flush() error {
 	})
 }
 
-// encode writes the columns of one row group, several at once. Encoded pages
-// stay in memory until the group is closed; only then is anything written.
+// encode writes the columns of one row group, several at once. A column's
+// pages stay in memory until it is closed, which writes them; columns are
+// closed in their order as soon as they are done, so that the file does not
+// depend on timing and few columns' buffers are alive.
 func (w *Writer) encode(group file.BufferedRowGroupWriter, columns []arrow.Array) ([]columnDigest, error) {
 	digests := make([]columnDigest, len(columns))
 	errs := make([]error, len(columns))
+	closer := columnCloser{group: group, done: make([]bool, len(columns))}
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for _, worker := range w.workers {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(columns); i = int(next.Add(1)) - 1 {
 				digests[i], errs[i] = worker.run(group, i, w.opts.Schema.Field(i), columns[i])
+				if errs[i] == nil {
+					errs[i] = closer.finished(i)
+				}
+				if errs[i] != nil {
+					next.Store(int64(len(columns))) // the others stop
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
 	return digests, errors.Join(errs...)
+}
+
+// columnCloser closes columns in order.
+type columnCloser struct {
+	group file.BufferedRowGroupWriter
+	mu    sync.Mutex
+	done  []bool // encoded
+	next  int    // first column that is not closed
+}
+
+// finished says that column i is encoded, and closes what is next in line. It
+// recovers because it runs in a worker's goroutine.
+func (c *columnCloser) finished(i int) (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("close column %d: %w: %v", c.next, errPanic, r)
+		}
+	}()
+	c.done[i] = true
+	for c.next < len(c.done) && c.done[c.next] {
+		cw, err := c.group.Column(c.next)
+		if err != nil {
+			return err
+		}
+		if err := cw.Close(); err != nil {
+			return err
+		}
+		c.next++
+	}
+	return nil
 }
 
 // checkRecord compares a record's columns with the schema's.

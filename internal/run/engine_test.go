@@ -28,7 +28,7 @@ import (
 
 // world is a source, a state and a lake in one test directory.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	source *sandbox.Server
 	url    string
@@ -390,7 +390,7 @@ func TestFilteredContactsStayOut(t *testing.T) {
 }
 
 // readTimes returns updated_at by id.
-func readTimes(t *testing.T, path string) map[string]int64 {
+func readTimes(t testing.TB, path string) map[string]int64 {
 	t.Helper()
 	r, err := parquetfile.Open(path)
 	if err != nil {

@@ -411,16 +411,19 @@ func (f flippingTemp) Write(p []byte) (int, error) {
 func TestDamageIsReportedNotMerged(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, path string){
 		"a file is gone": func(t *testing.T, path string) {
+			t.Helper()
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"a file is cut short": func(t *testing.T, path string) {
+			t.Helper()
 			if err := os.Truncate(path, 200); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"a file is another one": func(t *testing.T, path string) {
+			t.Helper()
 			other := build(t, 1, contact("x", 1, 1), contact("y", 1, 1))
 			data, err := os.ReadFile(other.Parts[0].Path)
 			if err != nil {

@@ -94,7 +94,7 @@ func TestLoaderConforms(t *testing.T) {
 		root := filepath.Join(t.TempDir(), "lake")
 		dir := filepath.Join(root, "contacts")
 		return loadtest.Harness{
-			New:     func(t *testing.T) load.Loader { t.Helper(); return open(t, root) },
+			New:     func(t *testing.T) load.Loader { t.Helper(); return open(t, root, on(unsynced{})) },
 			Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return current(t, dir) },
 			History: func(t *testing.T) []loadtest.Row { t.Helper(); return history(t, dir) },
 			Spoil: func(t *testing.T) {

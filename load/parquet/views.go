@@ -23,7 +23,8 @@ type ViewsOptions struct {
 	// Columns are the table's columns, as in Manifest.Schema. Views that need
 	// a column the table lacks are left out.
 	Columns schemas.Table
-	// Timezone gives the calendar of *_date columns. Default: UTC.
+	// Timezone gives the calendar of *_date columns. Default, also for
+	// time.Local: UTC.
 	Timezone *time.Location
 	// HasCurrent, HasHistory and HasRuns say whether there are files: DuckDB
 	// refuses a glob without a match, so an empty table is spelt differently.
@@ -94,7 +95,8 @@ func newViewWriter(o ViewsOptions) *viewWriter {
 		o.Table = "contacts"
 	}
 	w := &viewWriter{o: o, zone: "UTC"}
-	if o.Timezone != nil {
+	// "Local" is a name only Go knows; SQL needs one of the IANA's.
+	if o.Timezone != nil && o.Timezone != time.Local {
 		w.zone = o.Timezone.String()
 	}
 	return w
