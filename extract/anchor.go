@@ -74,7 +74,7 @@ func (a *anchored) step(ctx context.Context) (verdict, error) {
 			return a.unstable("its first page kept changing"), nil
 		}
 	}
-	if err := a.stage(ctx, q, a.seen); err != nil {
+	if err := a.stage(ctx, q, never); err != nil {
 		return passOn, err
 	}
 	before := a.end

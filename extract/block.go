@@ -13,7 +13,6 @@ import (
 type block struct {
 	bound int64 // least finality bound of its pages
 	now   int64 // the source's time at its last page
-	seen  map[[16]byte]sighting
 	tie   TieBlock
 
 	pass       int32
@@ -47,7 +46,7 @@ func (r *runner) edge() int64 { return r.mark + 2*milli }
 // past.
 func (r *runner) drain(ctx context.Context, p page) (done bool, err error) {
 	before := r.out.Requests - p.resp.Requests
-	b := &block{seen: r.recent, bound: r.bound(p), tie: TieBlock{At: r.mark}}
+	b := &block{bound: r.bound(p), tie: TieBlock{At: r.mark}}
 	v, err := r.readAnchored(ctx, b, p)
 	if err == nil && v != passUnstable && b.several && r.keeps(ruleConfirm) {
 		v, err = r.confirm(ctx, b)
@@ -60,7 +59,7 @@ func (r *runner) drain(ctx context.Context, p page) (done bool, err error) {
 	}
 	if b.tie.Passes > 1 || b.tie.Statistical {
 		b.tie.Requests = r.out.Requests - before
-		for _, s := range b.seen {
+		for _, s := range r.recent {
 			if s.key <= r.edge() {
 				b.tie.Size++
 			}
@@ -105,7 +104,7 @@ func (r *runner) confirm(ctx context.Context, b *block) (verdict, error) {
 		if !b.match(r, p).sameAsBefore {
 			return b.unstable("ties changed their order"), nil
 		}
-		if err := r.stage(ctx, p, b.seen); err != nil {
+		if err := r.stage(ctx, p, never); err != nil {
 			return passOn, err
 		}
 	}
@@ -134,7 +133,7 @@ func (b *block) place(r *runner, p page) verdict {
 	}
 	for i := range p.rows {
 		row := &p.rows[i]
-		s, ok := b.seen[row.ID]
+		s, ok := r.recent[row.ID]
 		if row.Invalid || !ok || s.key != r.key(row) || s.pass == b.pass {
 			continue
 		}
@@ -146,7 +145,7 @@ func (b *block) place(r *runner, p page) verdict {
 			s.ref = noticed
 			b.surprises++
 		}
-		b.seen[row.ID] = s
+		r.recent[row.ID] = s
 	}
 	b.end, b.width = p.offset+len(p.rows), len(p.rows)
 	b.bound, b.now = min(b.bound, r.bound(p)), r.now(p)
@@ -184,7 +183,7 @@ func (b *block) match(r *runner, p page) match {
 		if row.Invalid || i > 0 && row.ID == p.rows[i-1].ID {
 			continue
 		}
-		s, ok := b.seen[row.ID]
+		s, ok := r.recent[row.ID]
 		ok = ok && s.key == r.key(row)
 		if ok && b.confirming && s.ref >= 0 {
 			if s.ref <= ref {

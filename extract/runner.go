@@ -30,6 +30,7 @@ type runner struct {
 	begun bool
 	// recent holds the rows staged that a request at mark may show again.
 	recent map[[16]byte]sighting
+	newest int64 // the last time printed on any of recent
 	// notEnd is the longest page known to have been followed by more rows.
 	notEnd  int
 	longest int // the longest page seen
@@ -78,7 +79,7 @@ func (w *Walk) newRunner(sink Sink) (*runner, error) {
 	}
 	r.w.Until = -floorMilli(-w.Until) // a bound inside a millisecond cannot be seen
 	r.rng = rand.New(rand.NewPCG(w.Seed, 0x9e3779b97f4a7c15))
-	r.mark = floorMilli(w.From)
+	r.mark, r.newest = floorMilli(w.From), never
 	r.out.Progress = Progress{Mark: w.From, Final: w.From}
 	r.out.Assumptions = w.assumptions()
 	return r, nil
@@ -110,7 +111,13 @@ func (r *runner) run(ctx context.Context) error {
 // take stages a page that starts right after the mark, and moves the mark or
 // drains what holds it.
 func (r *runner) take(ctx context.Context, p page) (done bool, err error) {
-	if err := r.stage(ctx, p, r.recent); err != nil {
+	// Most pages move the mark, and only their last rows can show again: the
+	// others are not remembered at all.
+	keep := int64(never)
+	if p.anyValid && r.reach(p.last) > r.mark {
+		keep = r.reach(p.last)
+	}
+	if err := r.stage(ctx, p, keep); err != nil {
 		return false, err
 	}
 	short := len(p.rows) < r.limit
@@ -187,12 +194,17 @@ func (r *runner) lookAhead(t, horizon int64) bool {
 }
 
 // forget drops the rows that no request shows again. A map keeps the size of
-// the largest block it ever held, so the few that remain move to a new one.
+// the largest block it ever held, so the few that remain may move to a new one.
 func (r *runner) forget() {
-	kept := make(map[[16]byte]sighting)
+	kept := r.recent
+	if len(kept) > maxPageSize {
+		kept = map[[16]byte]sighting{}
+	}
 	for id, s := range r.recent {
 		if s.key >= r.mark {
 			kept[id] = s
+		} else {
+			delete(kept, id)
 		}
 	}
 	r.recent = kept
@@ -245,30 +257,41 @@ func (r *runner) advance(ctx context.Context) error {
 	return nil
 }
 
-// stage hands the rows of p to the sink, without those in seen already.
-func (r *runner) stage(ctx context.Context, p page, seen map[[16]byte]sighting) error {
+// stage hands the rows of p to the sink, without those it has already, and
+// remembers the ones printed at keep or later.
+func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 	skip := r.skip[:0]
+	newest := r.newest
 	for i := range p.rows {
 		row := &p.rows[i]
+		key := r.key(row)
 		if row.Invalid {
 			r.out.Invalid++
-		} else if r.w.Until > 0 && r.key(row) >= r.w.Until {
+		} else if r.w.Until > 0 && key >= r.w.Until {
 			skip = append(skip, true)
 			continue
 		}
-		old, ok := seen[row.ID]
-		dup := ok && old.version == row.Version
+		var old sighting
+		var known bool
+		if row.Invalid || key <= newest {
+			old, known = r.recent[row.ID]
+		}
+		dup := known && old.version == row.Version
 		skip = append(skip, dup)
 		if dup {
 			r.out.Duplicates++
 			continue
 		}
 		r.out.Rows++
-		if !ok || old.key != r.key(row) {
-			old = sighting{key: r.key(row), ref: absent}
+		if key < keep {
+			continue
+		}
+		if !known || old.key != key {
+			old = sighting{key: key, ref: absent}
 		}
 		old.version = row.Version
-		seen[row.ID] = old
+		r.recent[row.ID] = old
+		r.newest = max(r.newest, key)
 	}
 	r.skip = skip
 	r.out.Pages++

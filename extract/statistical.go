@@ -74,7 +74,7 @@ func (r *runner) sweep(ctx context.Context, b *block) (fresh int, v verdict, err
 			return fresh, passEnded, nil
 		}
 		fresh += r.unmet(b, p)
-		if err := r.stage(ctx, p, b.seen); err != nil {
+		if err := r.stage(ctx, p, never); err != nil {
 			return 0, passOn, err
 		}
 		b.bound, b.now = min(b.bound, r.bound(p)), r.now(p)
@@ -105,7 +105,7 @@ func (r *runner) unmet(b *block, p page) int {
 	}
 	for i := range p.rows {
 		row := &p.rows[i]
-		s, ok := b.seen[row.ID]
+		s, ok := r.recent[row.ID]
 		if !row.Invalid && r.key(row) <= last && (!ok || s.key != r.key(row)) {
 			n++
 		}
