@@ -131,7 +131,7 @@ func TestBadInputEndsInOneMessageAndChangesNothing(t *testing.T) {
 
 func TestAnEmptySourceIsAnErrorThatLeavesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, strings.Replace(small, "contacts=500", "contacts=0", 1))
+	w := newWorld(t, strings.Replace(small, "contacts=40", "contacts=0", 1))
 	r := w.sluice(t, "run")
 	if r.code == 0 {
 		t.Skip("the engine takes an empty source for a finished read so far")
@@ -146,7 +146,7 @@ func TestBadInputAfterAGoodRunLeavesStateAndDataAsTheyWere(t *testing.T) {
 	t.Parallel()
 	o := sandbox.DefaultOptions()
 	o.Contacts, o.APIKey = 10, realKey
-	good := strings.Replace(small, "contacts=500", "contacts=10", 1)
+	good := strings.Replace(small, "contacts=40", "contacts=10", 1)
 	for name, change := range map[string]func(t *testing.T, w *world){
 		"other_host": func(t *testing.T, w *world) {
 			t.Helper()

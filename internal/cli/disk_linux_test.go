@@ -55,7 +55,7 @@ func TestAFullDiskEndsInOneMessageAndTheNextRunConverges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, small)
+			w := newWorld(t, strings.Replace(small, "contacts=40", "contacts=500", 1))
 			w.env["SLUICE_FILE"] = w.file()
 			if err := os.Mkdir(filepath.Join(w.dir, tc.point), 0o700); err != nil {
 				t.Fatal(err)
@@ -117,7 +117,7 @@ func TestAFileThatMayNotGrowIsReportedLikeAFullDisk(t *testing.T) {
 		t.Skip("no shell")
 	}
 	c.Path = sh
-	c.Args = []string{sh, "-c", `ulimit -f 32 && exec "$0" run`, os.Args[0]}
+	c.Args = []string{sh, "-c", `ulimit -f 8 && exec "$0" run`, os.Args[0]}
 	var errs bytes.Buffer
 	c.Stderr = &errs
 	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != 1 {

@@ -16,7 +16,7 @@ import (
 const small = `version: 1
 state: {path: .sluice}
 sources:
-  crm: {type: contacts_api, url: "sandbox://?contacts=500&seed=1", requests_per_second: 1000}
+  crm: {type: contacts_api, url: "sandbox://?contacts=40&seed=1", requests_per_second: 1000}
 destinations:
   lake: {type: parquet, path: out}
 pipelines:

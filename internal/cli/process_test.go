@@ -104,7 +104,7 @@ func TestASignalInterruptsARunWhichThenGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			slow := strings.Replace(small, "seed=1", "seed=1&latency=300ms", 1)
-			w := newWorld(t, strings.Replace(slow, "requests_per_second", "page_size: 20, requests_per_second", 1))
+			w := newWorld(t, strings.Replace(slow, "requests_per_second", "page_size: 4, requests_per_second", 1))
 			w.env["SLUICE_FILE"] = w.file()
 			p := w.start(t, "run")
 			p.wait(t, "reading everything")
@@ -116,7 +116,7 @@ func TestASignalInterruptsARunWhichThenGoesOn(t *testing.T) {
 			}
 			w.write(t, "pipelines.yaml", small)
 			w.sluice(t, "run").mustBe(t, 0)
-			if got := w.sluice(t, "query", "SELECT count(*) AS n, count(DISTINCT id) AS ids FROM contacts_all").mustBe(t, 0).out; got != "n,ids\n500,500\n" {
+			if got := w.sluice(t, "query", "SELECT count(*) AS n, count(DISTINCT id) AS ids FROM contacts_all").mustBe(t, 0).out; got != "n,ids\n40,40\n" {
 				t.Errorf("got %q", got)
 			}
 		})
@@ -181,7 +181,7 @@ func TestScheduleFollowsAChangingSourceByItself(t *testing.T) {
 	needsDuckDB(t)
 	w := newWorld(t, "")
 	_, url := w.startSandbox(t, "--contacts", "300")
-	yaml := strings.Replace(small, `url: "sandbox://?contacts=500&seed=1"`, `url: "`+url+`", api_key: "${KEY}"`, 1)
+	yaml := strings.Replace(small, `url: "sandbox://?contacts=40&seed=1"`, `url: "`+url+`", api_key: "${KEY}"`, 1)
 	w.write(t, "pipelines.yaml", strings.Replace(yaml, `"0 3 * * *"`, `"@every 1s"`, 1))
 	w.env["KEY"] = "sandbox"
 	w.env["SLUICE_FILE"] = w.file()

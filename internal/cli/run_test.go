@@ -50,7 +50,7 @@ func TestAFullRunReadsEverythingAgainAndFindsItUnchanged(t *testing.T) {
 	r := w.sluice(t, "run", "--full", "--json").mustBe(t, 0)
 	last := events(t, r.out)
 	got := last[len(last)-1]
-	if got["new"] != 0.0 || got["changed"] != 0.0 || got["unchanged"] != 500.0 {
+	if got["new"] != 0.0 || got["changed"] != 0.0 || got["unchanged"] != 40.0 {
 		t.Errorf("got %v", got)
 	}
 	if diff := cmp.Diff(before, w.tree(t, "out/contacts/current", "out/contacts/history")); diff != "" {
@@ -96,7 +96,7 @@ func TestJSONPrintsEventsAndEndsWithTheSummary(t *testing.T) {
 	}
 	want := map[string]any{
 		"type": eventFinished, "time": "2026-09-01T12:00:00Z", "pipeline": "nightly", "mode": "full", "status": "done",
-		"new": 500.0, "changed": 0.0, "unchanged": 0.0, "retries": 0.0, "quarantined": 0.0,
+		"new": 40.0, "changed": 0.0, "unchanged": 0.0, "retries": 0.0, "quarantined": 0.0,
 		"cursor": last["cursor"], "duration_ms": 0.0, "files": last["files"],
 	}
 	if diff := cmp.Diff(want, last); diff != "" {
@@ -196,10 +196,10 @@ func TestQueryWritesAFileWholeOrNotAtAll(t *testing.T) {
 	results := newWorld(t, "")
 	out := filepath.Join(results.dir, "r.parquet")
 	r := w.sluice(t, "query", "FROM contacts_all", "-o", out).mustBe(t, 0)
-	if r.out != "" || r.err != "wrote 500 rows to "+out+"\n" {
+	if r.out != "" || r.err != "wrote 40 rows to "+out+"\n" {
 		t.Errorf("stdout %q, stderr %q", r.out, r.err)
 	}
-	if got := w.sluice(t, "query", "SELECT count(*) AS n FROM '"+out+"'").mustBe(t, 0).out; got != "n\n500\n" {
+	if got := w.sluice(t, "query", "SELECT count(*) AS n FROM '"+out+"'").mustBe(t, 0).out; got != "n\n40\n" {
 		t.Errorf("got %q", got)
 	}
 	before := []map[string]string{w.tree(t, "."), results.tree(t, ".")}
