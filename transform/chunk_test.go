@@ -431,6 +431,13 @@ func TestFieldsBeyondTheLimitShareOneColumn(t *testing.T) {
 	if n := len(reg.Entries()); n != 4 {
 		t.Errorf("%d fields in the registry, want 3 and the overflow", n)
 	}
+	// The chunk was full of names; the next rows still find their columns.
+	decodeAll(t, c, [][]byte{page([]string{contact("d", `"once":1`, `"f02":"settled"`)})})
+	next := seal(t, c, reg, nil)
+	defer next.Record.Release()
+	if i := next.Table.Index("cf_customer_f02"); cell(next.Record.Column(i), 0) != "settled" {
+		t.Error("a settled field lost its column")
+	}
 }
 
 // The customer and the ticket may have fields of one name, known or not.

@@ -1,4 +1,24 @@
 // Package transform turns pages of JSON contacts into Arrow record batches,
 // straight from the bytes and without a map or struct per contact. It is pure:
 // no clock, no files, no network.
+//
+// A page is read once, strictly (the language of jsontext), and each value is
+// appended to the memory of its field's column; null and absent fields cost
+// nothing. What cannot be decided from one page, names and types of fields
+// that the contract does not declare, is decided by Seal through the registry.
+//
+// What becomes of the unusual:
+//
+//   - A record without usable id, created_at, updated_at or another required
+//     column, or with a key twice in one of the objects that are taken apart
+//     (contact, ticket, object of custom fields), is a Reject. Inside values
+//     kept as JSON text a key may stand twice.
+//   - A value that a column does not hold stands as text in "<column>__text";
+//     a discovered string column holds any scalar as its text.
+//   - A custom field given different values by several places of one contact
+//     takes that of the first place in the contract's order, and within a list
+//     the first; the others stand in "<column>__text", a line each.
+//   - A place of custom fields that is neither an object nor a list of
+//     {key, value} objects is an ordinary field with its own name. A list
+//     whose elements have further members is taken apart and kept as JSON.
 package transform

@@ -47,6 +47,12 @@ func (c *Chunk) empty() {
 		col.reset()
 	}
 	c.rows, c.bytes, c.pages, c.rejects = 0, 0, c.pages[:0], nil
+	if len(c.columns) >= c.maxFields {
+		// Names that come once must not keep out those that come always.
+		fresh := NewChunk(c.o)
+		fresh.clients = c.clients
+		*c = *fresh
+	}
 }
 
 // sealer turns the columns of a chunk into those of a table.
