@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-etl/sluice/extract/extracttest"
 )
 
-// calm keeps of a schedule what makes no block statistical.
+// calm takes from a schedule what makes blocks statistical.
 func calm(s *schedule) {
 	s.source.TieOrder, s.source.Silent, s.source.Stale = extracttest.Stable, 0, 0
 	s.source.Short, s.source.Cap, s.source.Disorder = 0, 0, 0
@@ -34,7 +34,11 @@ var withoutRule = []struct {
 		s.source.Ties, s.source.TieSize = 120, 60
 		s.source.Updates = 1
 	}},
-	{name: "blocks are confirmed", rule: extract.RuleConfirm},
+	{name: "blocks are confirmed", rule: extract.RuleConfirm, bend: func(s *schedule) {
+		calm(s)
+		s.source.TieOrder, s.source.Silent = extracttest.Physical, 2
+		s.source.Ties, s.source.TieSize = 120, 60
+	}},
 	{name: "passes are repeated where the order changes", rule: extract.RuleStatistical, bend: func(s *schedule) {
 		s.source.TieOrder = extracttest.Shuffled
 	}},
@@ -148,7 +152,7 @@ func TestWhatOthersDoLosesContacts(t *testing.T) {
 	for name, read := range map[string]reader{"offset paging": offsetPaging, "a bare cursor": bareCursor} {
 		t.Run(name, func(t *testing.T) {
 			lost, played := 0, 0
-			for seed := uint64(1); seed <= 200; seed++ {
+			for seed := uint64(1); seed <= 60; seed++ {
 				s := newSchedule(seed)
 				s.source = extracttest.Options{
 					Seed: seed, Contacts: 200, Gap: s.source.Gap, Latency: 100 * time.Millisecond,
@@ -169,4 +173,17 @@ func TestWhatOthersDoLosesContacts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The lookback is an assumption, and the judge sees when it does not hold.
+func TestRowsVisibleLaterThanTheLookbackAreLost(t *testing.T) {
+	for seed := uint64(1); seed <= ruleSchedules; seed++ {
+		s := newSchedule(seed)
+		s.source.Late, s.source.LateBy, s.source.Updates = 0.5, 5*s.lookback, 1
+		if e, err := attack(t.Context(), s, walk(0)); err != nil || e.unproven > 0 {
+			t.Logf("seed %d: %v", seed, err)
+			return
+		}
+	}
+	t.Error("nothing was lost")
 }

@@ -85,6 +85,12 @@ func newSchedule(seed uint64) schedule {
 		o.LocalSkew = upTo(skew) - skew/2
 		slack -= skew
 	}
+	if chance(0.05) { // a Date that is plainly wrong
+		o.DateSkew = 3 * time.Hour
+		if chance(0.5) {
+			o.DateSkew = -o.DateSkew
+		}
+	}
 	if chance(0.5) {
 		o.Late, o.LateBy = pick(0.1, 0.5), slack
 	}
