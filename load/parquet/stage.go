@@ -36,7 +36,7 @@ func (l *Loader) stage(ctx context.Context, prev *Manifest, p load.Package) (*Ma
 	defer fill.release()
 	schema := table.Arrow()
 	out := &output{
-		dir: l.dir, schema: schema, plain: l.o.Plain, workers: l.o.Workers, fs: l.o.FS, verify: mode,
+		dir: l.dir, schema: schema, plain: l.o.Plain, workers: l.o.Workers, fs: flushOnce{l.o.FS}, verify: mode,
 		meta: map[string]string{"sluice.pipeline": p.Pipeline, "sluice.table": l.o.Table, "sluice.package": fmt.Sprint(p.Serial)},
 	}
 	m := &merge{
@@ -92,7 +92,10 @@ func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m
 	if err := l.stageCoverage(p, next); err != nil {
 		return nil, err
 	}
-	return next, l.stageViews(next)
+	if err := l.stageViews(next); err != nil {
+		return nil, err
+	}
+	return next, flushStaging(l.o.FS, l.dir)
 }
 
 // stageCoverage stages the run's coverage record as one line of JSON.
@@ -126,7 +129,7 @@ func (l *Loader) stageViews(next *Manifest) error {
 
 func (l *Loader) stageSmall(rel string, data []byte, next *Manifest) error {
 	path := filepath.Join(l.dir, stagingDir, stagedName(rel))
-	if err := atomicfile.WriteFileOn(l.o.FS, path, data, fileMode); err != nil {
+	if err := atomicfile.WriteFileOn(flushOnce{l.o.FS}, path, data, fileMode); err != nil {
 		return explain("write file", path, err)
 	}
 	next.Published = append(next.Published, rel)

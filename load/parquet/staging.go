@@ -41,6 +41,20 @@ func clearStaging(fsys atomicfile.FS, dir string) error {
 	return explain("remove folder", staging, fsys.Remove(staging))
 }
 
+// flushOnce publishes into the staging directory without flushing it after
+// every file: nothing there counts before the numbered manifest, so one flush
+// before that one will do. A table of forty months saves forty of them.
+type flushOnce struct{ atomicfile.FS }
+
+// SyncDir does nothing; see flushStaging.
+func (flushOnce) SyncDir(string) error { return nil }
+
+// flushStaging makes the names of all staged files durable.
+func flushStaging(fsys atomicfile.FS, dir string) error {
+	staging := filepath.Join(dir, stagingDir)
+	return explain("flush folder", staging, fsys.SyncDir(staging))
+}
+
 // settle makes m's table the one in place: it moves what is still staged,
 // makes the moves durable and repoints latest.json. It may be stopped anywhere
 // and called again.
@@ -55,8 +69,8 @@ func settle(fsys atomicfile.FS, dir string, m *Manifest) error {
 	for _, rel := range m.Published {
 		from, to := filepath.Join(dir, stagingDir, stagedName(rel)), at(dir, rel)
 		if _, err := os.Stat(from); err == nil {
-			if err := makeDir(fsys, filepath.Dir(to)); err != nil {
-				return err
+			if err := os.MkdirAll(filepath.Dir(to), dirMode); err != nil { // flushed below, with its parents
+				return explain("create folder", filepath.Dir(to), err)
 			}
 			if err := fsys.Rename(from, to); err != nil {
 				return explain("publish", to, err)
