@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"regexp"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -121,6 +122,25 @@ func TestASignalInterruptsARunWhichThenGoesOn(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestASecondRunNamesTheOneThatHoldsTheLock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, strings.Replace(small, "seed=1", "seed=1&latency=2s", 1))
+	w.env["SLUICE_FILE"] = w.file()
+	p := w.start(t, "run")
+	p.wait(t, "reading everything")
+	r := w.sluice(t, "run", "--json").mustBe(t, 1)
+	if want := "held by process " + strconv.Itoa(p.cmd.Process.Pid); !strings.Contains(r.err, want) {
+		t.Errorf("%q is missing in\n%s", want, r.err)
+	}
+	if all := events(t, r.out); all[len(all)-1]["type"] != eventFinished || all[len(all)-1]["status"] != "failed" {
+		t.Errorf("events:\n%s", r.out)
+	}
+	if code := p.signal(t, syscall.SIGINT); code != 130 {
+		t.Errorf("exit %d:\n%s", code, p.text())
+	}
+	golden(t, "interrupted.txt", generated.ReplaceAllString(w.relative(p.text()), "ID"))
 }
 
 var servesAt = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)

@@ -35,7 +35,7 @@ type runView interface {
 func (a *app) runView(cfg *config.Config, p *config.Pipeline, o runOptions) runView {
 	switch {
 	case o.json:
-		return &jsonView{w: a.Streams.Out}
+		return &jsonView{w: a.Streams.Out, secrets: a.secrets}
 	case a.Streams.ErrTerminal:
 		return newLiveView(a, cfg, p)
 	default:
@@ -45,14 +45,15 @@ func (a *app) runView(cfg *config.Config, p *config.Pipeline, o runOptions) runV
 
 // jsonView prints events as they come.
 type jsonView struct {
-	w   io.Writer
-	err error // the first one; later events are dropped
+	w       io.Writer
+	secrets *redactor // events carry errors
+	err     error     // the first one; later events are dropped
 }
 
 func (v *jsonView) event(e run.Event) {
 	line, err := json.Marshal(e)
 	if err == nil && v.err == nil {
-		_, err = v.w.Write(append(line, '\n'))
+		_, err = v.w.Write(append(v.secrets.clean(line), '\n'))
 	}
 	if v.err == nil {
 		v.err = err

@@ -88,15 +88,19 @@ func (r *redactor) hide(key string) {
 	r.keys = append(r.keys, []byte(key))
 }
 
-func (r *redactor) Write(p []byte) (int, error) {
+// clean returns p without keys.
+func (r *redactor) clean(p []byte) []byte {
 	r.mu.Lock()
 	keys := r.keys
 	r.mu.Unlock()
-	clean := p
 	for _, key := range keys {
-		clean = bytes.ReplaceAll(clean, key, []byte("(redacted)"))
+		p = bytes.ReplaceAll(p, key, []byte("(redacted)"))
 	}
-	if _, err := r.w.Write(clean); err != nil {
+	return p
+}
+
+func (r *redactor) Write(p []byte) (int, error) {
+	if _, err := r.w.Write(r.clean(p)); err != nil {
 		return 0, err
 	}
 	return len(p), nil

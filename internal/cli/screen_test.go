@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/sluice-etl/sluice/internal/run"
 )
 
 // terminal shows what a person would see: it understands carriage returns and
@@ -97,6 +99,18 @@ func TestAWriteErrorOfStderrReachesTheCaller(t *testing.T) {
 	s := &screen{w: &redactor{w: brokenPipe{}}, width: func() int { return 0 }}
 	if _, err := io.WriteString(s, "x"); !errors.Is(err, errBroken) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestKeysNeverReachEvents(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	r := &redactor{}
+	r.hide("s3cret-key")
+	v := &jsonView{w: &b, secrets: r}
+	v.event(run.Event{Type: eventFinished, Error: "the server said s3cret-key"})
+	if got := b.String(); strings.Contains(got, "s3cret-key") || !strings.Contains(got, "(redacted)") {
+		t.Errorf("got %s", got)
 	}
 }
 
