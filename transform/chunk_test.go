@@ -154,7 +154,7 @@ func TestSkippedRowsLeaveNoTrace(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, seed))
 	contacts := variedContacts(r, 300)
 	reg := settled(t, contacts)
-	for range 30 {
+	for range 12 {
 		with, without := transform.NewChunk(transform.Options{}), transform.NewChunk(transform.Options{})
 		share := r.IntN(10)
 		for at := 0; at < len(contacts); at += 50 {
