@@ -78,6 +78,9 @@ func randomPackages(b *bench) {
 			if known && (Less(r, had.row) || SameVersion(r, had.row)) {
 				continue
 			}
+			if !known && r[schemas.ColDeletedAt] != nil {
+				continue // nothing to bury
+			}
 			change := "update"
 			if _, stood := before[r.ID()]; !stood {
 				change = "insert"
@@ -89,6 +92,9 @@ func randomPackages(b *bench) {
 			current[r.ID()] = stored{Expect(p, s, i, change), serial}
 		}
 		for _, r := range s.Rows {
+			if _, there := current[r.ID()]; !there {
+				continue
+			}
 			if old, ok := before[r.ID()]; !ok || !SameVersion(r, old.row) {
 				versions[fmt.Sprint(r.ID(), hashOf(r), r[schemas.ColDeletedAt] != nil, serial)] = 1
 			}

@@ -123,6 +123,9 @@ func (p *partition) fold(id int32, stored *key) int32 {
 			if !k.sameVersion(p.keys[winner]) {
 				winner = r
 			}
+		case stored == nil && k.deleted:
+			// There is nothing to bury: a contact that a filter keeps out, or one
+			// that came and went unseen, leaves no trace.
 		case stored == nil || (k.updated >= stored.updated && !k.sameVersion(*stored)):
 			winner = r
 		}
@@ -147,6 +150,7 @@ func (p *partition) decide(r *load.Result) (current, history bool) {
 		}
 		p.settle(id, rows)
 		switch {
+		case winner < 0 && !p.known[id]:
 		case winner < 0:
 			r.Unchanged++
 		case p.keys[winner].deleted:
@@ -189,7 +193,7 @@ func (p *partition) settle(id int, rows []int32) {
 	for _, r := range rows {
 		k := p.keys[r]
 		v := version{k.hash, k.deleted}
-		if r == winner || seen[v] || (p.known[id] && k.sameVersion(p.stored[id])) {
+		if buried := winner < 0 && !p.known[id]; buried || r == winner || seen[v] || (p.known[id] && k.sameVersion(p.stored[id])) {
 			continue
 		}
 		if seen != nil {
