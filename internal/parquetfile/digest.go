@@ -239,9 +239,9 @@ func (d *digester) array(arr arrow.Array) error {
 }
 
 func digestInts[T ~int64 | ~int32](d *digester, values []T, a arrow.Array, width int) {
-	nulls := a.NullN() > 0
+	nulls, valid := a.NullN() > 0, validityOf(a)
 	for i, v := range values {
-		if nulls && a.IsNull(i) {
+		if nulls && valid.bit(i) == 0 {
 			d.null()
 		} else {
 			d.integer(int64(v), width)
@@ -261,10 +261,10 @@ func (d *digester) strings(a *array.String) {
 	text := unsafe.String(unsafe.SliceData(bytes), len(bytes)) // a view; sum copies what it keeps
 	d.flushValues()
 	run := base
-	hasNulls := a.NullN() > 0
+	nulls, valid := a.NullN() > 0, validityOf(a)
 	for i := range a.Len() {
 		from, to := offsets[i], offsets[i+1]
-		if hasNulls && a.IsNull(i) {
+		if nulls && valid.bit(i) == 0 {
 			d.null()
 			if from != to {
 				_, _ = d.values.WriteString(text[run-base : from-base])

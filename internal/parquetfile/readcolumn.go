@@ -98,11 +98,7 @@ func (c *columnReader) validity(n, nulls int) []byte {
 	if nulls == 0 {
 		return nil
 	}
-	bits := make([]byte, (n+7)/8)
-	for i, l := range c.levels {
-		bits[i>>3] |= byte(l&1) << (i & 7)
-	}
-	return bits
+	return bitmap(c.levels[:n])
 }
 
 // fixed reads a fixed-width column whose values stand in data.

@@ -297,6 +297,9 @@ func (w *Writer) encode(group file.BufferedRowGroupWriter, columns []arrow.Array
 		})
 	}
 	wg.Wait()
+	for _, worker := range w.workers {
+		worker.forget()
+	}
 	return digests, errors.Join(errs...)
 }
 
