@@ -31,6 +31,10 @@ type Options struct {
 	// (string or bool, the latter as "true" and "false") is among those listed.
 	// Null is in no list. Other columns are an error at the first Decode.
 	Filter map[string][]string
+	// Bury is as Filter, for values that change: a row outside is kept and
+	// marked as deleted when its page arrived, so that a contact that leaves
+	// the filter leaves the table too.
+	Bury map[string][]string
 }
 
 // Row is what the walk needs to know of one contact on a page. It mirrors

@@ -32,7 +32,7 @@ type Chunk struct {
 	declared, required                    []*column
 	id, created, updated                  *column
 	lastMessage, client                   *column // nil where the contract lacks them
-	filters                               []filter
+	filters, burials                      []filter
 	over                                  *column          // fields without a column; nil until needed
 	overKey                               schemas.FieldRef // of the overflow value being read
 	maxFields                             int
@@ -42,6 +42,7 @@ type Chunk struct {
 	rows    int
 	bytes   int64 // of the kept bodies
 	pages   []kept
+	buried  []int32 // rows outside Options.Bury, ascending
 	rejects []Reject
 
 	// The page and record being read.
@@ -67,6 +68,7 @@ type tentative struct {
 	bytes   int
 	rows    []Row
 	drop    []bool // rejected or filtered
+	bury    []bool
 	rejects []Reject
 }
 
@@ -103,19 +105,29 @@ func (c *Chunk) configure() error {
 	if c.id == nil || c.created == nil || c.updated == nil || c.id.time || !c.created.time || !c.updated.time {
 		return errors.New("configure decoder: the contract lacks id, created_at or updated_at")
 	}
-	for name, values := range c.o.Filter {
-		i := slices.IndexFunc(c.declared, func(col *column) bool { return col.decl.Name == name })
-		if i < 0 || (c.declared[i].decl.Type != schemas.String && c.declared[i].decl.Type != schemas.Bool) {
-			return fmt.Errorf("configure decoder: filter by %q: not a string or bool column of the contract", name)
-		}
-		c.filters = append(c.filters, filter{col: c.declared[i], values: values})
+	var err error
+	if c.filters, err = c.resolve(c.o.Filter); err != nil {
+		return err
 	}
-	return nil
+	c.burials, err = c.resolve(c.o.Bury)
+	return err
 }
 
-// wanted reports whether the record just read passes the filters.
-func (c *Chunk) wanted() bool {
-	for _, f := range c.filters {
+// resolve finds the columns that filters speak of.
+func (c *Chunk) resolve(options map[string][]string) (filters []filter, err error) {
+	for name, values := range options {
+		i := slices.IndexFunc(c.declared, func(col *column) bool { return col.decl.Name == name })
+		if i < 0 || (c.declared[i].decl.Type != schemas.String && c.declared[i].decl.Type != schemas.Bool) {
+			return nil, fmt.Errorf("configure decoder: filter by %q: not a string or bool column of the contract", name)
+		}
+		filters = append(filters, filter{col: c.declared[i], values: values})
+	}
+	return filters, nil
+}
+
+// passes reports whether the record just read passes the filters.
+func (c *Chunk) passes(filters []filter) bool {
+	for _, f := range filters {
 		if !f.col.has(c.row) {
 			return false
 		}
@@ -175,7 +187,7 @@ func (c *Chunk) discard() {
 // clear forgets the tentative page, whose rows have been kept or taken back.
 func (c *Chunk) clear() {
 	clear(c.tent.rejects)
-	c.tent = tentative{rows: c.tent.rows[:0], drop: c.tent.drop[:0], rejects: c.tent.rejects[:0]}
+	c.tent = tentative{rows: c.tent.rows[:0], drop: c.tent.drop[:0], bury: c.tent.bury[:0], rejects: c.tent.rejects[:0]}
 }
 
 // Keep makes the rows of the tentative page part of the chunk, but those for
@@ -190,6 +202,9 @@ func (c *Chunk) Keep(skip []bool, m Meta) (n int) {
 	for i := range c.tent.rows {
 		if skipped(i) || c.tent.drop[i] {
 			continue
+		}
+		if c.tent.bury[i] {
+			c.buried = append(c.buried, int32(c.rows+n))
 		}
 		n++
 		row := int32(c.rows + i)

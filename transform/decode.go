@@ -124,7 +124,8 @@ func (c *Chunk) record(start int) int {
 	if c.fault == "" {
 		c.fault = c.unfit()
 	}
-	c.tent.drop = append(c.tent.drop, c.fault != "" || !c.wanted())
+	c.tent.drop = append(c.tent.drop, c.fault != "" || !c.passes(c.filters))
+	c.tent.bury = append(c.tent.bury, !c.passes(c.burials))
 	if c.fault != "" {
 		c.reject(raw)
 	}

@@ -46,7 +46,7 @@ func (c *Chunk) empty() {
 	for _, col := range c.columns {
 		col.reset()
 	}
-	c.rows, c.bytes, c.pages, c.rejects = 0, 0, c.pages[:0], nil
+	c.rows, c.bytes, c.pages, c.buried, c.rejects = 0, 0, c.pages[:0], nil, nil
 	if len(c.columns) >= c.maxFields {
 		// Names that come once must not keep out those that come always.
 		fresh := NewChunk(c.o)
@@ -233,8 +233,27 @@ func (s *sealer) system(name string) *lane {
 				l.fixed = append(l.fixed, p.extractedAt)
 			}
 		}
+	case schemas.ColDeletedAt:
+		return s.deletedAt()
 	default:
 		return nil
+	}
+	return l
+}
+
+// deletedAt gives buried rows the time at which their page arrived.
+func (s *sealer) deletedAt() *lane {
+	if len(s.c.buried) == 0 {
+		return nil
+	}
+	l := &lane{typ: schemas.Timestamp, n: len(s.c.buried), rows: s.c.buried}
+	page, end := -1, 0 // the page that holds rows below end
+	for _, row := range s.c.buried {
+		for int(row) >= end {
+			page++
+			end += s.c.pages[page].rows
+		}
+		l.fixed = append(l.fixed, s.c.pages[page].extractedAt)
 	}
 	return l
 }

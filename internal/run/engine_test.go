@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 
 	"github.com/sluice-etl/sluice/extract"
@@ -354,17 +355,53 @@ func TestAStateRestoredFromABackupGivesNoSerialTwice(t *testing.T) {
 	w.same("lake")
 }
 
-func TestAnEmptySourceGivesAnEmptyTableAndACursor(t *testing.T) {
+func TestAnEmptySourceIsAnErrorUntilItHasAContact(t *testing.T) {
 	w := newWorld(t, contacts(0))
-	sum := w.mustRun(w.job())
-	if sum.New != 0 || w.state().Cursor == nil {
-		t.Errorf("%+v, cursor %v", sum, w.state().Cursor)
+	var empty *run.EmptySourceError
+	if _, err := w.run(t.Context(), w.job()); !errors.As(err, &empty) {
+		t.Fatalf("got %v", err)
+	}
+	if p := w.state(); p.Cursor != nil || p.NextPackage != 1 {
+		t.Errorf("state moved: %+v", p)
 	}
 	w.source.Create(1)
 	w.mustRun(w.job())
 	w.same("lake")
 	w.tidy()
 }
+
+func TestAContactThatLeavesAFilterLeavesTheTable(t *testing.T) {
+	w := newWorld(t, contacts(300))
+	job := w.job()
+	job.Filters = map[string][]string{"chat_status": {"UNATTENDED"}}
+	w.mustRun(job)
+	inside := w.alive("lake")
+	if len(inside) == 0 || len(inside) == 300 || len(inside) != len(w.stored("lake")) {
+		t.Fatalf("%d of %d stored contacts pass the filter", len(inside), len(w.stored("lake")))
+	}
+	var id string
+	for id = range inside {
+		break
+	}
+	attended := "ATTENDED"
+	if err := w.source.Update(id, sandbox.Change{ChatStatus: &attended}); err != nil {
+		t.Fatal(err)
+	}
+	w.mustRun(job)
+	if w.alive("lake")[id] || !has(w.stored("lake"), id) {
+		t.Errorf("%s left the filter; it has to stay as deleted", id)
+	}
+	unattended := "UNATTENDED"
+	if err := w.source.Update(id, sandbox.Change{ChatStatus: &unattended}); err != nil {
+		t.Fatal(err)
+	}
+	w.mustRun(job)
+	if got := w.alive("lake"); !got[id] || len(got) != len(inside) {
+		t.Errorf("%s came back: it is there: %t, with %d others, want %d", id, got[id], len(got)-1, len(inside)-1)
+	}
+}
+
+func has(m map[string]int64, id string) bool { _, ok := m[id]; return ok }
 
 func TestFilteredContactsStayOut(t *testing.T) {
 	w := newWorld(t, contacts(500))
@@ -389,30 +426,57 @@ func TestFilteredContactsStayOut(t *testing.T) {
 	w.same("lake")
 }
 
+// alive returns the ids of current that are not deleted.
+func (w *world) alive(name string) map[string]bool {
+	w.t.Helper()
+	files, err := filepath.Glob(filepath.Join(w.dir, name, "contacts", "current", "*", "*.parquet"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for _, f := range files {
+		read(w.t, f, schemas.ColDeletedAt, func(id string, col arrow.Array, i int) {
+			if col.IsNull(i) {
+				ids[id] = true
+			}
+		})
+	}
+	return ids
+}
+
 // readTimes returns updated_at by id.
 func readTimes(t testing.TB, path string) map[string]int64 {
+	t.Helper()
+	times := map[string]int64{}
+	read(t, path, schemas.ColUpdatedAt, func(id string, col arrow.Array, i int) {
+		times[id] = int64(col.(*array.Timestamp).Value(i))
+	})
+	return times
+}
+
+// read calls each for every row of a file, with one of its columns.
+func read(t testing.TB, path, column string, each func(id string, col arrow.Array, i int)) {
 	t.Helper()
 	r, err := parquetfile.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = r.Close() }()
-	records, err := r.Read(parquetfile.ReadOptions{Columns: []string{schemas.ColID, schemas.ColUpdatedAt}})
+	records, err := r.Read(parquetfile.ReadOptions{Columns: []string{schemas.ColID, column}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	times := map[string]int64{}
 	for {
 		rec, err := records.Next()
 		if errors.Is(err, io.EOF) {
-			return times
+			return
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		ids, updated := rec.Column(0).(*array.String), rec.Column(1).(*array.Timestamp)
+		ids := rec.Column(0).(*array.String)
 		for i := range int(rec.NumRows()) {
-			times[strings.Clone(ids.Value(i))] = int64(updated.Value(i))
+			each(strings.Clone(ids.Value(i)), rec.Column(1), i)
 		}
 		rec.Release()
 	}

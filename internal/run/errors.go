@@ -29,13 +29,18 @@ type DestinationError struct {
 }
 
 func (e *DestinationError) Error() string {
+	if e.Queued == 0 {
+		return fmt.Sprintf("open destination %q: %v", e.Destination, e.Err)
+	}
 	return fmt.Sprintf("commit to destination %q: %v (%d package(s) stay queued)", e.Destination, e.Err, e.Queued)
 }
 
 // Unwrap returns the cause.
 func (e *DestinationError) Unwrap() error { return e.Err }
 
-// DestinationsError collects every destination that failed; the others are done.
+// DestinationsError collects every destination that failed; the others are
+// done. Its hint is for those that have packages waiting; what the causes hint
+// at stands beside it.
 type DestinationsError struct{ Failed []*DestinationError }
 
 func (e *DestinationsError) Error() string {
@@ -57,6 +62,11 @@ func (e *DestinationsError) Unwrap() []error {
 
 // Hint says what to do.
 func (e *DestinationsError) Hint() string {
+	for _, f := range e.Failed {
+		if f.Queued == 0 {
+			return "nothing was read and nothing changed; mend the destination and run again"
+		}
+	}
 	return "what was extracted is safe and queued; mend the destination and run again"
 }
 
@@ -96,4 +106,17 @@ func (e *LostPartError) Unwrap() error { return e.Err }
 // Hint says what to do.
 func (e *LostPartError) Hint() string {
 	return "something removed or changed a staged file; if its run is still unfinished, remove the run's directory and run again (the cursor has not moved past it), else run with --full"
+}
+
+// EmptySourceError is a full read that found no contact at all: more often a
+// key of the wrong account than an account without contacts.
+type EmptySourceError struct{ Source string }
+
+func (e *EmptySourceError) Error() string {
+	return fmt.Sprintf("read contacts: the source %s has none", e.Source)
+}
+
+// Hint says what to do.
+func (e *EmptySourceError) Hint() string {
+	return "check that the key belongs to the account you mean; nothing was written, and the next run tries again"
 }

@@ -43,10 +43,28 @@ func (r *syncRun) extract(ctx context.Context) error {
 	if err := r.refuseMixedClients(); err != nil {
 		return err
 	}
+	if r.session.start.Mode == modeFull && r.counts.Pages == 0 {
+		return &EmptySourceError{Source: r.job.Identity.String()}
+	}
 	if len(st.parts) == 0 && r.st.Cursor != nil && sameTime(r.st.Cursor, cursor) {
 		return nil // nothing came and nothing moved: no package
 	}
 	return r.sealPackage(ctx, registry, cursor)
+}
+
+// decoding filters rows as they arrive. A contact's channel never changes, so
+// one outside is dropped; what a conversation's state keeps out now may have
+// been let in before, and then has to leave the table.
+func (r *syncRun) decoding() transform.Options {
+	o := transform.Options{Contract: r.job.Contract, Filter: map[string][]string{}, Bury: map[string][]string{}}
+	for column, values := range r.job.Filters {
+		if column == "platform" {
+			o.Filter[column] = values
+		} else {
+			o.Bury[column] = values
+		}
+	}
+	return o
 }
 
 func (r *syncRun) newStager(registry *schemas.Registry) *stager {
@@ -55,7 +73,7 @@ func (r *syncRun) newStager(registry *schemas.Registry) *stager {
 		dir:        s.dir,
 		quarantine: filepath.Join(r.Store.Dir(), "quarantine", r.job.Pipeline, s.start.RunID),
 		runID:      s.start.RunID,
-		chunk:      transform.NewChunk(transform.Options{Contract: r.job.Contract, Filter: r.job.Filters}),
+		chunk:      transform.NewChunk(r.decoding()),
 		registry:   registry, journal: s.journal, clock: r.Clock, verify: r.job.Verify,
 		sealRows: r.SealRows, sealAfter: r.SealAfter,
 		parts: s.parts, clients: map[string]bool{}, known: map[schemas.FieldRef]schemas.RegistryEntry{},
