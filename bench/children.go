@@ -28,9 +28,11 @@ func runChild(ctx context.Context, o options) error {
 	case "sluice-verify":
 		return runSluice(ctx, o, pages, parquetfile.VerifyFull)
 	case "duckdb-told":
-		return runDuckDB(ctx, o, toldSQL(pages, o.out))
+		return runDuckDB(ctx, o, func(*sql.DB) (string, error) { return toldSQL(pages, o.out), nil })
 	case "duckdb-discover":
-		return runDuckDB(ctx, o, discoverSQL(pages, o.out))
+		return runDuckDB(ctx, o, func(db *sql.DB) (string, error) { return discoverSQL(ctx, db, pages, o.out) })
+	case "duckdb-infer":
+		return runDuckDB(ctx, o, func(*sql.DB) (string, error) { return inferSQL(pages, o.out), nil })
 	default:
 		return fmt.Errorf("no contender %q", o.child)
 	}
@@ -115,21 +117,43 @@ func (s *staging) seal(ctx context.Context) error {
 	return w.Publish()
 }
 
-func runDuckDB(ctx context.Context, o options, query string) (err error) {
+func runDuckDB(ctx context.Context, o options, query func(*sql.DB) (string, error)) (err error) {
 	db, err := sql.Open("duckdb", "")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	for _, stmt := range []string{fmt.Sprintf("SET threads=%d", o.threads), "SET preserve_insertion_order=false", "SET enable_progress_bar=false", query} {
+	for _, stmt := range []string{fmt.Sprintf("SET threads=%d", o.threads), "SET preserve_insertion_order=false", "SET enable_progress_bar=false"} {
 		if _, err := db.ExecContext(ctx, stmt); err != nil {
 			return err
 		}
 	}
-	return nil
+	stmt, err := query(db)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, stmt)
+	return err
 }
 
 const copyOptions = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 131072)"
+
+// plainColumns are the contract's columns, read by a read_json that ends with
+// the types of custom_fields and of the ticket's custom fields.
+const plainColumns = `id, name, phone, email, platform, last_message_at, chat_status, created_at, updated_at,
+	client_id, ai_customer_id, default_stage_id, blocked, is_chat_read,
+	active_ticket_v2.id AS active_ticket_v2_id, active_ticket_v2.current_stage_id AS active_ticket_v2_current_stage_id`
+
+func readJSON(pages, customer, ticket string) string {
+	return fmt.Sprintf(`read_json('%s/*.json', format='array', columns={id:'VARCHAR', name:'VARCHAR', phone:'VARCHAR', email:'VARCHAR',
+	platform:'VARCHAR', last_message_at:'TIMESTAMP', chat_status:'VARCHAR', created_at:'TIMESTAMP', updated_at:'TIMESTAMP',
+	client_id:'VARCHAR', ai_customer_id:'VARCHAR', default_stage_id:'VARCHAR', blocked:'BOOLEAN', is_chat_read:'BOOLEAN',
+	custom_fields:'%s', active_ticket_v2:'STRUCT(id VARCHAR, current_stage_id VARCHAR, custom_fields %s)'})`, pages, customer, ticket)
+}
+
+func copySQL(columns []string, from, out string) string {
+	return fmt.Sprintf("COPY (SELECT %s, %s FROM %s) TO '%s/contacts.parquet' %s", plainColumns, strings.Join(columns, ", "), from, out, copyOptions)
+}
 
 // toldSQL names every key and type beforehand: the fastest that DuckDB can be.
 func toldSQL(pages, out string) string {
@@ -141,19 +165,39 @@ func toldSQL(pages, out string) string {
 	for _, k := range ticketKeys() {
 		cols = append(cols, "active_ticket_v2.custom_fields."+k+" AS cf_ticket_"+k)
 	}
-	return fmt.Sprintf(`COPY (SELECT id, name, phone, email, platform, last_message_at, chat_status, created_at, updated_at,
-	client_id, ai_customer_id, default_stage_id, blocked, is_chat_read,
-	active_ticket_v2.id AS active_ticket_v2_id, active_ticket_v2.current_stage_id AS active_ticket_v2_current_stage_id, %s
-	FROM read_json('%s/*.json', format='array', columns={id:'VARCHAR', name:'VARCHAR', phone:'VARCHAR', email:'VARCHAR',
-	platform:'VARCHAR', last_message_at:'TIMESTAMP', chat_status:'VARCHAR', created_at:'TIMESTAMP', updated_at:'TIMESTAMP',
-	client_id:'VARCHAR', ai_customer_id:'VARCHAR', default_stage_id:'VARCHAR', blocked:'BOOLEAN', is_chat_read:'BOOLEAN',
-	custom_fields:'%s', active_ticket_v2:'STRUCT(id VARCHAR, current_stage_id VARCHAR, custom_fields %s)'}))
-	TO '%s/contacts.parquet' %s`, strings.Join(cols, ", "), pages, structOf(customerKeys()), structOf(ticketKeys()), out, copyOptions)
+	return copySQL(cols, readJSON(pages, structOf(customerKeys()), structOf(ticketKeys())), out)
 }
 
-// discoverSQL lets DuckDB find keys and types from all of the data, as any
-// program has to that was not told them.
-func discoverSQL(pages, out string) string {
+// discoverSQL asks for the keys that occur and then reads each: what an
+// exporter of open-ended custom fields has to do, whatever their number and
+// however they differ from contact to contact.
+func discoverSQL(ctx context.Context, db *sql.DB, pages, out string) (string, error) {
+	from := readJSON(pages, "JSON", "JSON")
+	var cols []string
+	for _, place := range []struct{ field, prefix string }{
+		{"custom_fields", "cf_customer_"}, {"active_ticket_v2.custom_fields", "cf_ticket_"},
+	} {
+		rows, err := db.QueryContext(ctx, "SELECT DISTINCT unnest(json_keys("+place.field+")) AS k FROM "+from+" ORDER BY k")
+		if err != nil {
+			return "", err
+		}
+		for rows.Next() {
+			var k string
+			if err := rows.Scan(&k); err != nil {
+				return "", errors.Join(err, rows.Close())
+			}
+			cols = append(cols, place.field+"->>'"+k+"' AS "+place.prefix+k)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return "", err
+		}
+	}
+	return copySQL(cols, from, out), nil
+}
+
+// inferSQL lets read_json infer one struct from all of the data. That works
+// while custom fields are objects of one kind of value and few keys.
+func inferSQL(pages, out string) string {
 	return fmt.Sprintf(`COPY (SELECT c.* EXCLUDE (custom_fields, active_ticket_v2),
 	unnest(custom_fields), unnest(active_ticket_v2, recursive := true)
 	FROM read_json('%s/*.json', format='array', sample_size=-1, map_inference_threshold=-1) c)
