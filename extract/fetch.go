@@ -101,6 +101,9 @@ func (r *runner) begin(resp Response) {
 		// before the run, and whoever made the change expects to see it.
 		r.stop = resp.Date.Add(time.Second).UnixMicro()
 	}
+	if r.w.stopAt != 0 && r.keeps(ruleOneStop) {
+		r.stop = r.w.stopAt
+	}
 }
 
 // checkOrder fills in the times of p and reports the first row that breaks

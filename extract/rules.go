@@ -19,6 +19,9 @@ const (
 	ruleCached                       // a cache's Date is not believed
 	ruleFuture                       // a printed time in the future does not make a cursor
 	ruleStop                         // the walk ends at the run's start
+
+	// Rules of a scan.
+	ruleOneStop // all windows end at the start of the scan
 )
 
 // keeps reports whether the walk keeps rule x.

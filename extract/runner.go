@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"github.com/sluice-etl/sluice/internal/clock"
@@ -33,8 +34,9 @@ type runner struct {
 	newest int64 // the last time printed on any of recent
 	// notEnd is the longest page known to have been followed by more rows.
 	notEnd  int
-	longest int // the longest page seen
-	ahead   int // pages read past the run's start because they lie in the future; 0 before it
+	longest int   // the longest page seen
+	ahead   int   // pages read past the run's start because they lie in the future; 0 before it
+	trim    int64 // rows printed after it are left for the next slice
 	skip    []bool
 }
 
@@ -76,10 +78,12 @@ func (w *Walk) newRunner(sink Sink) (*runner, error) {
 		return nil, fmt.Errorf("start walk: page size %d is not from 1 to %d", r.limit, maxPageSize)
 	case w.Lookback < 0:
 		return nil, fmt.Errorf("start walk: lookback %s is negative", w.Lookback)
+	case w.MaxPages < 0:
+		return nil, fmt.Errorf("start walk: %d pages at most is negative", w.MaxPages)
 	}
 	r.w.Until = -floorMilli(-w.Until) // a bound inside a millisecond cannot be seen
 	r.rng = rand.New(rand.NewPCG(w.Seed, 0x9e3779b97f4a7c15))
-	r.mark, r.newest = floorMilli(w.From), never
+	r.mark, r.newest, r.trim = floorMilli(w.From), never, math.MaxInt64
 	r.out.Progress = Progress{Mark: w.From, Final: w.From}
 	r.out.Assumptions = w.assumptions()
 	return r, nil
@@ -116,6 +120,9 @@ func (r *runner) take(ctx context.Context, p page) (done bool, err error) {
 	keep := int64(never)
 	if p.anyValid && r.reach(p.last) > r.mark {
 		keep = r.reach(p.last)
+		if !r.past(p) && keep <= r.horizon(r.now(p)) && r.endsSlice(keep, r.out.Pages+1) {
+			r.trim = keep
+		}
 	}
 	if err := r.stage(ctx, p, keep); err != nil {
 		return false, err
@@ -168,8 +175,22 @@ func (r *runner) leave(ctx context.Context, t, bound, now int64) (done bool, err
 		}
 		r.mark = max(r.mark, edge)
 	}
+	if r.trim == r.mark || r.out.Mark == r.mark && r.endsSlice(r.mark, r.out.Pages) {
+		return true, r.finish(ctx, EndOfSlice)
+	}
 	r.forget()
 	return false, r.advance(ctx)
+}
+
+// endsSlice says whether a slice ends with its mark at m and so many pages.
+// Past the run's start it does not: the walk is about to end by itself, and
+// what it reads of the future moves no mark to go on from.
+func (r *runner) endsSlice(m, pages int64) bool {
+	if m <= r.w.From || m >= r.stop || r.ahead > 0 {
+		return false
+	}
+	full := r.w.MaxPages > 0 && pages >= int64(r.w.MaxPages)
+	return full || r.w.yield != nil && r.w.yield(m, r.out.Rows)
 }
 
 // horizon is the time past which no skew explains a timestamp: what is printed
@@ -261,15 +282,19 @@ func (r *runner) advance(ctx context.Context) error {
 // remembers the ones printed at keep or later.
 func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 	skip := r.skip[:0]
-	newest := r.newest
+	newest, beyond := r.newest, false
 	for i := range p.rows {
 		row := &p.rows[i]
 		key := r.key(row)
-		if row.Invalid {
-			r.out.Invalid++
-		} else if r.w.Until > 0 && key >= r.w.Until {
+		if !row.Invalid {
+			beyond = r.w.Until > 0 && key >= r.w.Until || key > r.trim
+		}
+		if beyond { // the next window's, and so is a row without a time that follows one
 			skip = append(skip, true)
 			continue
+		}
+		if row.Invalid {
+			r.out.Invalid++
 		}
 		var old sighting
 		var known bool
@@ -277,12 +302,15 @@ func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 			old, known = r.recent[row.ID]
 		}
 		dup := known && old.version == row.Version
-		skip = append(skip, dup)
-		if dup {
+		before := r.w.after && !row.Invalid && key <= r.w.From // another window's
+		skip = append(skip, dup || before)
+		switch {
+		case dup:
 			r.out.Duplicates++
 			continue
+		case !before:
+			r.out.Rows++
 		}
-		r.out.Rows++
 		if key < keep {
 			continue
 		}

@@ -49,6 +49,11 @@ type Walk struct {
 	// window and are not staged. Microseconds since 1970 UTC, a whole
 	// millisecond. 0: no bound.
 	Until int64
+	// MaxPages ends the walk after that many accepted pages, with EndOfSlice,
+	// at the first page after which its mark has moved; Outcome.Progress says
+	// where. Rows of that page printed after the mark are left for the walk
+	// that goes on there. 0: no bound.
+	MaxPages int
 	// StopAt is the local time at which the run started. The walk ends when
 	// its mark has reached it, however many updates follow; where the source
 	// sends its own Date, the first one is taken instead. Zero: the time at
@@ -67,6 +72,11 @@ type Walk struct {
 	// that a source that repeats itself cannot hide the same rows every time.
 	Seed uint64
 
+	// What a Scan knows of a walk that is one of its slices.
+	after  bool                        // rows printed at or before From are delivered for certain, and skipped
+	stopAt int64                       // the source's time at which the scan ends; 0: of the first answer
+	yield  func(mark, rows int64) bool // asked after each page; true ends the slice. nil: never
+
 	without rule // rules taken out, by the simulation alone
 }
 
@@ -78,6 +88,7 @@ const (
 	EndOfRows    EndReason = "end_of_rows"   // the source has no row after the last delivered
 	EndAtStop    EndReason = "start_of_run"  // the mark has reached the start of the run
 	EndAtUntil   EndReason = "end_of_window" // the mark has reached Until
+	EndOfSlice   EndReason = "end_of_slice"  // MaxPages pages are read
 	EndUnreached EndReason = ""              // the walk failed or was stopped
 )
 
