@@ -315,6 +315,7 @@ type Records struct {
 	group    int // index of the next row group to open
 	groupEnd int64
 	readers  []*columnReader
+	scratch  []byte
 }
 
 // Schema returns the schema of the records.
@@ -358,6 +359,23 @@ func (s *Records) Next() (rec arrow.Record, err error) {
 	return array.NewRecord(s.schema, columns, n), nil
 }
 
+// checkPages checks the page headers of a column before the library sees them.
+func (s *Records) checkPages(group *file.RowGroupReader, column int) error {
+	m, err := group.MetaData().ColumnChunk(column)
+	if err != nil {
+		return err
+	}
+	b := chunkBounds{
+		start: m.DataPageOffset(), size: m.TotalCompressedSize(),
+		uncompressed: m.TotalUncompressedSize(), rows: group.NumRows(),
+	}
+	if m.HasDictionaryPage() {
+		b.start, b.dictionary = m.DictionaryPageOffset(), true
+	}
+	s.scratch, err = checkPages(s.r.f, b, s.scratch)
+	return err
+}
+
 // open moves to the row group that holds row s.next.
 func (s *Records) open() error {
 	start := s.groupEnd
@@ -373,6 +391,9 @@ func (s *Records) open() error {
 	s.groupEnd = start + group.NumRows()
 	s.readers = s.readers[:0]
 	for i, c := range s.columns {
+		if err := s.checkPages(group, c); err != nil {
+			return s.r.damaged("column %q: %v", s.schema.Field(i).Name, err)
+		}
 		cr, err := group.Column(c)
 		if err != nil {
 			return s.r.damaged("column %q: %v", s.schema.Field(i).Name, err)

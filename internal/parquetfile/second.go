@@ -203,6 +203,14 @@ const verifyBatch = 8192
 func (v *verifier) column(r *reader.ParquetReader, d *digester, g, c int) (err error) {
 	field, want := v.want.schema.Field(c), v.want.groups[g]
 	defer v.recovered(fmt.Sprintf("row group %d, column %q", g, field.Name), &err)
+	m := r.Footer.RowGroups[0].GetColumns()[c].GetMetaData()
+	bounds := chunkBounds{start: m.GetDataPageOffset(), size: m.GetTotalCompressedSize(), uncompressed: m.GetTotalUncompressedSize(), rows: want.rows}
+	if m.IsSetDictionaryPageOffset() {
+		bounds.start, bounds.dictionary = m.GetDictionaryPageOffset(), true
+	}
+	if _, err := checkPages(v.file, bounds, nil); err != nil {
+		return v.mismatch(g, field.Name, "a page", "whole", err)
+	}
 	clear(r.ColumnBuffers) // each holds a decoded column
 	d.reset(field.Type)
 	for d.rows <= want.rows { // until nothing follows: a value too many is a fault as well
