@@ -29,6 +29,7 @@ var (
 	_ Hinter = (*RedirectError)(nil)
 	_ Hinter = (*OrderError)(nil)
 	_ Hinter = (*TieError)(nil)
+	_ Hinter = (*GapError)(nil)
 )
 
 // SourceError says that a Source cannot be used as it is.

@@ -19,7 +19,18 @@ const (
 	RuleCached      = ruleCached
 	RuleFuture      = ruleFuture
 	RuleStop        = ruleStop
+
+	RuleOneStop    = ruleOneStop
+	RuleBorderHeld = ruleBorderHeld
+	RuleBorderOnce = ruleBorderOnce
+	RuleRemainder  = ruleRemainder
+	RuleUnion      = ruleUnion
+	RuleEarliest   = ruleEarliest
+	RuleFinalOnly  = ruleFinalOnly
 )
 
 // Without takes rules out of a walk.
 func (w *Walk) Without(r Rule) { w.without = r }
+
+// Without takes rules out of a scan and its walks.
+func (s *Scan) Without(r Rule) { s.without = r }

@@ -21,7 +21,13 @@ const (
 	ruleStop                         // the walk ends at the run's start
 
 	// Rules of a scan.
-	ruleOneStop // all windows end at the start of the scan
+	ruleOneStop    // all windows end at the start of the scan
+	ruleBorderHeld // a border's own millisecond belongs to the window before it
+	ruleBorderOnce // and to no other
+	ruleRemainder  // both halves of a window that is split are read
+	ruleUnion      // the windows read have to fill what was to be read
+	ruleEarliest   // the earliest reading of all counts for the catch-up
+	ruleFinalOnly  // what is not final is not covered
 )
 
 // keeps reports whether the walk keeps rule x.

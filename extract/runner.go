@@ -120,7 +120,7 @@ func (r *runner) take(ctx context.Context, p page) (done bool, err error) {
 	keep := int64(never)
 	if p.anyValid && r.reach(p.last) > r.mark {
 		keep = r.reach(p.last)
-		if !r.past(p) && keep <= r.horizon(r.now(p)) && r.endsSlice(keep, r.out.Pages+1) {
+		if !r.past(p) && keep <= r.horizon(r.now(p)) && r.endsSlice(keep, r.out.Pages+1, r.out.Rows+int64(len(p.rows))) {
 			r.trim = keep
 		}
 	}
@@ -175,22 +175,22 @@ func (r *runner) leave(ctx context.Context, t, bound, now int64) (done bool, err
 		}
 		r.mark = max(r.mark, edge)
 	}
-	if r.trim == r.mark || r.out.Mark == r.mark && r.endsSlice(r.mark, r.out.Pages) {
+	if r.trim == r.mark || r.out.Mark == r.mark && r.endsSlice(r.mark, r.out.Pages, r.out.Rows) {
 		return true, r.finish(ctx, EndOfSlice)
 	}
 	r.forget()
 	return false, r.advance(ctx)
 }
 
-// endsSlice says whether a slice ends with its mark at m and so many pages.
+// endsSlice says whether a slice ends with its mark at m and so much read.
 // Past the run's start it does not: the walk is about to end by itself, and
 // what it reads of the future moves no mark to go on from.
-func (r *runner) endsSlice(m, pages int64) bool {
+func (r *runner) endsSlice(m, pages, rows int64) bool {
 	if m <= r.w.From || m >= r.stop || r.ahead > 0 {
 		return false
 	}
 	full := r.w.MaxPages > 0 && pages >= int64(r.w.MaxPages)
-	return full || r.w.yield != nil && r.w.yield(m, r.out.Rows)
+	return full || r.w.yield != nil && r.w.yield(m, rows)
 }
 
 // horizon is the time past which no skew explains a timestamp: what is printed

@@ -27,6 +27,9 @@ type Options struct {
 	// Ties is how many of the initial contacts share one exact updated_at, and
 	// one exact created_at, in groups of TieSize.
 	Ties, TieSize int
+	// Lulls are stretches in which no contact was created, each as long as a
+	// thousand gaps.
+	Lulls int
 	// Future contacts carry timestamps years ahead.
 	Future int
 

@@ -80,12 +80,16 @@ func New(o Options) *Source {
 	}
 	s := &Source{Options: o, Budget: 100_000, rng: rand.New(rand.NewPCG(o.Seed, 1))}
 	s.now = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC).UnixNano()
-	span := int64(o.Gap) * int64(o.Contacts+2) * 2
+	lull := int64(o.Gap) * 1000
+	span := int64(o.Gap)*int64(o.Contacts+2)*2 + lull*int64(o.Lulls)
 	created, updated := s.now-2*span, s.now-span
 	for i := range o.Contacts {
 		if i >= o.Ties || i%o.TieSize == 0 {
 			created += s.gap()
 			updated += s.gap()
+			if o.Lulls > 0 && s.rng.IntN(max(1, o.Contacts/o.Lulls)) == 0 && created+lull < s.now-span {
+				created += lull
+			}
 		}
 		c := s.add(created)
 		c.state.updated, c.visible = updated, true
