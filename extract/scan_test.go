@@ -25,13 +25,13 @@ type desk struct {
 func (d *desk) Page(ctx context.Context, q extract.Query, decode func([]byte, extract.PageInfo) error) (extract.Response, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ctx.Err() != nil {
-		return extract.Response{}, context.Cause(ctx)
-	}
 	if d.fail != nil {
 		if err := d.fail(q); err != nil {
 			return extract.Response{Requests: 1}, err
 		}
+	}
+	if ctx.Err() != nil {
+		return extract.Response{}, context.Cause(ctx)
 	}
 	return d.Source.Page(ctx, q, decode)
 }
