@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +18,8 @@ const (
 	kindSync         = "sync"
 	defaultSealRows  = 131072
 	defaultSealAfter = time.Minute
+	defaultWorkers   = 4     // as extract.Source has it
+	leastSealRows    = 16384 // of a part, however many windows are read at once
 )
 
 // Run does one sync of the job: extract what is new, seal it, commit it and
@@ -339,6 +340,9 @@ func (r *syncRun) emit(ev Event) {
 		return
 	}
 	ev.Time, ev.Pipeline = r.Clock.Now(), r.job.Pipeline
+	if ev.Type == "progress" {
+		ev.Goal = r.began.UTC().Format(time.RFC3339)
+	}
 	if r.session != nil {
 		ev.RunID = r.session.start.RunID
 		if ev.Mode == "" {
@@ -348,29 +352,28 @@ func (r *syncRun) emit(ev Event) {
 	r.Observe(ev)
 }
 
-// outcomeJSON is the part of a walk's outcome that the coverage record keeps.
-type outcomeJSON struct {
+// outcomeRecord is the part of a walk's outcome that the coverage record keeps.
+type outcomeRecord struct {
 	Key         string             `json:"key"`
 	From        time.Time          `json:"from"`
 	EndReason   extract.EndReason  `json:"end_reason"`
+	Windows     int                `json:"windows"` // read side by side, or one after the other
 	Pages       int64              `json:"pages"`
 	Requests    int64              `json:"requests"`
 	Rows        int64              `json:"rows"`
 	Duplicates  int64              `json:"duplicates"`
 	Discarded   int64              `json:"discarded"`
+	OutOfOrder  int64              `json:"out_of_order"`
 	Undated     int64              `json:"undated"`
 	Ties        []extract.TieBlock `json:"ties"`
 	Assumptions []string           `json:"assumptions"`
 }
 
-func encodeOutcome(w *extract.Walk, out extract.Outcome) (json.RawMessage, error) {
-	enc, err := json.Marshal(outcomeJSON{
-		Key: w.Key.String(), From: time.UnixMicro(w.From).UTC(), EndReason: out.EndReason,
+func outcomeOf(key extract.Key, from time.Time, out extract.Outcome, windows int) outcomeRecord {
+	return outcomeRecord{
+		Key: key.String(), From: from.UTC(), EndReason: out.EndReason, Windows: windows,
 		Pages: out.Pages, Requests: out.Requests, Rows: out.Rows, Duplicates: out.Duplicates,
-		Discarded: out.Discarded, Undated: out.Undated, Ties: out.Ties, Assumptions: out.Assumptions,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encode walk outcome: %w", err)
+		Discarded: out.Discarded, OutOfOrder: out.OutOfOrder, Undated: out.Undated,
+		Ties: append([]extract.TieBlock{}, out.Ties...), Assumptions: out.Assumptions,
 	}
-	return enc, nil
 }

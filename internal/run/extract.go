@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,27 +27,22 @@ func (r *syncRun) extract(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	st := r.newStager(registry)
-	before := r.counts
-	st.account = func() {
-		stats := client.Stats()
-		st.counts.Requests = before.Requests + stats.Requests
-		st.counts.Retries = before.Retries + stats.TotalRetries()
-	}
+	st := r.newStaging(registry, client.Stats)
 	cursor, err := r.walkPhases(ctx, client, st)
-	st.account()
-	r.counts = st.counts
+	r.counts, r.session.parts = st.totals(), st.parts
 	if err != nil {
-		return r.stopped(ctx, st, err)
+		if ctx.Err() != nil {
+			return &InterruptedError{RunID: r.session.start.RunID, Staged: r.session.rows(), Err: err}
+		}
+		return err
 	}
-	r.session.parts = st.parts
 	if err := r.refuseMixedClients(); err != nil {
 		return err
 	}
 	if r.session.start.Mode == modeFull && r.counts.Pages == 0 {
 		return &EmptySourceError{Source: r.job.Identity.String()}
 	}
-	if len(st.parts) == 0 && r.st.Cursor != nil && sameTime(r.st.Cursor, cursor) {
+	if r.session.rows() == 0 && r.st.Cursor != nil && sameTime(r.st.Cursor, cursor) {
 		return nil // nothing came and nothing moved: no package
 	}
 	return r.sealPackage(ctx, registry, cursor)
@@ -67,57 +63,43 @@ func (r *syncRun) decoding() transform.Options {
 	return o
 }
 
-func (r *syncRun) newStager(registry *schemas.Registry) *stager {
+// newStaging takes up what the journal says was done before.
+func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.Stats) *staging {
 	s := r.session
-	st := &stager{
+	st := &staging{
 		dir:        s.dir,
 		quarantine: filepath.Join(r.Store.Dir(), "quarantine", r.job.Pipeline, s.start.RunID),
 		runID:      s.start.RunID,
-		chunk:      transform.NewChunk(r.decoding()),
-		registry:   registry, journal: s.journal, clock: r.Clock, verify: r.job.Verify,
-		sealRows: r.SealRows, sealAfter: r.SealAfter,
-		parts: s.parts, clients: map[string]bool{}, known: map[schemas.FieldRef]schemas.RegistryEntry{},
-	}
-	if st.verify == "" {
-		st.verify = load.VerifyFull
-	}
-	if st.sealRows <= 0 {
-		st.sealRows = defaultSealRows
-	}
-	if st.sealAfter <= 0 {
-		st.sealAfter = defaultSealAfter
+		decoding:   r.decoding(),
+		registry:   registry, journal: s.journal, clock: r.Clock,
+		verify:   cmp.Or(r.job.Verify, load.VerifyFull),
+		sealRows: cmp.Or(r.SealRows, defaultSealRows), sealAfter: cmp.Or(r.SealAfter, defaultSealAfter),
+		stats: stats, parts: s.parts, numbers: s.numbers(),
+		clients: map[string]bool{}, known: map[schemas.FieldRef]schemas.RegistryEntry{}, emit: r.emit,
 	}
 	for _, e := range registry.Entries() {
 		st.known[e.Ref()] = e
 	}
 	if n := len(s.parts); n > 0 {
-		st.counts, st.nextRow, st.readSince = s.parts[n-1].Counts, s.parts[n-1].NextRow, s.parts[n-1].ReadSince
+		last := s.parts[n-1]
+		st.counts, st.nextRow, st.readSince = last.Counts, last.NextRow, last.ReadSince
 	}
 	for _, p := range s.phases {
 		if p.Counts.Pages >= st.counts.Pages {
 			st.counts, st.readSince = p.Counts, p.ReadSince
 		}
 	}
-	r.counts = st.counts
-	st.observe = func(s *stager) {
-		r.emit(Event{
-			Type: "progress", Phase: s.phase, Contacts: s.counts.Rows, Pages: s.counts.Pages,
-			Mark: s.progress.Mark.Format(time.RFC3339Nano), Goal: r.began.UTC().Format(time.RFC3339),
-		})
-	}
-	st.sealedPart = func(p partRecord) {
-		r.emit(Event{Type: "part_sealed", Phase: p.Phase, Contacts: s.rows(), Pages: p.Counts.Pages})
-	}
+	st.before, r.counts = st.counts, st.counts
 	return st
 }
 
 // walkPhases runs the phases that the journal does not have yet and returns
-// the new cursor, nil if there is still none.
-func (r *syncRun) walkPhases(ctx context.Context, pager extract.Pager, st *stager) (*time.Time, error) {
+// the new cursor.
+func (r *syncRun) walkPhases(ctx context.Context, pager extract.Pager, st *staging) (*time.Time, error) {
 	from := time.UnixMicro(0)
 	if r.session.start.Mode == modeFull {
 		if _, done := r.session.phases[phaseScan]; !done {
-			if _, err := r.walk(ctx, pager, st, phaseScan, extract.ByCreated, from); err != nil {
+			if err := r.scan(ctx, pager, st); err != nil {
 				return nil, err
 			}
 		}
@@ -127,66 +109,89 @@ func (r *syncRun) walkPhases(ctx context.Context, pager extract.Pager, st *stage
 	} else {
 		from = *r.session.start.Cursor
 	}
-	changes, done := r.session.phases[phaseChanges]
-	if !done {
-		var err error
-		if changes, err = r.walk(ctx, pager, st, phaseChanges, extract.ByUpdated, from); err != nil {
+	if _, done := r.session.phases[phaseChanges]; !done {
+		if err := r.changes(ctx, pager, st, from); err != nil {
 			return nil, err
 		}
 	}
-	cursor := changes.Progress.Final
+	cursor := r.session.phases[phaseChanges].Progress.Final
 	if r.st.Cursor != nil && cursor.Before(*r.st.Cursor) {
 		cursor = *r.st.Cursor // a cursor never moves back
 	}
 	return &cursor, nil
 }
 
-// walk runs one phase from where the journal left it, and journals its end.
-func (r *syncRun) walk(ctx context.Context, pager extract.Pager, st *stager, phase string, key extract.Key, from time.Time) (phaseRecord, error) {
-	st.phase, st.progress = phase, nil
-	if last := r.session.last(phase); last != nil && last.Progress != nil {
-		// A walk goes on from the final prefix, not from its mark: rows between
-		// the two may have become visible late.
-		from = last.Progress.Final
-		st.progress = last.Progress
+// scan reads everything by created_at, several windows at a time, from what
+// the journal lacks.
+func (r *syncRun) scan(ctx context.Context, pager extract.Pager, st *staging) error {
+	st.begins(phaseScan)
+	everything := []extract.Interval{{}}
+	workers := cmp.Or(r.job.Source.Concurrency, defaultWorkers)
+	total := st.sealRows
+	st.sealRows = max(total/workers, min(total, leastSealRows))
+	var sinks []*stager
+	s := &extract.Scan{
+		Client: pager, Key: extract.ByCreated, Remaining: extract.Uncovered(everything, st.covered(phaseScan)),
+		StopAt: r.began, Lookback: r.job.Lookback, PageSize: r.job.PageSize, Clock: r.Clock, Seed: r.seed(), Workers: workers,
+		Sink: func(int) extract.WindowSink {
+			sinks = append(sinks, st.stager())
+			return sinks[len(sinks)-1]
+		},
 	}
-	w := &extract.Walk{
-		Client: pager, Key: key, From: from.UnixMicro(), StopAt: r.began, Lookback: r.job.Lookback,
-		PageSize: r.job.PageSize, Clock: r.Clock, Seed: uint64(r.session.start.StartedAt.UnixNano()),
-	}
-	out, err := w.Run(ctx, st)
+	out, err := s.Run(ctx)
+	err = sealAll(ctx, sinks, err)
+	st.sealRows = total
 	if err != nil {
-		return phaseRecord{}, fmt.Errorf("read contacts by %s: %w", key, err)
+		return fmt.Errorf("read contacts by created_at: %w", err)
 	}
-	if err := st.seal(ctx); err != nil {
-		return phaseRecord{}, err
-	}
-	outcome, err := encodeOutcome(w, out)
-	if err != nil {
-		return phaseRecord{}, err
-	}
-	st.account()
-	st.noteRead(out.Progress)
-	p := phaseRecord{
-		Phase:     phase,
-		Progress:  progressRecord{Mark: time.UnixMicro(out.Mark).UTC(), Final: time.UnixMicro(out.Final).UTC()},
-		ReadSince: st.readSince, Outcome: outcome, Counts: st.counts,
-	}
-	r.session.parts = st.parts
-	return p, r.session.endPhase(p)
+	return r.endPhase(st, phaseScan, outcomeOf(extract.ByCreated, time.UnixMicro(0), out.Outcome, out.Windows), out.Progress)
 }
 
-// stopped keeps what was staged when a walk ends early, so that the next run
-// goes on from there, and says so where the user asked for the stop.
-func (r *syncRun) stopped(ctx context.Context, st *stager, cause error) error {
-	if sealErr := st.seal(context.WithoutCancel(ctx)); sealErr != nil {
-		cause = errors.Join(cause, sealErr)
+// changes reads what was updated after from, or after what the journal has of
+// it: rows between the end of the final stretch and the mark may have become
+// visible late, so the walk goes on from the former.
+func (r *syncRun) changes(ctx context.Context, pager extract.Pager, st *staging, from time.Time) error {
+	st.begins(phaseChanges)
+	left := extract.Uncovered([]extract.Interval{{From: from.UnixMicro()}}, st.covered(phaseChanges))
+	w := &extract.Walk{
+		Client: pager, Key: extract.ByUpdated, From: left[0].From, StopAt: r.began, Lookback: r.job.Lookback,
+		PageSize: r.job.PageSize, Clock: r.Clock, Seed: r.seed(),
 	}
+	sink := st.stager()
+	if err := sink.Window(left[0]); err != nil {
+		return err
+	}
+	out, err := w.Run(ctx, sink)
+	if err = sealAll(ctx, []*stager{sink}, err); err != nil {
+		return fmt.Errorf("read contacts by updated_at: %w", err)
+	}
+	return r.endPhase(st, phaseChanges, outcomeOf(extract.ByUpdated, from, out, 1), out.Progress)
+}
+
+// seed makes the run's statistical passes differ from another's.
+func (r *syncRun) seed() uint64 { return uint64(r.session.start.StartedAt.UnixNano()) } //nolint:gosec // any bits will do
+
+// sealAll makes parts of what the sinks still hold, also when a walk ended
+// early: the next run then goes on from there. It returns the walk's error
+// with its own.
+func sealAll(ctx context.Context, sinks []*stager, walkErr error) error {
+	errs := []error{walkErr}
+	for _, s := range sinks {
+		errs = append(errs, s.seal(context.WithoutCancel(ctx)))
+	}
+	return errors.Join(errs...)
+}
+
+// endPhase journals that a phase is complete.
+func (r *syncRun) endPhase(st *staging, phase string, outcome outcomeRecord, p extract.Progress) error {
+	c := st.totals()
+	st.noteRead(p.ReadSince)
 	r.session.parts = st.parts
-	if ctx.Err() != nil {
-		return &InterruptedError{RunID: r.session.start.RunID, Staged: r.session.rows(), Err: cause}
-	}
-	return cause
+	return r.session.endPhase(phaseRecord{
+		Phase:     phase,
+		Progress:  progressRecord{Mark: time.UnixMicro(p.Mark).UTC(), Final: time.UnixMicro(p.Final).UTC()},
+		ReadSince: st.readSince, Outcome: outcome, Counts: c,
+	})
 }
 
 // refuseMixedClients stops a run whose contacts belong to another account than

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/schemas"
@@ -45,15 +46,16 @@ type startRecord struct {
 	Cursor    *time.Time           `json:"cursor,omitempty"`
 }
 
-// partRecord says that a part file is durable, and how far its walk had come
-// when every row up to there was in this part or an earlier one.
+// partRecord says that a part file is durable, and which stretches of the
+// phase's timestamp it completes: every row of them is in it or in a part
+// before it.
 type partRecord struct {
-	File     string          `json:"file"`
-	Rows     int64           `json:"rows"`
-	Bytes    int64           `json:"bytes"`
-	SHA256   string          `json:"sha256"`
-	Phase    string          `json:"phase"`
-	Progress *progressRecord `json:"progress,omitempty"` // absent until the phase's mark first moves
+	File    string             `json:"file"`
+	Rows    int64              `json:"rows"`
+	Bytes   int64              `json:"bytes"`
+	SHA256  string             `json:"sha256"`
+	Phase   string             `json:"phase"`
+	Covered []extract.Interval `json:"covered,omitempty"` // stretches that this part completes
 	// ReadSince is the earliest moment at which rows of the run were read, in
 	// the source's time: a scan's changes are those from there on, less the
 	// lookback.
@@ -74,11 +76,11 @@ type progressRecord struct {
 
 // phaseRecord says that a phase is complete: all its rows are in parts.
 type phaseRecord struct {
-	Phase     string          `json:"phase"`
-	Progress  progressRecord  `json:"progress"`
-	ReadSince *time.Time      `json:"read_since,omitempty"` // as in partRecord
-	Outcome   json.RawMessage `json:"outcome"`
-	Counts    counts          `json:"counts"`
+	Phase     string         `json:"phase"`
+	Progress  progressRecord `json:"progress"`
+	ReadSince *time.Time     `json:"read_since,omitempty"` // as in partRecord
+	Outcome   outcomeRecord  `json:"outcome"`
+	Counts    counts         `json:"counts"`
 }
 
 // sealedRecord closes a journal. The package counts once state names the run;

@@ -62,14 +62,16 @@ func newSession(dir string, start startRecord) (*session, error) {
 	return &session{start: start, dir: dir, journal: j, phases: map[string]phaseRecord{}}, nil
 }
 
-// last returns the latest part of a phase, nil if it has none.
-func (s *session) last(phase string) *partRecord {
-	for i := len(s.parts) - 1; i >= 0; i-- {
-		if s.parts[i].Phase == phase {
-			return &s.parts[i]
+// numbers returns the highest number that a part has.
+func (s *session) numbers() int {
+	highest := 0
+	for _, p := range s.parts {
+		var n int
+		if _, err := fmt.Sscanf(p.File, "part-%d.parquet", &n); err == nil {
+			highest = max(highest, n)
 		}
 	}
-	return nil
+	return max(highest, len(s.parts))
 }
 
 // leftover is what the directory of an earlier run of a pipeline holds.

@@ -1,0 +1,249 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sluice-etl/sluice/extract"
+	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/internal/parquetfile"
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
+	"github.com/sluice-etl/sluice/transform"
+)
+
+// counts are what a run has done so far; they survive a kill with the journal.
+type counts struct {
+	Rows       int64 `json:"rows"` // staged, duplicates not counted
+	Pages      int64 `json:"pages"`
+	Requests   int64 `json:"requests"`
+	Retries    int64 `json:"retries"`
+	Rejects    int64 `json:"rejects"`
+	Duplicates int64 `json:"duplicates"`
+}
+
+// staging is what the stagers of one run share: its directory, journal and
+// registry, and the account of what has been done. Its methods may be called
+// from all of them at once.
+type staging struct {
+	dir        string // run directory
+	quarantine string // file name prefix for records set aside
+	runID      string
+	decoding   transform.Options
+	registry   *schemas.Registry
+	clock      clock.Clock
+	verify     load.Verify
+	sealRows   int // of one stager's part
+	sealAfter  time.Duration
+	fs         atomicfile.FS
+	stats      func() extract.Stats // of the client of this process
+	before     counts               // by earlier processes of this run
+
+	mu      sync.Mutex
+	journal *journal
+	phase   string
+	walked  []extract.Interval // of the phase, by marks
+	begin   int64              // where the phase's rows begin
+	parts   []partRecord
+	numbers int // parts begun, journalled or not
+	counts  counts
+	nextRow int64
+	// readSince is the earliest moment at which rows of this run were read; it
+	// is kept over a kill.
+	readSince *time.Time
+	clients   map[string]bool
+	known     map[schemas.FieldRef]schemas.RegistryEntry // journalled
+	emit      func(Event)
+}
+
+// numberRows reserves _sluice_row numbers for up to n rows.
+func (s *staging) numberRows(n int) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.nextRow
+	s.nextRow += int64(n)
+	return first
+}
+
+// keptPage accounts for a page.
+func (s *staging) keptPage(rows, kept int, clientIDs []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Rows += int64(kept)
+	s.counts.Duplicates += int64(rows - kept)
+	s.counts.Pages++
+	for _, id := range clientIDs {
+		s.clients[id] = true
+	}
+}
+
+// advanced notes and shows how far the walk of a window that starts at from
+// has come. Where several windows are read at once, the mark shown is where
+// one walk over as much time would be.
+func (s *staging) advanced(from int64, p extract.Progress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noteRead(p.ReadSince)
+	s.account()
+	if len(s.walked) == 0 {
+		s.begin = max(from, p.Mark)
+	}
+	s.walked = extract.MergeIntervals(append(s.walked, extract.Interval{From: from, Until: p.Mark}))
+	mark := s.begin
+	for _, iv := range s.walked {
+		mark += max(iv.Until-max(iv.From, s.begin), 0)
+	}
+	s.emit(Event{
+		Type: "progress", Phase: s.phase, Contacts: s.counts.Rows, Pages: s.counts.Pages,
+		Mark: time.UnixMicro(mark).UTC().Format(time.RFC3339Nano),
+	})
+}
+
+// begins starts a phase.
+func (s *staging) begins(phase string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phase, s.walked, s.begin = phase, nil, 0
+}
+
+// noteRead keeps the earliest of the given moments; mu is held.
+func (s *staging) noteRead(since int64) {
+	if since == 0 {
+		return
+	}
+	if at := time.UnixMicro(since).UTC(); s.readSince == nil || at.Before(*s.readSince) {
+		s.readSince = &at
+	}
+}
+
+// account brings the counts up to date with the client's; mu is held.
+func (s *staging) account() {
+	stats := s.stats()
+	s.counts.Requests = s.before.Requests + stats.Requests
+	s.counts.Retries = s.before.Retries + stats.TotalRetries()
+}
+
+// totals returns the counts as of now.
+func (s *staging) totals() counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.account()
+	return s.counts
+}
+
+// covered returns the stretches of a phase that durable parts hold.
+func (s *staging) covered(phase string) []extract.Interval {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ivs []extract.Interval
+	for _, p := range s.parts {
+		if p.Phase == phase {
+			ivs = append(ivs, p.Covered...)
+		}
+	}
+	return extract.MergeIntervals(ivs)
+}
+
+// add makes a part durable with the stretches it completes, and journals it.
+func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []extract.Interval) error {
+	s.mu.Lock()
+	s.numbers++
+	n := s.numbers
+	s.mu.Unlock()
+	if err := s.setAside(n, sealed.Rejects); err != nil {
+		return err
+	}
+	part := partRecord{
+		Rows: sealed.Record.NumRows(), Covered: covered, Misfits: sealed.Misfits, Rejects: int64(len(sealed.Rejects)),
+	}
+	if part.Rows > 0 {
+		part.File = fmt.Sprintf("part-%04d.parquet", n)
+		stats, err := s.write(ctx, part.File, sealed)
+		if err != nil {
+			return fmt.Errorf("write part %s: %w", part.File, err)
+		}
+		part.Bytes, part.SHA256 = stats.Bytes, stats.SHA256
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Rejects += part.Rejects
+	s.account()
+	part.Phase, part.ReadSince, part.NextRow, part.Counts = s.phase, s.readSince, s.nextRow, s.counts
+	for id := range s.clients {
+		part.Clients = append(part.Clients, id)
+	}
+	for _, e := range s.registry.Entries() {
+		if s.known[e.Ref()] != e {
+			part.Columns = append(part.Columns, e)
+			s.known[e.Ref()] = e
+		}
+	}
+	if err := s.journal.append(record{Part: &part}); err != nil {
+		return err
+	}
+	s.parts = append(s.parts, part)
+	s.emit(Event{Type: "part_sealed", Phase: s.phase, Contacts: s.counts.Rows, Pages: s.counts.Pages})
+	return nil
+}
+
+// write makes one part file, read back before it is published.
+func (s *staging) write(ctx context.Context, name string, sealed *transform.Sealed) (parquetfile.Stats, error) {
+	path := filepath.Join(s.dir, name)
+	w, err := parquetfile.Create(path, parquetfile.Options{Schema: sealed.Record.Schema(), FS: s.fs})
+	if err != nil {
+		return parquetfile.Stats{}, err
+	}
+	defer w.Abort()
+	if err := w.Write(sealed.Record); err != nil {
+		return parquetfile.Stats{}, err
+	}
+	stats, err := w.Finish()
+	if err != nil {
+		return parquetfile.Stats{}, err
+	}
+	if err := parquetfile.Verify(ctx, w.TempPath(), stats, parquetfile.Mode(s.verify)); err != nil {
+		return parquetfile.Stats{}, err
+	}
+	return stats, w.Publish()
+}
+
+// quarantined is a record set aside, as its file has it, one object a line.
+type quarantined struct {
+	RunID    string `json:"run_id"`
+	Reason   string `json:"reason"`
+	ID       string `json:"id,omitempty"`
+	Request  string `json:"request"`
+	Position int    `json:"position"`
+	Raw      string `json:"raw"`
+}
+
+// setAside keeps rejected records where the next run does not touch them.
+func (s *staging) setAside(part int, rejects []transform.Reject) error {
+	if len(rejects) == 0 {
+		return nil
+	}
+	var out []byte
+	for _, r := range rejects {
+		line, err := json.Marshal(quarantined{
+			RunID: s.runID, Reason: r.Reason, ID: r.ID, Request: r.Request, Position: r.Position, Raw: string(r.Raw),
+		})
+		if err != nil {
+			return fmt.Errorf("write quarantine: %w", err)
+		}
+		out = append(append(out, line...), '\n')
+	}
+	path := fmt.Sprintf("%s-%04d.ndjson", s.quarantine, part)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("write quarantine: %w", err)
+	}
+	if err := atomicfile.WriteFileOn(s.fs, path, out, 0o600); err != nil {
+		return fmt.Errorf("write quarantine: %w", err)
+	}
+	return nil
+}
