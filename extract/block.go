@@ -67,6 +67,11 @@ func (r *runner) drain(ctx context.Context, p page) (done bool, err error) {
 		r.out.Ties = append(r.out.Ties, b.tie)
 	}
 	if v == passLeft {
+		// A slice may end here too. What its last page holds past the block is
+		// then read twice; a source of nothing but ties has no better place.
+		if to := r.reach(b.last); to <= r.horizon(b.now) && r.endsSlice(to, r.out.Pages, r.out.Rows) {
+			r.trim = to
+		}
 		return r.leave(ctx, b.last, b.bound, b.now)
 	}
 	return true, r.endOfRows(ctx, b)

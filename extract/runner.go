@@ -175,7 +175,7 @@ func (r *runner) leave(ctx context.Context, t, bound, now int64) (done bool, err
 		}
 		r.mark = max(r.mark, edge)
 	}
-	if r.trim == r.mark || r.out.Mark == r.mark && r.endsSlice(r.mark, r.out.Pages, r.out.Rows) {
+	if r.trim == r.mark {
 		return true, r.finish(ctx, EndOfSlice)
 	}
 	r.forget()

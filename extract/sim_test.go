@@ -64,6 +64,7 @@ type staged struct {
 type engine struct {
 	schedule
 	read reader
+	scan func(ctx context.Context) (done bool, err error) // reads in its place, if not nil
 	src  *extracttest.Source
 	rng  *rand.Rand
 
@@ -148,7 +149,11 @@ func (e *engine) run(ctx context.Context, full bool) error {
 		e.from = e.cursor
 	}
 	for {
-		done, err := e.walkPhase(ctx)
+		phase := e.walkPhase
+		if e.scan != nil {
+			phase = e.scan
+		}
+		done, err := phase(ctx)
 		if err != nil {
 			return err
 		}
@@ -249,6 +254,11 @@ func (e *engine) statistical(c extracttest.Contact) bool {
 // attack plays a schedule against a reader and returns the promise it broke.
 func attack(ctx context.Context, s schedule, read reader) (*engine, error) {
 	e := newEngine(s, read)
+	return e, e.play(ctx)
+}
+
+func (e *engine) play(ctx context.Context) error {
+	s := e.schedule
 	e.begun = s.oneWalk
 	for range s.runs {
 		if e.rng.Float64() < s.kill {
@@ -257,7 +267,7 @@ func attack(ctx context.Context, s schedule, read reader) (*engine, error) {
 			e.src.Revive(0)
 		}
 		if err := e.run(ctx, e.rng.Float64() < s.full); err != nil {
-			return e, err
+			return err
 		}
 		e.src.Pass(e.rng.IntN(12), time.Duration(1+e.rng.IntN(2000))*time.Millisecond)
 	}
@@ -265,7 +275,7 @@ func attack(ctx context.Context, s schedule, read reader) (*engine, error) {
 	e.src.Revive(0)
 	e.src.Settle(2*s.lookback + s.source.LateBy + time.Hour)
 	if err := e.run(ctx, false); err != nil {
-		return e, err
+		return err
 	}
-	return e, e.missing(func(extracttest.Contact) bool { return true }, true)
+	return e.missing(func(extracttest.Contact) bool { return true }, true)
 }

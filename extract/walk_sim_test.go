@@ -21,7 +21,7 @@ func envNumber(t *testing.T, name string, def uint64) (uint64, bool) {
 
 // SLUICE_SIM_SCHEDULES says how many schedules are played, SLUICE_SIM_SEED
 // plays a single one.
-func TestTheWalkSkipsNoContactUnderAnySchedule(t *testing.T) {
+func TestSimulatedWalksSkipNoContactUnderAnySchedule(t *testing.T) {
 	n, _ := envNumber(t, "SLUICE_SIM_SCHEDULES", 300)
 	first := uint64(1)
 	if seed, ok := envNumber(t, "SLUICE_SIM_SEED", 0); ok {
