@@ -63,6 +63,7 @@ func (a *app) root() *cobra.Command {
 		a.runCommand(), a.scheduleCommand(),
 		a.queryCommand(), a.previewCommand(), a.schemaCommand(), a.runsCommand(),
 		a.initCommand(), a.validateCommand(), a.sandboxCommand(), a.versionCommand(),
+		a.doctorCommand(),
 	)
 	root.InitDefaultHelpCmd()
 	return root
