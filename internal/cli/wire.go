@@ -179,7 +179,7 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 	}
 	j := run.Job{
 		Pipeline: p.Name, Source: source, Identity: identity, Contract: c,
-		Lookback: p.Lookback, PageSize: p.Source.PageSize, Filters: p.Filters, Verify: load.Verify(p.Verify),
+		Lookback: p.Lookback, FullEvery: p.FullEvery, PageSize: p.Source.PageSize, Filters: p.Filters, Verify: load.Verify(p.Verify),
 	}
 	closeAll := func() error {
 		var errs []error

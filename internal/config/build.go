@@ -279,10 +279,11 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "read schema: %s", why)
 		}
 	}
-	for _, later := range []string{"days", "full_every"} {
-		if f.has(later) {
-			f.scalar(later) // refused there
-		}
+	if f.has("days") {
+		f.scalar("days") // refused there
+	}
+	if f.has("full_every") {
+		p.FullEvery = f.duration("full_every")
 	}
 	p.Timezone = f.timezone("timezone")
 	p.Schedule, p.Cron = f.schedule("schedule", p.Timezone)

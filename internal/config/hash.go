@@ -24,7 +24,7 @@ func (c *Config) Hash() string {
 	}
 	type pipeline struct {
 		Source, Table, Schema, Sync, Verify, Schedule, Timezone string
-		Lookback                                                int64
+		Lookback, FullEvery                                     int64
 		Filters                                                 map[string][]string
 		Destinations                                            []string
 	}
@@ -46,7 +46,7 @@ func (c *Config) Hash() string {
 		all.Destinations[d.Name] = destination{d.Type, d.path, d.Plain}
 	}
 	for _, p := range c.Pipelines {
-		v := pipeline{p.Source.Name, p.Table, p.schema, p.Sync, p.Verify, p.Schedule, p.Timezone.String(), int64(p.Lookback), p.Filters, nil}
+		v := pipeline{p.Source.Name, p.Table, p.schema, p.Sync, p.Verify, p.Schedule, p.Timezone.String(), int64(p.Lookback), int64(p.FullEvery), p.Filters, nil}
 		for _, d := range p.Destinations {
 			v.Destinations = append(v.Destinations, d.Name)
 		}

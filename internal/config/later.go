@@ -23,7 +23,6 @@ func notYet() []refused {
 		{pipeline + ".sync", "recent", "available: incremental"},
 		{pipeline + ".sync", "snapshot", "available: incremental"},
 		{pipeline + ".days", "", "it belongs to sync: recent; available: sync: incremental"},
-		{pipeline + ".full_every", "", "available: `sluice run --full` reads everything again"},
 		{filter + ".stage_id", "", filters},
 		{filter + ".pipeline_id", "", filters},
 		{filter + ".custom_field_key", "", filters},

@@ -99,6 +99,7 @@ type Pipeline struct {
 	schema       string // as given
 	Sync         string // "incremental"
 	Lookback     time.Duration
+	FullEvery    time.Duration       // 0: never by itself
 	Filters      map[string][]string // column to allowed values, sorted; nil for none
 	Verify       string              // full, sample or off
 	Destinations []*Destination

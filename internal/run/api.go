@@ -25,7 +25,10 @@ type Job struct {
 	Contract *schemas.Contract
 	// Lookback is how long after its updated_at a change may become visible.
 	Lookback time.Duration
-	PageSize int // rows a request, 1 to 1000
+	// FullEvery makes a run read everything again when the last run that did
+	// began longer ago. 0: only when asked.
+	FullEvery time.Duration
+	PageSize  int // rows a request, 1 to 1000
 	// Filters keep only contacts that match, on our side: column name to
 	// allowed values (platform, chat_status, blocked).
 	Filters map[string][]string

@@ -128,6 +128,8 @@ func (r *syncRun) mode() (mode, reason string) {
 		return modeFull, "the filters changed"
 	case r.st.Contract != "" && r.st.Contract != r.job.Contract.Hash():
 		return modeFull, "the contract changed"
+	case r.job.FullEvery > 0 && (r.st.LastFull == nil || r.began.Sub(*r.st.LastFull) >= r.job.FullEvery):
+		return modeFull, "the last full read is older than full_every"
 	}
 	for _, d := range r.job.Destinations {
 		if _, known := r.st.Destinations[d.Name]; !known {
@@ -246,6 +248,9 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		p.Filters, p.Contract = state.FiltersFingerprint(r.job.Filters), r.job.Contract.Hash()
 		p.Registry = registry.Entries()
 		p.Cursor = cursor
+		if s.start.Mode == modeFull {
+			p.LastFull = &s.start.StartedAt
+		}
 		rec := r.record("sealed", nil)
 		rec.Package, rec.CursorAfter, rec.Coverage = ref.Serial, cursor, cov
 		p.RecordRun(rec)

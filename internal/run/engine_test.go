@@ -35,6 +35,7 @@ type world struct {
 	url    string
 	store  *state.Store
 	events []run.Event
+	clock  clock.Clock // nil: the machine's
 	// afterPage is called after every accepted page, with how many there were.
 	afterPage func(pages int64)
 }
@@ -92,7 +93,11 @@ func (w *world) job(destinations ...run.Destination) run.Job {
 func (w *world) run(ctx context.Context, job run.Job) (run.Summary, error) {
 	w.t.Helper()
 	w.events = nil
-	e := run.Engine{Store: w.store, Clock: clock.System{}, SealRows: 500, Observe: func(ev run.Event) {
+	var clk clock.Clock = clock.System{}
+	if w.clock != nil {
+		clk = w.clock
+	}
+	e := run.Engine{Store: w.store, Clock: clk, SealRows: 500, Observe: func(ev run.Event) {
 		w.events = append(w.events, ev)
 		if ev.Type == "progress" && w.afterPage != nil {
 			w.afterPage(ev.Pages)
@@ -231,6 +236,21 @@ func TestRunsKilledAtEveryPageConverge(t *testing.T) {
 	w.afterPage = nil
 	w.mustRun(w.job())
 	w.mustRun(w.job())
+	w.same("lake")
+	w.tidy()
+}
+
+func TestFullEveryReadsEverythingWhenTheLastFullReadIsOld(t *testing.T) {
+	w := newWorld(t, contacts(300))
+	job := w.job()
+	job.FullEvery = 24 * time.Hour
+	for day, want := range []string{"full", "incremental", "full", "incremental"} {
+		w.clock = clock.Fixed(time.Now().Add(time.Duration(day) * 13 * time.Hour))
+		w.mustRun(job)
+		if got := w.events[0].Mode; got != want {
+			t.Errorf("after %d hours a run was %s, want %s", day*13, got, want)
+		}
+	}
 	w.same("lake")
 	w.tidy()
 }

@@ -42,6 +42,8 @@ type Pipeline struct {
 	// Cursor is the end of the contiguous final prefix of updated_at (DESIGN
 	// section 3.4), to the microsecond; nil before the first full read ends.
 	Cursor *time.Time `json:"cursor,omitempty"`
+	// LastFull is when the last run that read everything began; nil for none.
+	LastFull *time.Time `json:"last_full,omitempty"`
 	// Filters is the fingerprint of the filters that the cursor was earned
 	// under; empty for none.
 	Filters string `json:"filters,omitempty"`
