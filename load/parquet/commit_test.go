@@ -422,6 +422,17 @@ func TestDamageIsReportedNotMerged(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		"a bit flipped": func(t *testing.T, path string) {
+			t.Helper()
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data[60] ^= 1
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"a file is another one": func(t *testing.T, path string) {
 			t.Helper()
 			other := build(t, 1, contact("x", 1, 1), contact("y", 1, 1))
@@ -439,8 +450,13 @@ func TestDamageIsReportedNotMerged(t *testing.T) {
 			commit(t, l, build(t, 1, contact("a", 1, 1)))
 			spoil(t, filepath.Join(l.Dir(), manifest(t, l.Dir()).Current[0].Path))
 			before := snapshot(t, l.Dir())
-			if _, err := l.Commit(t.Context(), build(t, 2, contact("a", 1, 2))); err == nil || !strings.Contains(err.Error(), "created_month=2026-01") {
+			_, err := l.Commit(t.Context(), build(t, 2, contact("a", 1, 2)))
+			if err == nil || !strings.Contains(err.Error(), "created_month=2026-01") {
 				t.Errorf("error is %v", err)
+			}
+			var explained interface{ Hint() string }
+			if !errors.As(err, &explained) || !strings.Contains(explained.Hint(), "--full") {
+				t.Errorf("no way out in %v", err)
 			}
 			if d := cmp.Diff(before, snapshot(t, l.Dir())); d != "" {
 				t.Errorf("the table changed (-want +got):\n%s", d)

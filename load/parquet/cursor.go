@@ -36,10 +36,11 @@ func (c *cursor) open() error {
 	}
 	r, err := parquetfile.Open(c.path)
 	if err != nil {
-		return missing(err)
+		return unreadable(err)
 	}
 	if r.Rows() != c.want {
-		return errors.Join(fmt.Errorf("read %s: it holds %d rows, recorded were %d", c.path, r.Rows(), c.want), r.Close())
+		err := fmt.Errorf("%w: %s holds %d rows, recorded were %d", parquetfile.ErrDamaged, c.path, r.Rows(), c.want)
+		return errors.Join(unreadable(err), r.Close())
 	}
 	c.reader = r
 	return nil
@@ -122,10 +123,10 @@ func (c *cursor) next(ctx context.Context) error {
 	}
 	rec, err := c.rows.Next()
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("read %s: it ended early", c.path)
+		return unreadable(fmt.Errorf("%w: %s ended early", parquetfile.ErrDamaged, c.path))
 	}
 	if err != nil {
-		return err
+		return unreadable(err)
 	}
 	c.batch = rec
 	return nil

@@ -24,9 +24,19 @@ func (e *Error) Error() string {
 		s += " (" + e.Path + ")"
 	}
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		s += ": " + e.cause()
 	}
 	return s
+}
+
+// cause is the system's word alone where there is one: the layers in between
+// would name the path two and three times over.
+func (e *Error) cause() string {
+	var errno syscall.Errno
+	if e.Path != "" && errors.As(e.Err, &errno) {
+		return errno.Error()
+	}
+	return e.Err.Error()
 }
 
 // Hint returns what to do about it.
@@ -53,11 +63,11 @@ func explain(doing, path string, err error) error {
 	var hint string
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
-		hint = "The disk is full. Free some space there, or move the destination, and run again: the table is as it was, and what was fetched waits to be committed."
+		hint = "The disk is full. Free some space there."
 	case errors.Is(err, syscall.EROFS):
-		hint = "The file system is mounted read-only. Remount it, or give the destination another path, and run again: the table is as it was, and what was fetched waits to be committed."
+		hint = "The file system is mounted read-only. Remount it, or give the destination another path."
 	case errors.Is(err, fs.ErrPermission):
-		hint = "Give this user the right to write there, or give the destination another path, and run again: the table is as it was, and what was fetched waits to be committed."
+		hint = "Give this user the right to write there, or give the destination another path."
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
 		hint = "A file stands where a folder is needed. Move it away, or give the destination another path."
 	default:

@@ -97,7 +97,7 @@ func mustBeWritable(dir string) error {
 		case err == nil && info.IsDir():
 			return explain("write to folder", d, accessWritable(d))
 		case err == nil:
-			return explain("use folder", dir, &fs.PathError{Op: "open", Path: d, Err: errNotDir})
+			return explain("use folder", d, &fs.PathError{Op: "open", Path: d, Err: errNotDir})
 		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotDir):
 			return explain("read", d, err)
 		case d == filepath.Dir(d):

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 
+	"github.com/sluice-etl/sluice/internal/parquetfile"
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/schemas"
 )
@@ -364,8 +365,14 @@ func (m *merge) changes(keys *partition, first, n int) arrow.Array {
 	return b.NewArray()
 }
 
-// missing explains that a file of the manifest cannot be read.
-func missing(err error) error {
+// unreadable explains that a file of the table, or a part, is not what was written.
+func unreadable(err error) error {
+	if errors.Is(err, parquetfile.ErrDamaged) {
+		return &Error{
+			Message: "a file of the table or of the package is damaged", Err: err,
+			hint: "The disk, or another program, changed it after it was checked. If it is the table's, restore its folder from a backup, or move it away and run with --full.",
+		}
+	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -44,10 +44,13 @@ func (o *output) create(rel string) (*outFile, error) {
 	return &outFile{out: o, rel: rel, w: w}, nil
 }
 
+// path is where the file will stand.
+func (f *outFile) path() string { return filepath.Join(f.out.dir, f.rel) }
+
 func (f *outFile) write(rec arrow.Record) error {
 	f.rows += rec.NumRows()
 	if err := f.w.Write(rec); err != nil {
-		return explain("write file", f.w.TempPath(), err)
+		return explain("write file", f.path(), err)
 	}
 	return nil
 }
@@ -57,7 +60,7 @@ func (f *outFile) finish(ctx context.Context) (File, error) {
 	defer f.w.Abort()
 	stats, err := f.w.Finish()
 	if err != nil {
-		return File{}, explain("write file", f.w.TempPath(), err)
+		return File{}, explain("write file", f.path(), err)
 	}
 	if stats.Rows != f.rows {
 		return File{}, fmt.Errorf("write %s: %d rows written, %d given", f.rel, stats.Rows, f.rows)
@@ -66,7 +69,7 @@ func (f *outFile) finish(ctx context.Context) (File, error) {
 		return File{}, fmt.Errorf("verify %s before publishing it: %w", f.rel, err)
 	}
 	if err := f.w.Publish(); err != nil {
-		return File{}, explain("write file", f.w.TempPath(), err)
+		return File{}, explain("write file", f.path(), err)
 	}
 	return File{
 		Path: f.rel, Rows: stats.Rows, Bytes: stats.Bytes, SHA256: stats.SHA256,
