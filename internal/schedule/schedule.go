@@ -131,6 +131,9 @@ func (s *Scheduler) loop(ctx, jobs context.Context, e Entry, times cron.Schedule
 			return
 		}
 		s.runOnce(jobs, log, e)
+		if ctx.Err() != nil {
+			return // told to stop meanwhile: there is no next run to announce
+		}
 		next = s.after(ctx, log, times, next)
 	}
 }

@@ -136,7 +136,7 @@ func TestAFailingJobIsLoggedAndRunsAgain(t *testing.T) {
 func TestStoppingWaitsForARunningJob(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := scheduler(time.Minute)
+		s, log := scheduler(time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 		defer cancel()
 		done := false
@@ -150,6 +150,9 @@ func TestStoppingWaitsForARunningJob(t *testing.T) {
 		}}})
 		if err != nil || !done {
 			t.Errorf("done %v, %v", done, err)
+		}
+		if n := strings.Count(log.String(), "next run"); n != 1 {
+			t.Errorf("%d runs were announced, 1 could come:\n%s", n, log)
 		}
 	})
 }
