@@ -65,11 +65,11 @@ func TestContractsParse(t *testing.T) {
 
 func TestEveryFaultOfAContractIsReportedWhereItStands(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
-		"empty":         {"# nothing\n", "c:1:1: the contract is empty (start from the output of `sluice init`)"},
-		"syntax":        {"version: 1\ncolumns: [1\n", "c:2:10: sequence end token ']' not found"},
+		"empty":         {"# nothing\n", "c:1:1: the contract is empty (begin with version: 1 and columns, or leave the contract out: there is a built-in one)"},
+		"syntax":        {"version: 1\ncolumns: [1\n", "c:2:10: broken YAML: sequence end token ']' not found"},
 		"two documents": {"version: 1\n---\nversion: 1\n", "c:3:1: a contract is a single YAML document (keep one document in a file)"},
 		"not a mapping": {"- 1\n", "c:1:1: the contract must be a mapping with version, columns, custom_fields"},
-		"twice":         {"version: 1\nversion: 1\n", `c:2:1: mapping key "version" already defined at [1:1]`},
+		"twice":         {"version: 1\nversion: 1\n", `c:2:1: broken YAML: mapping key "version" already defined at [1:1]`},
 		"all at once": {
 			"version: 2\ncolums: []\ncolumns:\n" + mandatory + `  - {name: Name, type: text, paht: x}
   - {name: a, path: b.c, type: string, required: maybe}

@@ -58,7 +58,7 @@ func (p *contractParser) syntax(err error) {
 	f := Fault{Line: 1, Col: 1, Message: err.Error()}
 	var ye yaml.Error
 	if errors.As(err, &ye) {
-		f.Message = ye.GetMessage()
+		f.Message = "broken YAML: " + ye.GetMessage()
 		if t := ye.GetToken(); t != nil && t.Position != nil {
 			f.Line, f.Col = t.Position.Line, t.Position.Column
 		}
@@ -75,7 +75,7 @@ func (p *contractParser) file(file *ast.File) {
 	}
 	switch {
 	case len(docs) == 0:
-		p.fault(nil, "start from the output of `sluice init`", "the contract is empty")
+		p.fault(nil, "begin with version: 1 and columns, or leave the contract out: there is a built-in one", "the contract is empty")
 		return
 	case len(docs) > 1:
 		p.fault(docs[1], "keep one document in a file", "a contract is a single YAML document")
