@@ -29,8 +29,9 @@ func lakeTables(cfg *config.Config) ([]lakeTable, error) {
 			t := lakeTable{schema: schemaName(cfg, d, p.Table), table: p.Table, dir: filepath.Join(d.Path, p.Table), pipeline: p}
 			m, err := parquet.OpenManifest(t.dir)
 			switch {
-			case err == nil:
+			case err == nil && m.Package > 0: // 0: the first commit has not ended
 				t.manifest = m
+			case err == nil:
 			case !errors.Is(err, fs.ErrNotExist):
 				return nil, fmt.Errorf("open table %s of destination %s: %w", p.Table, d.Name, err)
 			}

@@ -79,7 +79,11 @@ func (a *app) preview(ctx context.Context, name string, o previewOptions) (err e
 	b.WriteString("\n")
 	writeColumns(&b, sealed, before, a.outWidth())
 	for _, r := range sealed.Rejects {
-		fmt.Fprintf(&b, "set aside: contact %s: %s\n", r.ID, r.Reason)
+		name := fmt.Sprintf("record %d of the page", r.Position+1)
+		if r.ID != "" {
+			name = "contact " + r.ID
+		}
+		fmt.Fprintf(&b, "set aside: %s: %s\n", name, r.Reason)
 	}
 	if _, err := io.WriteString(a.Streams.Out, visible(strings.TrimLeft(b.String(), "\n"))); err != nil {
 		return fmt.Errorf("print preview: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -272,12 +273,21 @@ func (a *app) queryStdout(ctx context.Context, db *duck.DB, sql string, f duck.F
 	if err != nil {
 		return fmt.Errorf("create temporary file: %w", err)
 	}
-	defer func() { err = errors.Join(err, temp.Close(), os.Remove(temp.Name())) }()
+	defer func() { err = errors.Join(err, temp.Close(), removeIfThere(temp.Name())) }()
 	if _, err := db.Export(ctx, sql, temp.Name(), f); err != nil {
 		return err
 	}
 	if _, err := io.Copy(a.Streams.Out, temp); err != nil {
 		return fmt.Errorf("print result: %w", err)
+	}
+	return nil
+}
+
+// removeIfThere removes a temporary file, which DuckDB removes itself where a
+// query fails.
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

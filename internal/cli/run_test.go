@@ -222,6 +222,39 @@ func TestQueryWritesAFileWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
+func TestAQueryThatFailsHalfWaySpeaksOfTheQueryAlone(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	r := exported(t).sluice(t, "query", "SELECT (id || 'x')::INT FROM contacts").mustBe(t, 1)
+	if r.out != "" || !strings.Contains(r.err, "Conversion Error") || strings.Contains(r.err, "sluice-query") {
+		t.Errorf("stdout %q, stderr %q", r.out, r.err)
+	}
+}
+
+// A first commit that met a full disk has left its first manifest and no rows.
+func TestATableWhoseFirstCommitHasNotEndedIsNotExportedYet(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	done, w := exported(t), newWorld(t, small)
+	first, err := os.ReadFile(filepath.Join(done.dir, "out", "contacts", "_manifests", "00000000.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifests := filepath.Join(w.dir, "out", "contacts", "_manifests")
+	if err := os.MkdirAll(manifests, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"00000000.json", "latest.json"} {
+		if err := os.WriteFile(filepath.Join(manifests, name), first, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := w.sluice(t, "query", "FROM contacts").mustBe(t, 1)
+	if !strings.HasPrefix(r.err, "error: nothing is exported yet\n") {
+		t.Errorf("stderr %q", r.err)
+	}
+}
+
 func TestPreviewTouchesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, small)

@@ -197,7 +197,11 @@ func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary
 	if s.Files > 0 {
 		row("files", "%s written to %s", count(s.Files), joinNames(a.tableDirs(p)))
 	} else {
-		row("files", "none written, %s is up to date", joinNames(a.tableDirs(p)))
+		be := "is"
+		if len(p.Destinations) > 1 {
+			be = "are"
+		}
+		row("files", "none written, %s %s up to date", joinNames(a.tableDirs(p)), be)
 	}
 	if s.Cursor != "" {
 		row("cursor", "%s", s.Cursor)
