@@ -184,6 +184,7 @@ func (c *Client) Stats() Stats {
 	defer c.mu.Unlock()
 	s := c.stats
 	s.Retries = maps.Clone(s.Retries)
+	s.Concurrency = c.host.gate.snapshot()
 	return s
 }
 

@@ -31,8 +31,8 @@ func (h *Hosts) get(name string, perSecond float64, concurrency int) *host {
 	known, ok := h.hosts[name]
 	if !ok {
 		known = &host{
-			limiter:  rate.NewLimiter(limit, 1),
-			inFlight: make(chan struct{}, concurrency),
+			limiter: rate.NewLimiter(limit, 1),
+			gate:    newGate(concurrency),
 		}
 		h.hosts[name] = known
 	} else if limit < known.limiter.Limit() {
@@ -43,8 +43,8 @@ func (h *Hosts) get(name string, perSecond float64, concurrency int) *host {
 
 // host is what all workers of one host share.
 type host struct {
-	limiter  *rate.Limiter
-	inFlight chan struct{}
+	limiter *rate.Limiter
+	gate    *gate // requests in flight
 
 	mu     sync.Mutex
 	pauses map[chan struct{}]struct{} // each closed when it is over
@@ -81,10 +81,8 @@ func (h *host) paused() chan struct{} {
 // acquire waits for a turn: a free place, no pause, and the rate. release must
 // follow where it returns nil.
 func (h *host) acquire(ctx context.Context) error {
-	select {
-	case h.inFlight <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := h.gate.enter(ctx); err != nil {
+		return err
 	}
 	if err := h.ready(ctx); err != nil {
 		h.release()
@@ -114,4 +112,4 @@ func (h *host) ready(ctx context.Context) error {
 	}
 }
 
-func (h *host) release() { <-h.inFlight }
+func (h *host) release() { h.gate.leave() }

@@ -80,6 +80,8 @@ type Stats struct {
 	Requests int64           `json:"requests"` // attempts sent
 	Retries  map[Cause]int64 `json:"retries"`  // attempts that were repeats, by why the one before failed
 	Bytes    int64           `json:"bytes"`    // of bodies, after gzip
+	// Concurrency is that of the host, whichever client made it so.
+	Concurrency ConcurrencyStats `json:"concurrency"`
 }
 
 // TotalRetries is the sum over all causes.

@@ -24,6 +24,9 @@ type failure struct {
 	err   error
 	cause Cause         // "" where another attempt would change nothing
 	after time.Duration // as the server asked
+	// overload says that the server names load as the reason, where cause does
+	// not.
+	overload bool
 }
 
 // retry repeats a call until it succeeds, cannot, or has used up its attempts
@@ -38,7 +41,9 @@ func (c *Client) retry(ctx context.Context, k *call) (Response, error) {
 		if err := c.host.acquire(ctx); err != nil {
 			return Response{Requests: int64(attempt - 1)}, fmt.Errorf("get %s: %w", k.request, err)
 		}
+		era := c.host.gate.begin()
 		resp, fail := c.attempt(ctx, k)
+		c.host.gate.end(era, signOf(ctx, fail), resp.ReceivedAt.Sub(resp.SentAt))
 		c.host.release()
 		resp.Requests = int64(attempt)
 		if fail == nil {
@@ -125,6 +130,7 @@ func (c *Client) statusFailure(k *call, resp *http.Response, body []byte) *failu
 		f.err, f.cause = &e, CauseTimeout
 	case code >= 500:
 		f.err, f.cause = &e, CauseServerError
+		f.overload = code == http.StatusServiceUnavailable
 	default:
 		f.err = &e
 	}

@@ -150,26 +150,6 @@ func TestAScanDeliversEachContactOnceInWhateverNumberOfWindows(t *testing.T) {
 	}
 }
 
-func TestAScanWithMuchInOneStretchSplitsItAmongAllWorkers(t *testing.T) {
-	src := extracttest.New(extracttest.Options{Seed: 5, Contacts: 1600, Lulls: 3})
-	s, d := scanOver(src, 8)
-	out := mustScan(t, s)
-	busy := 0
-	for _, c := range d.sinks {
-		c.cut()
-		rows := 0
-		for _, r := range c.rows {
-			rows += len(r)
-		}
-		if rows > 1600/8/4 {
-			busy++
-		}
-	}
-	if busy < 7 || out.Windows < 9 {
-		t.Errorf("%d of 8 workers had their share, in %d windows", busy, out.Windows)
-	}
-}
-
 func TestAScanReadsOnlyWhatRemains(t *testing.T) {
 	src := extracttest.New(extracttest.Options{Seed: 3, Contacts: 600})
 	all := src.Contacts()

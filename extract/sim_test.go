@@ -23,6 +23,7 @@ type schedule struct {
 	runs     int
 	kill     float64 // chance that a run is killed somewhere
 	full     float64 // chance that a run reads everything again
+	budget   int     // requests that a read may take; 0: requestBudget
 	oneWalk  bool    // the first run walks updated_at from the epoch
 }
 

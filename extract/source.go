@@ -28,7 +28,8 @@ type Source struct {
 	// RequestsPerSecond is the most requests a second sent to the host, by all
 	// clients that share Hosts together. 0: 5. Negative: no limit.
 	RequestsPerSecond float64
-	// Concurrency is the most requests in flight to the host. 0: 4.
+	// Concurrency is the most requests in flight to the host; how many there
+	// are adapts to what the host takes well (see Stats.Concurrency). 0: 4.
 	Concurrency int
 
 	// ConnectTimeout bounds dialling and the TLS handshake, each. 0: 10 s.
