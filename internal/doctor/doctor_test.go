@@ -316,6 +316,24 @@ func TestWhatAnEndpointDoesWrongIsFound(t *testing.T) {
 		{"days ignored", func(e *endpoint) { e.days = "off" }, func(r outcome) {
 			r.says("order: days", Note, "had no message within 1 day", "never")
 		}},
+		{"nothing that days could keep out", func(e *endpoint) {
+			e.days = "combined"
+			for i := range e.contacts {
+				e.contacts[i].message = afterHistory.Add(-time.Duration(i) * time.Second).UnixMicro()
+			}
+		}, func(r outcome) {
+			r.says("created_after with days", Unknown, "days alone keeps out: it may be ignored")
+		}},
+		{"no answer without a key", func(e *endpoint) {
+			e.before = func(_ *endpoint, r *http.Request, w http.ResponseWriter) bool {
+				if r.Header.Get("X-Api-Key") == "" {
+					fail(w, http.StatusBadGateway, "off")
+				}
+				return r.Header.Get("X-Api-Key") == ""
+			}
+		}, func(r outcome) {
+			r.says("key", OK, "answers 502, where 401 is documented")
+		}},
 		{"a combination that loses rows", func(e *endpoint) { e.loses = true }, func(r outcome) {
 			r.says("created_after with days", Note, "known to match are missing")
 		}},

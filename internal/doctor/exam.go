@@ -174,10 +174,10 @@ func unknown(why string) finding { return finding{Unknown, why, ""} }
 
 // ask asks for a page with the key. A failure that may pass is repeated.
 func (e *exam) ask(ctx context.Context, q extract.Query) (*page, error) {
-	return e.askWith(ctx, e.client, q)
+	return e.askWith(ctx, e.client, q, attempts)
 }
 
-func (e *exam) askWith(ctx context.Context, c *extract.Client, q extract.Query) (*page, error) {
+func (e *exam) askWith(ctx context.Context, c *extract.Client, q extract.Query, attempts int) (*page, error) {
 	if e.left() <= 0 {
 		return nil, errBudget
 	}

@@ -147,7 +147,7 @@ func (e *exam) checkKey(ctx context.Context) (finding, error) {
 	if e.keyless == nil {
 		return finding{Note, "No key is configured, and the endpoint answers without one.", "A real account needs api_key or api_key_file."}, nil
 	}
-	p, err := e.askWith(ctx, e.keyless, extract.Query{UpdatedAfter: at(0), Limit: 1})
+	p, err := e.askWith(ctx, e.keyless, extract.Query{UpdatedAfter: at(0), Limit: 1}, 1)
 	var status *extract.StatusError
 	switch {
 	case err == nil:
