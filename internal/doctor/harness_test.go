@@ -209,7 +209,7 @@ func ofEndpoint(t *testing.T, o Options, change func(*endpoint)) outcome {
 		o.Source.APIKey = extract.Secret(secret)
 	}
 	return examine(t, o, func(clk bubbleClock) http.Handler {
-		e := newEndpoint(clk, 160)
+		e := newEndpoint(clk, 120)
 		if change != nil {
 			change(e)
 		}
