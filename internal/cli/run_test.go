@@ -2,6 +2,9 @@ package cli
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -320,5 +323,35 @@ func TestOnATerminalTheLiveLineIsGoneAtTheEnd(t *testing.T) {
 	}
 	if got := term.text(); got != "" {
 		t.Errorf("left on the screen: %q", got)
+	}
+}
+
+func TestRecordsSetAsideAreCountedWithTheirPlace(t *testing.T) {
+	t.Parallel()
+	page := `[{"id":"a","created_at":"2026-01-01T00:00:00.000Z","updated_at":"2026-01-01T00:00:00.000Z"},{"id":null,"name":"nobody"}]`
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if o := q.Get("offset"); q.Get("created_after")+q.Get("updated_after") < "2026-01-01T00:00:00.000Z" && (o == "" || o == "0") {
+			_, _ = io.WriteString(rw, page)
+			return
+		}
+		_, _ = io.WriteString(rw, "[]")
+	}))
+	t.Cleanup(s.Close)
+	w := newWorld(t, strings.Replace(small, `"sandbox://?contacts=40&seed=1"`, `"`+s.URL+`", api_key: "${KEY}"`, 1))
+	w.env["KEY"] = "k-123456789"
+	preview := w.sluice(t, "preview", "nightly").mustBe(t, 0).out
+	if !strings.HasSuffix(preview, "set aside: record 2 of the page: id is missing, null or not a string\n") {
+		t.Errorf("preview ends %q", preview[max(0, len(preview)-200):])
+	}
+	run := w.sluice(t, "run").mustBe(t, 0).out
+	place := filepath.Join(".sluice", "quarantine", "nightly")
+	// A walk that meets the record on several pages counts it on each.
+	counted := regexp.MustCompile(`(?m)^  set aside   \d+ records? without a usable id, time or other required value, in DIR/\.sluice/quarantine/nightly$`)
+	if !counted.MatchString(run) {
+		t.Errorf("the summary is\n%s", run)
+	}
+	if files, err := os.ReadDir(filepath.Join(w.dir, place)); err != nil || len(files) == 0 {
+		t.Errorf("there: %v, %v", files, err)
 	}
 }

@@ -191,7 +191,8 @@ func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary
 	}
 	row("contacts", "%s new, %s changed, %s unchanged", count(s.New), count(s.Changed), count(s.Unchanged))
 	if s.Quarantined > 0 {
-		row("set aside", "%s without a usable id or time", counted(s.Quarantined, "record", "records"))
+		row("set aside", "%s without a usable id, time or other required value, in %s", counted(s.Quarantined, "record", "records"),
+			a.relative(filepath.Join(cfg.State.Path, "quarantine", p.Name)))
 	}
 	row("requests", "%s, %s", count(s.Requests), counted(s.Retries, "retry", "retries"))
 	if s.Files > 0 {
