@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,6 +179,36 @@ func TestAFullReadTakesLittleMoreThanTheIdealTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestNoOtherWorkerAsksOnceOneHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, failed, after := newShelf(5000, time.Now(), shapes["even"]), time.Time{}, 0
+		var mu sync.Mutex
+		c := scripted(t, extract.Source{RequestsPerSecond: -1, Concurrency: 4}, func(n int, r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			if !failed.IsZero() && time.Now().After(failed) {
+				after++
+			}
+			mu.Unlock()
+			resp, err := src.RoundTrip(r)
+			if n == 40 {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = time.Now()
+				return answer(400, "no more"), nil
+			}
+			return resp, err
+		})
+		s := &extract.Scan{
+			Client: c, Key: extract.ByCreated, Remaining: []extract.Interval{{}}, PageSize: 20, Workers: 4, SlicePages: 1000,
+			Sink: func(int) extract.WindowSink { return &tally{} },
+		}
+		_, err := s.Run(t.Context())
+		if bad := (*extract.BadRequestError)(nil); !errors.As(err, &bad) || after > 0 {
+			t.Errorf("%d requests after the failure; %v", after, err)
+		}
+	})
 }
 
 // BenchmarkFullRead reads 1,000 pages from a server that answers after 50 ms,

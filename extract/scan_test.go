@@ -136,15 +136,20 @@ func TestAScanDeliversEachContactOnceInWhateverNumberOfWindows(t *testing.T) {
 			if out.EndReason != extract.EndOfRows || out.Windows < 1 {
 				t.Errorf("%d workers, %+v: %d windows end by %q", workers, o, out.Windows, out.EndReason)
 			}
+			ends := map[int64]bool{} // a window keeps its end, whatever its slices
 			for _, c := range d.sinks {
 				for i, rows := range c.rows {
 					iv := c.windows[i]
+					ends[iv.Until] = true
 					for _, r := range rows {
 						if r.Created <= iv.From || iv.Until != 0 && r.Created > iv.Until {
 							t.Fatalf("%d workers, %+v: a row of %s was staged for %v", workers, o, extract.FormatTime(r.Created), iv)
 						}
 					}
 				}
+			}
+			if len(ends) != out.Windows {
+				t.Errorf("%d workers, %+v: %d windows, and the outcome says %d", workers, o, len(ends), out.Windows)
 			}
 		}
 	}
@@ -173,6 +178,20 @@ func TestAScanReadsOnlyWhatRemains(t *testing.T) {
 	}
 	if out, err := (&extract.Scan{Client: src, Sink: s.Sink}).Run(t.Context()); err != nil || out.Requests != 0 {
 		t.Errorf("nothing remained, and %d requests were sent, %v", out.Requests, err)
+	}
+}
+
+// Where a scan goes on, the last millisecond may not have been read to its end:
+// a bound of finality lies anywhere within it.
+func TestAScanThatGoesOnWithinAMillisecondReadsTheRestOfIt(t *testing.T) {
+	src := extracttest.New(extracttest.Options{Seed: 3, Contacts: 100})
+	c := src.Contacts()[50]
+	s, d := scanOver(src, 2, func(s *extract.Scan) {
+		s.Remaining = []extract.Interval{{From: c.Created - 1, Until: c.Created + 5000}}
+	})
+	mustScan(t, s)
+	if d.ids()[c.ID] == 0 {
+		t.Errorf("the contact of %s was not read", extract.FormatTime(c.Created))
 	}
 }
 
