@@ -3,10 +3,14 @@ package parquetfile
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/apache/thrift/lib/go/thrift"
+	"github.com/klauspost/compress/zstd"
 	"github.com/xitongsys/parquet-go/parquet"
 )
 
@@ -17,13 +21,14 @@ type chunkBounds struct {
 	uncompressed int64 // bytes of all pages, headers included
 	rows         int64
 	dictionary   bool
+	codec        parquet.CompressionCodec
 }
 
 // checkPages walks the page headers of a column chunk. Both libraries believe
 // a header: they allocate what it asks for and loop as often as it says, so a
 // flipped bit in one costs gigabytes and minutes before anything looks at the
 // page's checksum. buf is scratch, returned for the next call.
-func checkPages(r io.ReaderAt, b chunkBounds, buf []byte) ([]byte, error) {
+func checkPages(ctx context.Context, r io.ReaderAt, b chunkBounds, buf []byte) ([]byte, error) {
 	if int64(cap(buf)) < b.size {
 		buf = make([]byte, b.size)
 	}
@@ -33,7 +38,7 @@ func checkPages(r io.ReaderAt, b chunkBounds, buf []byte) ([]byte, error) {
 	}
 	rows, bytesLeft := int64(0), b.uncompressed
 	for rest, n := buf, 0; len(rest) > 0; n++ {
-		h, size, err := readPageHeader(rest)
+		h, size, err := readPageHeader(ctx, rest)
 		if err != nil {
 			return buf, fmt.Errorf("header of page %d: %w", n, err)
 		}
@@ -44,6 +49,9 @@ func checkPages(r io.ReaderAt, b chunkBounds, buf []byte) ([]byte, error) {
 		}
 		if h.GetCompressedPageSize() < 0 || int(h.GetCompressedPageSize()) > len(rest) {
 			return buf, fmt.Errorf("header of page %d: %d compressed bytes of %d", n, h.GetCompressedPageSize(), len(rest))
+		}
+		if err := checkFrame(b.codec, rest[:h.GetCompressedPageSize()], int64(h.GetUncompressedPageSize())); err != nil {
+			return buf, fmt.Errorf("page %d: %w", n, err)
 		}
 		rest = rest[h.GetCompressedPageSize():]
 		values, err := pageValues(h, n == 0 && b.dictionary)
@@ -59,6 +67,33 @@ func checkPages(r io.ReaderAt, b chunkBounds, buf []byte) ([]byte, error) {
 	}
 	return buf, nil
 }
+
+// checkFrame compares the size that compressed data says of itself, which the
+// second reader allocates, with the page's.
+func checkFrame(codec parquet.CompressionCodec, data []byte, size int64) error {
+	switch codec {
+	case parquet.CompressionCodec_ZSTD:
+		var h zstd.Header
+		if err := h.Decode(data); err != nil {
+			return fmt.Errorf("zstd frame: %w", err)
+		}
+		// Frames of less than 256 bytes do not say.
+		if (h.HasFCS && h.FrameContentSize != uint64(size)) || h.WindowSize > uint64(max(size, maxWindow)) {
+			return fmt.Errorf("zstd frame of %d bytes for a page of %d", h.FrameContentSize, size)
+		}
+	case parquet.CompressionCodec_SNAPPY:
+		if n, used := binary.Uvarint(data); used <= 0 || n != uint64(size) {
+			return fmt.Errorf("snappy block of %d bytes for a page of %d", n, size)
+		}
+	default:
+		return fmt.Errorf("codec %s is none of Sluice's", codec)
+	}
+	return nil
+}
+
+// maxWindow is twice the largest window of the encoder's level; a frame of one
+// segment has a window of its size.
+const maxWindow = 16 << 20
 
 // pageValues returns how many rows a page holds, 0 for a dictionary.
 func pageValues(h *parquet.PageHeader, dictionary bool) (int64, error) {
@@ -84,12 +119,9 @@ func pageValues(h *parquet.PageHeader, dictionary bool) (int64, error) {
 }
 
 // readPageHeader decodes the header at the start of b and returns its size.
-func readPageHeader(b []byte) (*parquet.PageHeader, int, error) {
-	buffer := &thrift.TMemoryBuffer{Buffer: bytes.NewBuffer(b)}
-	limit := int32(min(len(b), maxHeader))
-	protocol := thrift.NewTCompactProtocolConf(buffer, &thrift.TConfiguration{MaxMessageSize: limit, MaxFrameSize: limit})
+func readPageHeader(ctx context.Context, b []byte) (*parquet.PageHeader, int, error) {
+	protocol, buffer := compactProtocol(b, min(len(b), maxHeader))
 	h := parquet.NewPageHeader()
-	ctx := context.Background() //nolint:forbidigo // memory alone is read; nothing waits
 	if err := h.Read(ctx, protocol); err != nil {
 		return nil, 0, err
 	}
@@ -98,3 +130,40 @@ func readPageHeader(b []byte) (*parquet.PageHeader, int, error) {
 
 // maxHeader bounds what a damaged page header makes the decoder allocate.
 const maxHeader = 1 << 20
+
+// compactProtocol decodes b and refuses lists and strings above limit.
+func compactProtocol(b []byte, limit int) (thrift.TProtocol, *thrift.TMemoryBuffer) {
+	buffer := &thrift.TMemoryBuffer{Buffer: bytes.NewBuffer(b)}
+	n := int32(min(limit, math.MaxInt32))
+	return thrift.NewTCompactProtocolConf(buffer, &thrift.TConfiguration{MaxMessageSize: n, MaxFrameSize: n}), buffer
+}
+
+// checkFooter decodes the footer of a file of the given size once, within
+// bounds: the libraries decode it without any, and a flipped bit in the length
+// of a list makes them allocate a gigabyte.
+func checkFooter(ctx context.Context, r io.ReaderAt, size int64) error {
+	const magic = "PAR1"
+	var tail [8]byte
+	if size < int64(len(tail)+len(magic)) {
+		return fmt.Errorf("a file of %d bytes", size)
+	}
+	if _, err := r.ReadAt(tail[:], size-int64(len(tail))); err != nil {
+		return fmt.Errorf("read end of file: %w", err)
+	}
+	if string(tail[4:]) != magic {
+		return errors.New("the file does not end like a Parquet file")
+	}
+	n := int64(binary.LittleEndian.Uint32(tail[:4]))
+	if n == 0 || n > size-int64(len(tail)+len(magic)) {
+		return fmt.Errorf("a footer of %d bytes in a file of %d", n, size)
+	}
+	footer := make([]byte, n)
+	if _, err := r.ReadAt(footer, size-int64(len(tail))-n); err != nil {
+		return fmt.Errorf("read footer: %w", err)
+	}
+	protocol, _ := compactProtocol(footer, len(footer))
+	if err := parquet.NewFileMetaData().Read(ctx, protocol); err != nil {
+		return fmt.Errorf("decode footer: %w", err)
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package parquetfile
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/file"
 	"github.com/apache/arrow/go/v17/parquet/schema"
+	second "github.com/xitongsys/parquet-go/parquet"
 )
 
 // DefaultBatchRows is the largest record Records.Next gives where ReadOptions
@@ -89,11 +91,20 @@ func (r *Reader) damaged(format string, args ...any) error {
 	return fmt.Errorf("read %s: %w: %s", r.path, ErrDamaged, fmt.Sprintf(format, args...))
 }
 
+// background is for decoding from memory, where the library asks for a context
+// and nothing waits on it.
+func background() context.Context {
+	return context.Background() //nolint:forbidigo // see above
+}
+
 func (r *Reader) readFooter() (err error) {
 	defer r.recovered("read footer", &err)
 	info, err := r.f.Stat()
 	if err != nil {
 		return fmt.Errorf("stat %s: %w", r.path, err)
+	}
+	if err := checkFooter(background(), r.f, info.Size()); err != nil {
+		return r.damaged("%v", err)
 	}
 	r.mem = &boundedAllocator{limit: maxPageMemory}
 	props := parquet.NewReaderProperties(r.mem)
@@ -368,11 +379,12 @@ func (s *Records) checkPages(group *file.RowGroupReader, column int) error {
 	b := chunkBounds{
 		start: m.DataPageOffset(), size: m.TotalCompressedSize(),
 		uncompressed: m.TotalUncompressedSize(), rows: group.NumRows(),
+		codec: second.CompressionCodec(m.Compression()), // the numbers are the format's
 	}
 	if m.HasDictionaryPage() {
 		b.start, b.dictionary = m.DictionaryPageOffset(), true
 	}
-	s.scratch, err = checkPages(s.r.f, b, s.scratch)
+	s.scratch, err = checkPages(background(), s.r.f, b, s.scratch)
 	return err
 }
 

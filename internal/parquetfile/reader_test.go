@@ -32,9 +32,7 @@ func TestAnyRangeAndColumnsCanBeRead(t *testing.T) {
 	if !slices.Equal(r.RowGroups(), []int64{700, 700, 700, 700, 200}) {
 		t.Fatalf("row groups of %v", r.RowGroups())
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := parquetfile.Seeded(t)
 	for range 60 {
 		o := parquetfile.ReadOptions{BatchRows: 1 + rnd.Int64N(900)}
 		o.From = rnd.Int64N(3000)
@@ -129,9 +127,7 @@ func TestADamagedFileGivesAnErrorOrTheRightValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := parquetfile.Seeded(t)
 	tries, harmless := 1000, 0
 	if raceEnabled {
 		tries = 200
@@ -165,9 +161,7 @@ func TestWhatIsNoParquetFileIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := parquetfile.Seeded(t)
 	bad := filepath.Join(t.TempDir(), "bad.parquet")
 	try := func(name string, b []byte) {
 		t.Helper()

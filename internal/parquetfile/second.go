@@ -29,7 +29,7 @@ func verifyContent(ctx context.Context, path string, want Stats, mode Mode) erro
 	} else {
 		v.size = info.Size()
 	}
-	footer, err := v.open()
+	footer, err := v.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,8 +55,11 @@ func (v *verifier) mismatch(group int, column, what string, want, got any) error
 }
 
 // open reads the footer with the second implementation.
-func (v *verifier) open() (r *reader.ParquetReader, err error) {
+func (v *verifier) open(ctx context.Context) (r *reader.ParquetReader, err error) {
 	defer v.recovered("read footer", &err)
+	if err := checkFooter(ctx, v.file, v.size); err != nil {
+		return nil, fmt.Errorf("verify %s: %w: %w", v.path, ErrMismatch, err)
+	}
 	r, err = reader.NewParquetColumnReader(&cursor{r: v.file, size: v.size}, 1)
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: read footer: %w: %w", v.path, ErrMismatch, err)
@@ -170,7 +173,7 @@ func (v *verifier) columns(ctx context.Context, mode Mode) error {
 }
 
 func (v *verifier) work(ctx context.Context, groups []int, n int, next *atomic.Int64) error {
-	r, err := v.open()
+	r, err := v.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -188,7 +191,7 @@ func (v *verifier) work(ctx context.Context, groups []int, n int, next *atomic.I
 		// The reader walks all row groups of its footer: with one of them in
 		// it, it reads that one and stops at its end.
 		r.Footer.RowGroups = all[g : g+1]
-		if err := v.column(r, &d, g, c); err != nil {
+		if err := v.column(ctx, r, &d, g, c); err != nil {
 			next.Store(int64(len(groups) * n)) // the other worker stops
 			return err
 		}
@@ -200,15 +203,18 @@ func (v *verifier) work(ctx context.Context, groups []int, n int, next *atomic.I
 const verifyBatch = 8192
 
 // column reads one column of one row group and compares it.
-func (v *verifier) column(r *reader.ParquetReader, d *digester, g, c int) (err error) {
+func (v *verifier) column(ctx context.Context, r *reader.ParquetReader, d *digester, g, c int) (err error) {
 	field, want := v.want.schema.Field(c), v.want.groups[g]
 	defer v.recovered(fmt.Sprintf("row group %d, column %q", g, field.Name), &err)
 	m := r.Footer.RowGroups[0].GetColumns()[c].GetMetaData()
-	bounds := chunkBounds{start: m.GetDataPageOffset(), size: m.GetTotalCompressedSize(), uncompressed: m.GetTotalUncompressedSize(), rows: want.rows}
+	bounds := chunkBounds{
+		start: m.GetDataPageOffset(), size: m.GetTotalCompressedSize(),
+		uncompressed: m.GetTotalUncompressedSize(), rows: want.rows, codec: m.GetCodec(),
+	}
 	if m.IsSetDictionaryPageOffset() {
 		bounds.start, bounds.dictionary = m.GetDictionaryPageOffset(), true
 	}
-	if _, err := checkPages(v.file, bounds, nil); err != nil {
+	if _, err := checkPages(ctx, v.file, bounds, nil); err != nil {
 		return v.mismatch(g, field.Name, "a page", "whole", err)
 	}
 	clear(r.ColumnBuffers) // each holds a decoded column

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,9 +208,7 @@ func TestTheSecondReaderSurvivesDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 1))
+	r := Seeded(t)
 	missed := 0
 	for range 300 {
 		bad := slices.Clone(whole)
@@ -256,9 +253,7 @@ func TestVerifyRefusesWhatItCannotCompare(t *testing.T) {
 }
 
 func TestTheDigestDoesNotDependOnHowRowsAreCut(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 2))
+	r := Seeded(t)
 	b := array.NewStringBuilder(memory.DefaultAllocator)
 	for range 5000 {
 		switch r.IntN(4) {

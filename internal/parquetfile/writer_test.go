@@ -19,9 +19,7 @@ import (
 func TestRecordsOfAnySizeGiveTheSameFile(t *testing.T) {
 	rec := contacts(contactSchema(), rand.New(rand.NewPCG(8, 9)), 0, 9000)
 	_, want := write(t, parquetfile.Options{RowGroupRows: 3000}, rec)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := parquetfile.Seeded(t)
 	for _, largest := range []int64{7, 5000, 20000} {
 		var parts []arrow.Record
 		for from := int64(0); from < rec.NumRows(); {
