@@ -2,6 +2,7 @@ package extract
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -79,15 +80,27 @@ func (r *runner) witness(p page) {
 		return
 	}
 	read, dated := r.sourceTime(p.resp)
-	if !dated {
+	switch {
+	case dated:
+	case p.resp.Cached || !p.resp.Date.IsZero():
+		read = r.printedBy(p, func(row *Row) int64 { return max(row.Updated, row.Created) })
+	default:
+		// A cache would have added a Date (RFC 9110, 6.6.1) and an Age (RFC
+		// 9111, 5.1). To take the times printed instead would have most full
+		// reads of such a source followed by another.
 		read = p.resp.SentAt.UnixMicro()
-		if p.resp.Cached || !p.resp.Date.IsZero() {
-			read = r.printedBy(p, func(row *Row) int64 { return max(row.Updated, row.Created) })
-		}
+		r.assume("an answer with neither Date nor Age is no cache's")
 	}
 	read = max(read, 1) // where nothing is known, since ever
 	if r.out.ReadSince == 0 || read < r.out.ReadSince {
 		r.out.ReadSince = read
+	}
+}
+
+// assume adds to the assumptions in force.
+func (r *runner) assume(what string) {
+	if !slices.Contains(r.out.Assumptions, what) {
+		r.out.Assumptions = append(r.out.Assumptions, what)
 	}
 }
 

@@ -138,6 +138,11 @@ func (r *scanRun) account(done slice) {
 	sum.Undated += out.Undated
 	sum.Invalid += out.Invalid
 	sum.Ties = append(sum.Ties, out.Ties...)
+	for _, a := range out.Assumptions {
+		if !slices.Contains(sum.Assumptions, a) {
+			sum.Assumptions = append(sum.Assumptions, a)
+		}
+	}
 	if !out.FirstDate.IsZero() && (sum.FirstDate.IsZero() || out.FirstDate.Before(sum.FirstDate)) {
 		sum.FirstDate = out.FirstDate
 	}

@@ -197,6 +197,19 @@ func TestAnOutcomeSaysHowFarAFailedWalkCame(t *testing.T) {
 	}
 }
 
+func TestThatAnAnswerWithoutDateIsNoCachesIsAnAssumptionOnlyWhereItIsMade(t *testing.T) {
+	for _, undated := range []bool{false, true} {
+		src := extracttest.New(extracttest.Options{Contacts: 50, NoDate: undated})
+		out := mustWalk(t, walkOver(src), &collector{})
+		s, _ := scanOver(src, 2)
+		for _, got := range [][]string{out.Assumptions, mustScan(t, s).Assumptions} {
+			if made := strings.Contains(strings.Join(got, "\n"), "no cache's"); made != undated {
+				t.Errorf("undated %v: assumptions are %q", undated, got)
+			}
+		}
+	}
+}
+
 func TestASinkThatFailsEndsTheWalk(t *testing.T) {
 	full := errors.New("disk full")
 	_, err := walkOver(extracttest.New(extracttest.Options{Contacts: 5})).Run(t.Context(), &collector{fail: full})
