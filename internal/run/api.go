@@ -60,18 +60,20 @@ type Engine struct {
 
 // Event is one step of a run, as `--json` prints it, one object a line.
 type Event struct {
-	Type     string    `json:"type"` // run_started, progress, part_sealed, package_sealed, committed, commit_failed, run_finished
+	Type     string    `json:"type"` // run_started, progress, part_sealed, window_failed, package_sealed, committed, commit_failed, run_finished
 	Time     time.Time `json:"time"`
 	RunID    string    `json:"run_id"`
 	Pipeline string    `json:"pipeline"`
 
-	Mode     string `json:"mode,omitempty"`  // full or incremental
-	Phase    string `json:"phase,omitempty"` // scan (by created_at) or changes (by updated_at)
+	Mode     string `json:"mode,omitempty"`  // full, incremental or backfill
+	Phase    string `json:"phase,omitempty"` // scan (by created_at), changes (by updated_at) or backfill
 	Reason   string `json:"reason,omitempty"`
 	Contacts int64  `json:"contacts,omitempty"` // rows staged so far
 	Pages    int64  `json:"pages,omitempty"`
 	Mark     string `json:"mark,omitempty"` // RFC 3339: how far the walk has come
 	Goal     string `json:"goal,omitempty"` // RFC 3339: where this phase ends
+
+	Window *Window `json:"window,omitempty"` // window_failed only
 
 	Destination string       `json:"destination,omitempty"`
 	Package     int64        `json:"package,omitempty"`

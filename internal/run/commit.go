@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
@@ -15,6 +16,9 @@ import (
 // order of serial, and removes the parts that nobody waits for any more. A
 // destination that fails keeps its queue; the others go on.
 func (r *syncRun) drain(ctx context.Context) error {
+	if err := r.lockCommits(ctx); err != nil {
+		return err
+	}
 	done := map[string]bool{} // run ids whose package some destination has now taken
 	for i, d := range r.job.Destinations {
 		if !slices.Contains(r.ready, d.Name) {
@@ -40,6 +44,50 @@ func (r *syncRun) drain(ctx context.Context) error {
 		return &DestinationsError{Failed: r.failed}
 	}
 	return nil
+}
+
+// commitPoll is how often a run looks whether the one beside it has committed.
+const commitPoll = 50 * time.Millisecond
+
+// lockCommits keeps runs of other kinds out until the end of this one, so that
+// each seals and commits its own package, and none removes parts that another
+// is reading. It waits for a run that is about to end, and brings what that
+// one changed into r.st. With a lock that is free, a Ctrl-C changes nothing.
+func (r *syncRun) lockCommits(ctx context.Context) error {
+	for r.commits == nil {
+		release, err := r.Store.LockRun(context.WithoutCancel(ctx), r.job.Pipeline, kindCommit)
+		var held *state.HeldError
+		switch {
+		case err == nil:
+			r.commits = release
+		case !errors.As(err, &held):
+			return err
+		default:
+			if err := pause(ctx, commitPoll); err != nil {
+				return &InterruptedError{RunID: r.session.start.RunID, Staged: r.session.rows(), Err: err}
+			}
+			continue
+		}
+		st, err := r.Store.Load(context.WithoutCancel(ctx), r.job.Pipeline)
+		if err != nil {
+			return err
+		}
+		st.NextPackage = max(st.NextPackage, r.st.NextPackage)
+		r.st = st
+	}
+	return nil
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // drainOne commits the queue of one destination. The summary counts the

@@ -11,11 +11,12 @@ import (
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/state"
-	"github.com/sluice-etl/sluice/schemas"
 )
 
 const (
 	kindSync         = "sync"
+	kindBackfill     = "backfill"
+	kindCommit       = "commit" // not a run: the end of any
 	defaultSealRows  = 131072
 	defaultSealAfter = time.Minute
 	defaultWorkers   = 4     // as extract.Source has it
@@ -27,23 +28,31 @@ const (
 // then is kept for the next run (*InterruptedError). A destination that fails
 // stops neither extraction nor the others (*DestinationsError).
 func (e *Engine) Run(ctx context.Context, job Job) (Summary, error) {
-	release, err := e.Store.LockRun(ctx, job.Pipeline, kindSync)
+	return e.start(ctx, job, kindSync, nil)
+}
+
+// start does one run of a kind under its lock.
+func (e *Engine) start(ctx context.Context, job Job, kind string, span *span) (Summary, error) {
+	release, err := e.Store.LockRun(ctx, job.Pipeline, kind)
 	if err != nil {
 		return Summary{Status: "failed"}, err
 	}
-	r := &syncRun{Engine: e, job: job, began: e.Clock.Now()}
-	if r.Log == nil {
-		r.Log = slog.New(slog.DiscardHandler)
+	own := *e // a run beside it may share e
+	if own.Log == nil {
+		own.Log = slog.New(slog.DiscardHandler)
 	}
+	r := &syncRun{Engine: &own, job: job, kind: kind, span: span, began: e.Clock.Now()}
 	err = r.run(ctx)
 	summary := r.finish(ctx, err)
 	return summary, errors.Join(err, release())
 }
 
-// syncRun is one call of Engine.Run.
+// syncRun is one call of Engine.Run or Engine.Backfill.
 type syncRun struct {
 	*Engine
 	job     Job
+	kind    string
+	span    *span // what a backfill reads; nil for a sync
 	began   time.Time
 	st      *state.Pipeline
 	session *session
@@ -52,11 +61,22 @@ type syncRun struct {
 	counts  counts
 	summary Summary
 	pkg     int64 // serial of the package this run sealed
+	// commits releases the lock under which packages are sealed and committed;
+	// nil while it is not held.
+	commits func() error
 }
 
-func (r *syncRun) run(ctx context.Context) error {
+func (r *syncRun) run(ctx context.Context) (err error) {
 	if err := r.prepare(ctx); err != nil {
 		return err
+	}
+	defer func() {
+		if r.commits != nil {
+			err = errors.Join(err, r.commits())
+		}
+	}()
+	if r.pkg > 0 {
+		return r.drain(ctx)
 	}
 	if err := r.extract(ctx); err != nil {
 		// What earlier runs queued does not wait for a source that is down.
@@ -74,6 +94,9 @@ func (r *syncRun) prepare(ctx context.Context) error {
 	}
 	if err := state.CheckSource(st, r.job.Identity); err != nil {
 		return err
+	}
+	if reason := unprepared(st, r.job); r.span != nil && reason != "" {
+		return &NotReadyError{Pipeline: r.job.Pipeline, Reason: reason}
 	}
 	if st.Lineage == "" {
 		// Destinations are checked against the lineage, so it must be stored
@@ -117,47 +140,83 @@ func (r *syncRun) queue(destination string) []state.PackageRef {
 	return nil
 }
 
-// mode says what this run has to read and why.
+// mode says what a sync has to read and why.
 func (r *syncRun) mode() (mode, reason string) {
-	switch {
-	case r.job.Full:
+	if r.job.Full {
 		return modeFull, "asked for by --full"
-	case r.st.Cursor == nil:
-		return modeFull, "first run of this pipeline"
-	case r.st.Filters != state.FiltersFingerprint(r.job.Filters):
-		return modeFull, "the filters changed"
-	case r.st.Contract != "" && r.st.Contract != r.job.Contract.Hash():
-		return modeFull, "the contract changed"
-	case r.job.FullEvery > 0 && (r.st.LastFull == nil || r.began.Sub(*r.st.LastFull) >= r.job.FullEvery):
+	}
+	if reason := unprepared(r.st, r.job); reason != "" {
+		return modeFull, reason
+	}
+	if r.job.FullEvery > 0 && (r.st.LastFull == nil || r.began.Sub(*r.st.LastFull) >= r.job.FullEvery) {
 		return modeFull, "the last full read is older than full_every"
 	}
-	for _, d := range r.job.Destinations {
-		if _, known := r.st.Destinations[d.Name]; !known {
-			return modeFull, fmt.Sprintf("destination %q is new", d.Name)
+	return modeIncremental, "changes since the cursor"
+}
+
+// unprepared says why the tables lack rows that only a full read brings; empty
+// where they do not.
+func unprepared(st *state.Pipeline, job Job) string {
+	switch {
+	case st.Cursor == nil:
+		return "first run of this pipeline"
+	case st.Filters != state.FiltersFingerprint(job.Filters):
+		return "the filters changed"
+	case st.Contract != "" && st.Contract != job.Contract.Hash():
+		return "the contract changed"
+	}
+	for _, d := range job.Destinations {
+		if _, known := st.Destinations[d.Name]; !known {
+			return fmt.Sprintf("destination %q is new", d.Name)
 		}
 	}
-	return modeIncremental, "changes since the cursor"
+	return ""
+}
+
+// wanted is how the journal of a new run would begin.
+func (r *syncRun) wanted() startRecord {
+	start := startRecord{
+		Pipeline: r.job.Pipeline, StartedAt: r.began, Source: r.job.Identity, Settings: r.settings(),
+	}
+	if r.span != nil {
+		start.Mode, start.Reason, start.Span = modeBackfill, r.span.String(), &r.span.spanRecord
+		return start
+	}
+	start.Mode, start.Reason = r.mode()
+	start.Cursor = r.st.Cursor
+	return start
 }
 
 // openSession resumes the unfinished run if it was for the same thing, and
 // starts a new one otherwise.
 func (r *syncRun) openSession(ctx context.Context) error {
-	found, err := leftovers(filepath.Dir(r.Store.RunDir("x")), r.job.Pipeline)
+	if err := r.sweep(); err != nil {
+		return err
+	}
+	found, err := leftovers(filepath.Dir(r.Store.RunDir("x")), r.job.Pipeline, r.kind)
 	if err != nil {
 		return err
 	}
-	mode, reason := r.mode()
-	settings := r.settings()
+	want := r.wanted()
 	for _, l := range found {
 		switch start := l.start(); {
-		case r.accounted(start.RunID):
-			if err := r.release(l.dir, start.RunID); err != nil {
-				return err
+		case r.accounted(start.RunID): // a destination still has to take it
+			if r.session != nil || start.Settings != want.Settings || start.Span == nil || !start.Span.same(want.Span) {
+				continue
 			}
-		case r.session == nil && start.Mode == mode && start.Settings == settings && sameTime(start.Cursor, r.st.Cursor):
+			// The same backfill has been read: it goes on with its commits.
 			if r.session, err = l.resume(); err != nil {
 				return err
 			}
+			r.pkg, r.counts = l.serial(), r.session.phases[phaseBackfill].Counts
+		case r.session == nil && start.Mode == want.Mode && start.Settings == want.Settings &&
+			start.Span.same(want.Span) && sameTime(start.Cursor, want.Cursor):
+			if r.session, err = l.resume(); err != nil {
+				return err
+			}
+		case start.Settings == want.Settings && start.Span != nil:
+			r.Log.WarnContext(ctx, "an unfinished backfill is kept: give its command again, or remove its directory",
+				"range", start.Reason, "dir", l.dir)
 		default:
 			// Its cursor never moved, so whatever it staged is read again.
 			r.Log.InfoContext(ctx, "give up an unfinished run of other settings", "run_id", start.RunID, "mode", start.Mode)
@@ -167,19 +226,31 @@ func (r *syncRun) openSession(ctx context.Context) error {
 		}
 	}
 	if r.session == nil {
-		runID, err := newRunID(r.began)
-		if err != nil {
+		if want.RunID, err = newRunID(r.began, r.kind); err != nil {
 			return err
 		}
-		r.session, err = newSession(r.Store.RunDir(runDirName(r.job.Pipeline, runID)), startRecord{
-			RunID: runID, Pipeline: r.job.Pipeline, Mode: mode, Reason: reason, StartedAt: r.began,
-			Source: r.job.Identity, Settings: settings, Cursor: r.st.Cursor,
-		})
-		if err != nil {
+		if r.session, err = newSession(r.Store.RunDir(runDirName(r.job.Pipeline, want.RunID)), want); err != nil {
 			return err
 		}
 	}
-	r.emit(Event{Type: "run_started", Mode: mode, Reason: r.session.start.Reason})
+	r.emit(Event{Type: "run_started", Mode: want.Mode, Reason: r.session.start.Reason})
+	return nil
+}
+
+// sweep removes what runs of any kind have left whose package is everywhere.
+func (r *syncRun) sweep() error {
+	runs := filepath.Dir(r.Store.RunDir("x"))
+	names, err := runDirs(runs, r.job.Pipeline)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if runID := runIDOf(name); r.accounted(runID) {
+			if err := r.release(filepath.Join(runs, name), runID); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -215,77 +286,16 @@ func sameTime(a, b *time.Time) bool {
 	return a.Equal(*b)
 }
 
-// sealPackage numbers what was staged, queues it for every destination and
-// moves the cursor, in one save of state. From there on the rows are safe.
-func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, cursor *time.Time) error {
-	ctx = context.WithoutCancel(ctx) // half a second that a Ctrl-C must not throw away
-	s := r.session
-	now := r.Clock.Now()
-	cov, err := s.coverage(r.counts, now, cursor)
-	if err != nil {
-		return err
-	}
-	next := r.st.NextPackage
-	st, err := r.Store.UpdateOrRescue(ctx, r.job.Pipeline, func(p *state.Pipeline) error {
-		p.NextPackage = max(p.NextPackage, next)
-		ref := state.PackageRef{Serial: p.NextPackage, RunID: s.start.RunID, Rows: s.rows(), SealedAt: now}
-		// The journal first: state must never name a package without one.
-		sealed := sealedRecord{Serial: ref.Serial, SealedAt: now, Cursor: cursor, Table: registry.Table(), Coverage: cov}
-		if err := s.journal.append(record{Sealed: &sealed}); err != nil {
-			return err
-		}
-		names := make([]string, len(r.job.Destinations))
-		for i, d := range r.job.Destinations {
-			names[i] = d.Name
-		}
-		r.dropRemoved(p, names)
-		if err := p.Enqueue(ref, names...); err != nil {
-			return err
-		}
-		seen := r.job.Identity
-		seen.ClientIDs = s.clientIDs()
-		p.RecordSource(seen)
-		p.Filters, p.Contract = state.FiltersFingerprint(r.job.Filters), r.job.Contract.Hash()
-		p.Registry = registry.Entries()
-		p.Cursor = cursor
-		if s.start.Mode == modeFull {
-			p.LastFull = &s.start.StartedAt
-		}
-		rec := r.record("sealed", nil)
-		rec.Package, rec.CursorAfter, rec.Coverage = ref.Serial, cursor, cov
-		p.RecordRun(rec)
-		r.pkg = ref.Serial
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("seal package: %w", err)
-	}
-	r.st = st
-	r.summary.Coverage = cov
-	r.emit(Event{Type: "package_sealed", Package: r.pkg, Contacts: s.rows()})
-	return nil
-}
-
-// dropRemoved forgets destinations that the pipeline no longer has, and their
-// queues with them.
-func (r *syncRun) dropRemoved(p *state.Pipeline, names []string) {
-	for name := range p.Destinations {
-		if !slices.Contains(names, name) {
-			delete(p.Destinations, name)
-		}
-	}
-}
-
 // record is this run as state remembers it.
 func (r *syncRun) record(status string, err error) state.RunRecord {
 	rec := state.RunRecord{
-		RunID: r.session.start.RunID, Kind: kindSync, Mode: r.session.start.Mode, Status: status,
+		RunID: r.session.start.RunID, Kind: r.kind, Mode: r.session.start.Mode, Status: status,
 		StartedAt: r.session.start.StartedAt, CursorBefore: r.session.start.Cursor, CursorAfter: r.session.start.Cursor,
 		New: r.summary.New, Changed: r.summary.Changed, Unchanged: r.summary.Unchanged,
 		Requests: r.counts.Requests, Retries: r.counts.Retries, Pages: r.counts.Pages,
 		Rows: r.counts.Rows, Quarantined: r.counts.Rejects, Package: r.pkg, Coverage: r.summary.Coverage,
 	}
-	if r.pkg > 0 {
+	if r.pkg > 0 && r.span == nil {
 		rec.CursorAfter = r.st.Cursor
 	}
 	if err != nil {
@@ -311,7 +321,9 @@ func (r *syncRun) finish(ctx context.Context, err error) Summary {
 		if _, saveErr := r.Store.Update(ctx, r.job.Pipeline, func(p *state.Pipeline) error { p.RecordRun(rec); return nil }); saveErr != nil {
 			r.Log.WarnContext(ctx, "the run's record could not be saved", "run_id", rec.RunID, "error", saveErr)
 		}
-		if r.session.rows() == 0 && r.pkg == 0 {
+		// A backfill that failed keeps which of its windows are done, empty ones too.
+		keep := r.span != nil && err != nil && len(r.session.parts) > 0
+		if r.session.rows() == 0 && r.pkg == 0 && !keep {
 			if discardErr := r.session.discard(); discardErr != nil {
 				r.Log.WarnContext(ctx, "the empty run directory could not be removed", "run_id", rec.RunID, "error", discardErr)
 			}
@@ -347,6 +359,9 @@ func (r *syncRun) emit(ev Event) {
 	ev.Time, ev.Pipeline = r.Clock.Now(), r.job.Pipeline
 	if ev.Type == "progress" {
 		ev.Goal = r.began.UTC().Format(time.RFC3339)
+		if r.span != nil {
+			ev.Goal = r.span.until().UTC().Format(time.RFC3339)
+		}
 	}
 	if r.session != nil {
 		ev.RunID = r.session.start.RunID
@@ -361,6 +376,7 @@ func (r *syncRun) emit(ev Event) {
 type outcomeRecord struct {
 	Key         string             `json:"key"`
 	From        time.Time          `json:"from"`
+	Until       *time.Time         `json:"until,omitempty"` // of a backfill: the first moment past it
 	EndReason   extract.EndReason  `json:"end_reason"`
 	Windows     int                `json:"windows"` // read side by side, or one after the other
 	Pages       int64              `json:"pages"`

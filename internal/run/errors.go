@@ -3,6 +3,7 @@ package run
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // FutureFormatError refuses a file that a newer Sluice wrote.
@@ -119,4 +120,86 @@ func (e *EmptySourceError) Error() string {
 // Hint says what to do.
 func (e *EmptySourceError) Hint() string {
 	return "check that the key belongs to the account you mean; nothing was written, and the next run tries again"
+}
+
+// NotReadyError refuses a backfill of tables that lack rows which only a full
+// read brings.
+type NotReadyError struct{ Pipeline, Reason string }
+
+func (e *NotReadyError) Error() string {
+	return fmt.Sprintf("backfill pipeline %s: it has to read everything first (%s)", e.Pipeline, e.Reason)
+}
+
+// Hint says what to do.
+func (e *NotReadyError) Hint() string {
+	return fmt.Sprintf("run `sluice run %s`: it reads the range as well, with all the rest", e.Pipeline)
+}
+
+// ColumnsMovedError says that a run beside this one gave a new field another
+// column than this one did.
+type ColumnsMovedError struct{ Err error }
+
+func (e *ColumnsMovedError) Error() string {
+	return fmt.Sprintf("agree on new columns with a run that ended meanwhile: %v", e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ColumnsMovedError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *ColumnsMovedError) Hint() string {
+	return "nothing was written; give the same command again, and it takes the columns as they are now"
+}
+
+// WindowError is one window of a backfill that could not be read.
+type WindowError struct {
+	From, To time.Time // in the pipeline's timezone; To is not part of it
+	Err      error
+}
+
+func (e *WindowError) Error() string {
+	return fmt.Sprintf("%s to %s: %v", instant(e.From), instant(e.To), e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *WindowError) Unwrap() error { return e.Err }
+
+// WindowsError says which windows of a backfill failed. The others are kept.
+type WindowsError struct {
+	Failed  []*WindowError
+	Untried int // left out, as nothing worked any more
+	Windows int // to be read, these included
+}
+
+// shownWindows is how many failed windows an error spells out.
+const shownWindows = 5
+
+func (e *WindowsError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d windows failed", len(e.Failed), e.Windows)
+	if e.Untried > 0 {
+		fmt.Fprintf(&b, "; nothing worked any more, so %d were not tried", e.Untried)
+	}
+	for i, f := range e.Failed {
+		if i == shownWindows {
+			fmt.Fprintf(&b, "\nand %d more", len(e.Failed)-i)
+			break
+		}
+		fmt.Fprintf(&b, "\n%v", f)
+	}
+	return b.String()
+}
+
+// Unwrap returns the failures.
+func (e *WindowsError) Unwrap() []error {
+	errs := make([]error, len(e.Failed))
+	for i, f := range e.Failed {
+		errs[i] = f
+	}
+	return errs
+}
+
+// Hint says what to do.
+func (e *WindowsError) Hint() string {
+	return "nothing of the range is in the tables yet; what was read is kept, and the same command reads the rest alone"
 }

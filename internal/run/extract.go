@@ -28,7 +28,12 @@ func (r *syncRun) extract(ctx context.Context) error {
 		return err
 	}
 	st := r.newStaging(registry, client.Stats)
-	cursor, err := r.walkPhases(ctx, client, st)
+	var cursor *time.Time
+	if r.span != nil {
+		err = r.backfill(ctx, client, st)
+	} else {
+		cursor, err = r.walkPhases(ctx, client, st)
+	}
 	r.counts, r.session.parts = st.totals(), st.parts
 	if err != nil {
 		if ctx.Err() != nil {
@@ -42,7 +47,7 @@ func (r *syncRun) extract(ctx context.Context) error {
 	if r.session.start.Mode == modeFull && r.counts.Pages == 0 {
 		return &EmptySourceError{Source: r.job.Identity.String()}
 	}
-	if r.session.rows() == 0 && r.st.Cursor != nil && sameTime(r.st.Cursor, cursor) {
+	if r.session.rows() == 0 && (r.span != nil || r.st.Cursor != nil && sameTime(r.st.Cursor, cursor)) {
 		return nil // nothing came and nothing moved: no package
 	}
 	return r.sealPackage(ctx, registry, cursor)
@@ -128,7 +133,7 @@ func (r *syncRun) scan(ctx context.Context, pager extract.Pager, st *staging) er
 	everything := []extract.Interval{{}}
 	workers := cmp.Or(r.job.Source.Concurrency, defaultWorkers)
 	total := st.sealRows
-	st.sealRows = max(total/workers, min(total, leastSealRows))
+	st.share(workers)
 	var sinks []*stager
 	s := &extract.Scan{
 		Client: pager, Key: extract.ByCreated, Remaining: extract.Uncovered(everything, st.covered(phaseScan)),

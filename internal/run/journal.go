@@ -44,6 +44,7 @@ type startRecord struct {
 	Source    state.SourceIdentity `json:"source"`
 	Settings  string               `json:"settings"` // fingerprint of filters, contract and lookback
 	Cursor    *time.Time           `json:"cursor,omitempty"`
+	Span      *spanRecord          `json:"span,omitempty"` // of a backfill
 }
 
 // partRecord says that a part file is durable, and which stretches of the

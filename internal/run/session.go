@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -20,8 +21,10 @@ import (
 const (
 	modeFull        = "full"        // everything by created_at, then the changes since it began
 	modeIncremental = "incremental" // the changes since the cursor
+	modeBackfill    = "backfill"    // a range of time, once more
 	phaseScan       = "scan"
 	phaseChanges    = "changes"
+	phaseBackfill   = "backfill"
 )
 
 // session is one run's staging area: its directory, its journal, and what the
@@ -35,13 +38,26 @@ type session struct {
 	resumed bool
 }
 
-// newRunID names a run so that names sort by time.
-func newRunID(now time.Time) (string, error) {
+// newRunID names a run so that names sort by time, and all but those of a sync
+// end with their kind.
+func newRunID(now time.Time, kind string) (string, error) {
 	var random [3]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return "", fmt.Errorf("name run: %w", err)
 	}
-	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(random[:]), nil
+	id := now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(random[:])
+	if kind != kindSync {
+		id += "-" + kind
+	}
+	return id, nil
+}
+
+// kindOf returns the kind of run that an id names.
+func kindOf(runID string) string {
+	if parts := strings.SplitN(runID, "-", 3); len(parts) == 3 {
+		return parts[2]
+	}
+	return kindSync
 }
 
 // newSession creates a run's directory and journal.
@@ -83,24 +99,31 @@ type leftover struct {
 
 func (l leftover) start() *startRecord { return l.records[0].Start }
 
-// leftovers returns the run directories of a pipeline, oldest first. A
-// directory whose journal holds no whole record is the trace of a run that
-// died before it fetched anything; it is removed. The caller holds the
-// pipeline's lock.
-func leftovers(runsDir, pipeline string) ([]leftover, error) {
-	entries, err := os.ReadDir(runsDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+// serial returns the number of the package that the run sealed, 0 for none.
+func (l leftover) serial() int64 {
+	for _, r := range slices.Backward(l.records) {
+		if r.Sealed != nil {
+			return r.Sealed.Serial
+		}
 	}
+	return 0
+}
+
+// leftovers returns the run directories of a pipeline's runs of one kind,
+// oldest first. A directory whose journal holds no whole record is the trace
+// of a run that died before it fetched anything; it is removed. The caller
+// holds the pipeline's lock for that kind.
+func leftovers(runsDir, pipeline, kind string) ([]leftover, error) {
+	names, err := runDirs(runsDir, pipeline)
 	if err != nil {
-		return nil, fmt.Errorf("list runs: %w", err)
+		return nil, err
 	}
 	var found []leftover
-	for _, e := range entries {
-		dir := filepath.Join(runsDir, e.Name())
-		if !e.IsDir() || pipelineOf(e.Name()) != pipeline {
+	for _, name := range names {
+		if kindOf(runIDOf(name)) != kind {
 			continue
 		}
+		dir := filepath.Join(runsDir, name)
 		records, whole, err := readJournal(dir)
 		if err != nil {
 			return nil, err
@@ -113,8 +136,22 @@ func leftovers(runsDir, pipeline string) ([]leftover, error) {
 		}
 		found = append(found, leftover{dir: dir, records: records, whole: whole})
 	}
-	sort.Slice(found, func(i, j int) bool { return found[i].dir < found[j].dir })
 	return found, nil
+}
+
+// runDirs returns the names of a pipeline's run directories, oldest first.
+func runDirs(runsDir, pipeline string) ([]string, error) {
+	entries, err := os.ReadDir(runsDir) // sorted
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && pipelineOf(e.Name()) == pipeline {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 // A run's directory is named PIPELINE.RUN-ID, so that one pipeline never
@@ -124,6 +161,11 @@ func runDirName(pipeline, runID string) string { return pipeline + "." + runID }
 func pipelineOf(dirName string) string {
 	name, _, _ := strings.Cut(dirName, ".")
 	return name
+}
+
+func runIDOf(dirName string) string {
+	_, id, _ := strings.Cut(dirName, ".")
+	return id
 }
 
 // resume continues an unfinished run: the torn tail and every file that the
@@ -284,7 +326,7 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 			cov.Misfits[column] += n
 		}
 	}
-	for _, name := range []string{phaseScan, phaseChanges} {
+	for _, name := range []string{phaseScan, phaseChanges, phaseBackfill} {
 		if p, ok := s.phases[name]; ok {
 			cov.Phases = append(cov.Phases, p)
 		}

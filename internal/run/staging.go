@@ -50,6 +50,7 @@ type staging struct {
 	phase   string
 	walked  []extract.Interval // of the phase, by marks
 	begin   int64              // where the phase's rows begin
+	fixed   bool               // begin is given, not found
 	parts   []partRecord
 	numbers int // parts begun, journalled or not
 	counts  counts
@@ -91,7 +92,7 @@ func (s *staging) advanced(from int64, p extract.Progress) {
 	defer s.mu.Unlock()
 	s.noteRead(p.ReadSince)
 	s.account()
-	if len(s.walked) == 0 {
+	if len(s.walked) == 0 && !s.fixed {
 		s.begin = max(from, p.Mark)
 	}
 	s.walked = extract.MergeIntervals(append(s.walked, extract.Interval{From: from, Until: p.Mark}))
@@ -109,7 +110,27 @@ func (s *staging) advanced(from int64, p extract.Progress) {
 func (s *staging) begins(phase string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.phase, s.walked, s.begin = phase, nil, 0
+	s.phase, s.walked, s.begin, s.fixed = phase, nil, 0, false
+}
+
+// beginsAt starts a phase over a range that is known, and of which something
+// may have been read before.
+func (s *staging) beginsAt(phase string, from int64, covered []extract.Interval) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phase, s.walked, s.begin, s.fixed = phase, covered, from, true
+}
+
+// share divides a part's rows among the stagers that work at once.
+func (s *staging) share(workers int) {
+	s.sealRows = max(s.sealRows/workers, min(s.sealRows, leastSealRows))
+}
+
+// tell emits an event while windows are being read.
+func (s *staging) tell(ev Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.emit(ev)
 }
 
 // noteRead keeps the earliest of the given moments; mu is held.

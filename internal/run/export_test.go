@@ -1,0 +1,4 @@
+package run
+
+// CutTime is cutTime, for its tests.
+var CutTime = cutTime

@@ -1,0 +1,132 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// sealPackage numbers what was staged, queues it for every destination and
+// moves the cursor, in one save of state. From there on the rows are safe. A
+// backfill has no cursor.
+func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, cursor *time.Time) error {
+	if err := r.lockCommits(ctx); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx) // half a second that a Ctrl-C must not throw away
+	s := r.session
+	now := r.Clock.Now()
+	cov, err := s.coverage(r.counts, now, cursor)
+	if err != nil {
+		return err
+	}
+	next := r.st.NextPackage
+	st, err := r.Store.UpdateOrRescue(ctx, r.job.Pipeline, func(p *state.Pipeline) error {
+		merged, err := r.agree(p, registry)
+		if err != nil {
+			return err
+		}
+		p.NextPackage = max(p.NextPackage, next)
+		ref := state.PackageRef{Serial: p.NextPackage, RunID: s.start.RunID, Rows: s.rows(), SealedAt: now}
+		// The journal first: state must never name a package without one.
+		sealed := sealedRecord{Serial: ref.Serial, SealedAt: now, Cursor: cursor, Table: merged.Table(), Coverage: cov}
+		if err := s.journal.append(record{Sealed: &sealed}); err != nil {
+			return err
+		}
+		if r.span == nil {
+			r.moveOn(p, cursor)
+		}
+		if err := p.Enqueue(ref, r.destinations()...); err != nil {
+			return err
+		}
+		seen := r.job.Identity
+		seen.ClientIDs = s.clientIDs()
+		p.RecordSource(seen)
+		p.Registry = merged.Entries()
+		r.pkg = ref.Serial
+		rec := r.record("sealed", nil)
+		rec.CursorAfter, rec.Coverage = cursor, cov
+		p.RecordRun(rec)
+		return nil
+	})
+	if err != nil {
+		r.pkg = 0
+		return fmt.Errorf("seal package: %w", err)
+	}
+	r.st = st
+	r.summary.Coverage = cov
+	r.emit(Event{Type: "package_sealed", Package: r.pkg, Contacts: s.rows()})
+	return nil
+}
+
+// agree joins the columns that this run settled with those that a run beside
+// it may have settled meanwhile. Where the two contradict each other, what was
+// staged cannot go into the table, and is given up.
+func (r *syncRun) agree(p *state.Pipeline, registry *schemas.Registry) (*schemas.Registry, error) {
+	if reason := unprepared(p, r.job); r.span != nil && reason != "" {
+		return nil, &NotReadyError{Pipeline: r.job.Pipeline, Reason: reason}
+	}
+	entries, err := joinEntries(p.Registry, registry.Entries())
+	if err == nil {
+		registry, err = schemas.NewRegistry(r.job.Contract, entries)
+	}
+	if err != nil {
+		r.session.parts = nil // of no use to a later run either
+		return nil, &ColumnsMovedError{Err: err}
+	}
+	return registry, nil
+}
+
+// moveOn lets state stand where a sync has come to.
+func (r *syncRun) moveOn(p *state.Pipeline, cursor *time.Time) {
+	r.dropRemoved(p, r.destinations())
+	p.Filters, p.Contract = state.FiltersFingerprint(r.job.Filters), r.job.Contract.Hash()
+	p.Cursor = cursor
+	if r.session.start.Mode == modeFull {
+		p.LastFull = &r.session.start.StartedAt
+	}
+}
+
+// destinations names the job's destinations.
+func (r *syncRun) destinations() []string {
+	names := make([]string, len(r.job.Destinations))
+	for i, d := range r.job.Destinations {
+		names[i] = d.Name
+	}
+	return names
+}
+
+// dropRemoved forgets destinations that the pipeline no longer has, and their
+// queues with them.
+func (r *syncRun) dropRemoved(p *state.Pipeline, names []string) {
+	for name := range p.Destinations {
+		if !slices.Contains(names, name) {
+			delete(p.Destinations, name)
+		}
+	}
+}
+
+// joinEntries adds what a run has settled to what state knows by now.
+func joinEntries(known, own []schemas.RegistryEntry) ([]schemas.RegistryEntry, error) {
+	at := map[schemas.FieldRef]int{}
+	out := append([]schemas.RegistryEntry(nil), known...)
+	for i, e := range out {
+		at[e.Ref()] = i
+	}
+	for _, e := range own {
+		i, ok := at[e.Ref()]
+		if !ok {
+			out = append(out, e)
+			continue
+		}
+		if k := out[i]; k.Column != e.Column || k.Type != e.Type {
+			return nil, fmt.Errorf("field %s is column %s (%s) there and %s (%s) here", e.Ref(), k.Column, k.Type, e.Column, e.Type)
+		}
+		out[i].Misfit = out[i].Misfit || e.Misfit
+	}
+	return out, nil
+}
