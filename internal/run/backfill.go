@@ -35,6 +35,9 @@ type Window struct {
 	To   time.Time `json:"to"`
 }
 
+// String names the window for people, in the time zone of its bounds.
+func (w Window) String() string { return instant(w.From) + " to " + instant(w.To) }
+
 const (
 	// MaxWindows bounds how many pieces a range is cut into: each costs a
 	// request at least.
@@ -112,7 +115,7 @@ func newSpan(job Job, b Backfill, now time.Time) (*span, error) {
 
 // String describes the range for people.
 func (s *span) String() string {
-	return fmt.Sprintf("%s to %s by %s", instant(s.from), instant(s.to), s.key)
+	return fmt.Sprintf("%s by %s", Window{s.from, s.to}, s.key)
 }
 
 func (s *span) until() time.Time { return s.to }

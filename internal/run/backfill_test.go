@@ -507,3 +507,54 @@ func TestWindowsOfDaysFollowTheCalendar(t *testing.T) {
 		t.Errorf("%d borders", n)
 	}
 }
+
+func TestAnEstimateIsNearAndChangesNothing(t *testing.T) {
+	w := newWorld(t, contacts(20000))
+	b := run.Backfill{From: day("2024-01-15"), To: day("2025-01-15"), Key: extract.ByCreated, Window: 30 * 24 * time.Hour}
+	e := run.Engine{Store: w.store, Clock: clock.System{}}
+	var notReady *run.NotReadyError
+	if _, err := e.Estimate(t.Context(), w.job(), b); !errors.As(err, &notReady) {
+		t.Errorf("got %v", err)
+	}
+	job := w.job()
+	job.PageSize = 1000
+	w.mustRun(job)
+	serial, requests := w.state().Serial, w.source.Stats().Requests
+	got, err := e.Estimate(t.Context(), job, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := w.source.Stats().Requests - requests; used > run.EstimateBudget || int64(used) != got.Requests {
+		t.Errorf("%d requests were made, it says %d", used, got.Requests)
+	}
+	if w.state().Serial != serial {
+		t.Error("state changed")
+	}
+	w.tidy()
+	count := func(from, to time.Time) (n int64) {
+		w.source.Each(func(c sandbox.Contact) bool {
+			if !c.CreatedAt.Before(from) && c.CreatedAt.Before(to) {
+				n++
+			}
+			return true
+		})
+		return n
+	}
+	all := count(b.From, b.To)
+	off := func(a, b int64) int64 { return max(a-b, b-a) }
+	if len(got.Windows) != 13 || off(got.Contacts, all) > all/50 {
+		t.Errorf("about %d contacts in %d windows; there are %d", got.Contacts, len(got.Windows), all)
+	}
+	for _, win := range got.Windows {
+		if n := count(win.From, win.To); off(win.Contacts, n) > all/50 {
+			t.Errorf("about %d contacts from %s on, there are %d", win.Contacts, win.From, n)
+		}
+	}
+	if got.Pages < all/1000 || got.Pages > all/1000+20 {
+		t.Errorf("about %d pages for %d contacts", got.Pages, all)
+	}
+	b.From, b.To = day("2001-01-01"), day("2001-02-01")
+	if got, err = e.Estimate(t.Context(), job, b); err != nil || got.Contacts != 0 || got.Requests != 1 {
+		t.Errorf("of a range without contacts it says %+v %v", got, err)
+	}
+}

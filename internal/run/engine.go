@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/schemas"
 )
 
 const (
@@ -106,10 +107,34 @@ func (r *syncRun) prepare(ctx context.Context) error {
 		}
 	}
 	r.st = st
+	if err := checkContract(st, r.job.Contract); err != nil {
+		return err
+	}
 	if err := r.checkDestinations(ctx); err != nil {
 		return err
 	}
 	return r.openSession(ctx)
+}
+
+// checkContract refuses a contract that takes a column away from the tables or
+// gives one another type: a run changes tables by adding to them alone.
+func checkContract(st *state.Pipeline, c *schemas.Contract) error {
+	var faults []string
+	for _, old := range st.Columns {
+		i := slices.IndexFunc(c.Columns, func(col schemas.ContractColumn) bool { return col.Name == old.Name })
+		switch {
+		case i < 0:
+			faults = append(faults, fmt.Sprintf("column %s is gone", old.Name))
+		case c.Columns[i].Type != old.Type:
+			faults = append(faults, fmt.Sprintf("column %s is %s, the tables have it as %s", old.Name, c.Columns[i].Type, old.Type))
+		case c.Columns[i].Ref.String() != old.Source:
+			faults = append(faults, fmt.Sprintf("column %s is filled from %s, the tables have it from %s", old.Name, c.Columns[i].Ref, old.Source))
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return &ContractError{Pipeline: st.Pipeline, Faults: faults}
 }
 
 // checkDestinations asks every destination whether it can take the table. It
@@ -117,6 +142,9 @@ func (r *syncRun) prepare(ctx context.Context) error {
 func (r *syncRun) checkDestinations(ctx context.Context) error {
 	for _, d := range r.job.Destinations {
 		position, err := d.Loader.Check(ctx, r.st.Lineage)
+		if known := r.st.Destinations[d.Name]; err == nil && known != nil && position < known.Position && !r.job.Full {
+			err = &LostTableError{Holds: position, Committed: known.Position}
+		}
 		if err != nil {
 			r.failed = append(r.failed, &DestinationError{Destination: d.Name, Queued: len(r.queue(d.Name)), Err: err})
 			continue

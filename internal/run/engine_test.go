@@ -356,6 +356,60 @@ func TestALostStateIsNotMixedWithTheTableItLeft(t *testing.T) {
 	w.same("lake")
 }
 
+func TestATableThatWentAwayIsNotFilledWithTheChangesAlone(t *testing.T) {
+	w := newWorld(t, contacts(500))
+	w.mustRun(w.job())
+	moved := w.job(run.Destination{Name: "lake", Loader: w.lake("elsewhere")})
+	w.source.Mutate(sandbox.Mutation{Updates: 10})
+	var lost *run.LostTableError
+	if _, err := w.run(t.Context(), moved); !errors.As(err, &lost) {
+		t.Fatalf("got %v", err)
+	}
+	if got := w.stored("elsewhere"); len(got) != 0 {
+		t.Errorf("%d contacts were written", len(got))
+	}
+	moved.Full = true
+	w.mustRun(moved)
+	w.same("elsewhere")
+}
+
+func TestAContractThatRetypesAColumnChangesNothing(t *testing.T) {
+	w := newWorld(t, contacts(100))
+	w.mustRun(w.job())
+	retyped := w.job()
+	text := strings.Replace(string(schemas.BuiltIn()), "type: bool", "type: string", 1)
+	var err error
+	if retyped.Contract, err = schemas.ParseContract("contacts.yaml", []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	var conflict *run.ContractError
+	if _, err := w.run(t.Context(), retyped); !errors.As(err, &conflict) || !strings.Contains(err.Error(), "blocked") {
+		t.Fatalf("got %v", err)
+	}
+	w.source.Mutate(sandbox.Mutation{Updates: 10})
+	w.mustRun(w.job())
+	w.same("lake")
+	w.tidy()
+}
+
+func TestANarrowerPlatformFilterTakesTheOthersOut(t *testing.T) {
+	w := newWorld(t, contacts(400))
+	w.mustRun(w.job())
+	job := w.job()
+	job.Filters = map[string][]string{"platform": {"instagram"}}
+	w.mustRun(job)
+	want := 0
+	w.source.Each(func(c sandbox.Contact) bool {
+		if c.Platform == "instagram" {
+			want++
+		}
+		return true
+	})
+	if got := len(w.alive("lake")); got != want || len(w.stored("lake")) != 400 {
+		t.Errorf("%d contacts are left, %d pass the filter; %d rows in all", got, want, len(w.stored("lake")))
+	}
+}
+
 func TestAStateRestoredFromABackupGivesNoSerialTwice(t *testing.T) {
 	w := newWorld(t, contacts(200))
 	w.mustRun(w.job())

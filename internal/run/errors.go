@@ -158,7 +158,7 @@ type WindowError struct {
 }
 
 func (e *WindowError) Error() string {
-	return fmt.Sprintf("%s to %s: %v", instant(e.From), instant(e.To), e.Err)
+	return fmt.Sprintf("%s: %v", Window{e.From, e.To}, e.Err)
 }
 
 // Unwrap returns the cause.
@@ -202,4 +202,39 @@ func (e *WindowsError) Unwrap() []error {
 // Hint says what to do.
 func (e *WindowsError) Hint() string {
 	return "nothing of the range is in the tables yet; what was read is kept, and the same command reads the rest alone"
+}
+
+// LostTableError is a table that lacks packages which state knows to be
+// committed there: it was moved, deleted or restored, or its disk is not
+// mounted. Going on from the cursor would leave its contacts out for good.
+type LostTableError struct {
+	Holds     int64 // last package in the table, 0 for none
+	Committed int64 // last package that state knows to be there
+}
+
+func (e *LostTableError) Error() string {
+	if e.Holds == 0 {
+		return fmt.Sprintf("the table is not there, and packages up to %d were committed to it", e.Committed)
+	}
+	return fmt.Sprintf("the table holds packages up to %d, and those up to %d were committed to it", e.Holds, e.Committed)
+}
+
+// Hint says what to do.
+func (e *LostTableError) Hint() string {
+	return "put the table back (is its disk mounted, is the path right?), or fill it again with `sluice run --full`; its history begins anew then"
+}
+
+// ContractError is a contract that does not fit the tables it made.
+type ContractError struct {
+	Pipeline string
+	Faults   []string
+}
+
+func (e *ContractError) Error() string {
+	return fmt.Sprintf("check contract of pipeline %s: %s", e.Pipeline, strings.Join(e.Faults, "; "))
+}
+
+// Hint says what to do.
+func (e *ContractError) Hint() string {
+	return "nothing was read and nothing changed. Columns are only ever added: undo the change, or give the pipeline a new name and table for the new contract"
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/zeebo/xxh3"
+
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
@@ -54,12 +56,14 @@ func (r *syncRun) extract(ctx context.Context) error {
 }
 
 // decoding filters rows as they arrive. A contact's channel never changes, so
-// one outside is dropped; what a conversation's state keeps out now may have
-// been let in before, and then has to leave the table.
+// one outside is dropped, unless the filter is new: what it keeps out now, and
+// what a conversation's state keeps out, may have been let in before, and then
+// has to leave the table.
 func (r *syncRun) decoding() transform.Options {
 	o := transform.Options{Contract: r.job.Contract, Filter: map[string][]string{}, Bury: map[string][]string{}}
+	moved := r.st.Cursor != nil && r.st.Filters != state.FiltersFingerprint(r.job.Filters)
 	for column, values := range r.job.Filters {
-		if column == "platform" {
+		if column == "platform" && !moved {
 			o.Filter[column] = values
 		} else {
 			o.Bury[column] = values
@@ -80,7 +84,7 @@ func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.St
 		verify:   cmp.Or(r.job.Verify, load.VerifyFull),
 		sealRows: cmp.Or(r.SealRows, defaultSealRows), sealAfter: cmp.Or(r.SealAfter, defaultSealAfter),
 		stats: stats, parts: s.parts, numbers: s.numbers(),
-		clients: map[string]bool{}, known: map[schemas.FieldRef]schemas.RegistryEntry{}, emit: r.emit,
+		clients: map[string]bool{}, rejected: map[xxh3.Uint128]bool{}, known: map[schemas.FieldRef]schemas.RegistryEntry{}, emit: r.emit,
 	}
 	for _, e := range registry.Entries() {
 		st.known[e.Ref()] = e

@@ -86,6 +86,10 @@ func (r *syncRun) moveOn(p *state.Pipeline, cursor *time.Time) {
 	r.dropRemoved(p, r.destinations())
 	p.Filters, p.Contract = state.FiltersFingerprint(r.job.Filters), r.job.Contract.Hash()
 	p.Cursor = cursor
+	p.Columns = p.Columns[:0]
+	for _, col := range r.job.Contract.Columns {
+		p.Columns = append(p.Columns, state.Column{Name: col.Name, Type: col.Type, Source: col.Ref.String()})
+	}
 	if r.session.start.Mode == modeFull {
 		p.LastFull = &r.session.start.StartedAt
 	}

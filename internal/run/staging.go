@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/zeebo/xxh3"
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/atomicfile"
@@ -59,6 +62,7 @@ type staging struct {
 	// is kept over a kill.
 	readSince *time.Time
 	clients   map[string]bool
+	rejected  map[xxh3.Uint128]bool                      // records set aside by this process
 	known     map[schemas.FieldRef]schemas.RegistryEntry // journalled
 	emit      func(Event)
 }
@@ -176,12 +180,13 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 	s.mu.Lock()
 	s.numbers++
 	n := s.numbers
+	rejects := slices.DeleteFunc(sealed.Rejects, s.setAsideBefore)
 	s.mu.Unlock()
-	if err := s.setAside(n, sealed.Rejects); err != nil {
+	if err := s.setAside(n, rejects); err != nil {
 		return err
 	}
 	part := partRecord{
-		Rows: sealed.Record.NumRows(), Covered: covered, Misfits: sealed.Misfits, Rejects: int64(len(sealed.Rejects)),
+		Rows: sealed.Record.NumRows(), Covered: covered, Misfits: sealed.Misfits, Rejects: int64(len(rejects)),
 	}
 	if part.Rows > 0 {
 		part.File = fmt.Sprintf("part-%04d.parquet", n)
@@ -242,6 +247,15 @@ type quarantined struct {
 	Request  string `json:"request"`
 	Position int    `json:"position"`
 	Raw      string `json:"raw"`
+}
+
+// setAsideBefore reports whether a record was rejected on an earlier page of
+// this run, byte for byte the same, and takes note of it; mu is held.
+func (s *staging) setAsideBefore(r transform.Reject) bool {
+	sum := xxh3.Hash128(r.Raw)
+	before := s.rejected[sum]
+	s.rejected[sum] = true
+	return before
 }
 
 // setAside keeps rejected records where the next run does not touch them.

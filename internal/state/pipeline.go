@@ -49,6 +49,9 @@ type Pipeline struct {
 	Filters string `json:"filters,omitempty"`
 	// Contract is the hash of the contract that the last package was made by.
 	Contract string `json:"contract,omitempty"`
+	// Columns are those of the contract that the last package was made by: no
+	// later contract may retype them or leave them out.
+	Columns []Column `json:"columns,omitempty"`
 	// NextPackage is the serial that the next sealed package takes; the first
 	// package is 1.
 	NextPackage int64 `json:"next_package"`
@@ -59,6 +62,13 @@ type Pipeline struct {
 	Destinations map[string]*Destination `json:"destinations,omitempty"`
 	// Runs are the last MaxRuns runs, oldest first.
 	Runs []RunRecord `json:"runs,omitempty"`
+}
+
+// Column is a contract's column as the tables have it.
+type Column struct {
+	Name   string       `json:"name"`
+	Type   schemas.Type `json:"type"`
+	Source string       `json:"source"` // as schemas.FieldRef prints it
 }
 
 // SourceIdentity says which account of which endpoint was read.
