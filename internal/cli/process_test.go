@@ -252,3 +252,25 @@ func TestTheSandboxNamesATakenPort(t *testing.T) {
 	r = w.sluice(t, "sandbox", "--listen", "0.0.0.0:0").mustBe(t, 1)
 	golden(t, "sandbox_remote.txt", r.err)
 }
+
+func TestASignalInterruptsABackfillWhichThenGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	w.env["SLUICE_FILE"] = w.file()
+	w.sluice(t, "run").mustBe(t, 0)
+	slow := strings.Replace(small, "seed=1", "seed=1&latency=300ms", 1)
+	w.write(t, "pipelines.yaml", strings.Replace(slow, "requests_per_second", "page_size: 4, requests_per_second", 1))
+	args := []string{"backfill", "nightly", "--from", "2023-01-01", "--to", "2026-08-01", "--parallel", "1"}
+	p := w.start(t, args...)
+	p.wait(t, "reading again")
+	if code := p.signal(t, syscall.SIGINT); code != 130 {
+		t.Errorf("exit %d:\n%s", code, p.text())
+	}
+	if text := p.text(); !strings.Contains(text, "interrupted") || !strings.Contains(text, "run the same command again") {
+		t.Errorf("it does not say how to go on:\n%s", text)
+	}
+	w.write(t, "pipelines.yaml", small)
+	if r := w.sluice(t, args...).mustBe(t, 0); !strings.Contains(r.out, "nightly: done") {
+		t.Errorf("got\n%s", r.out)
+	}
+}

@@ -25,8 +25,12 @@ type sample struct {
 	contacts int64
 }
 
-// phaseScan is the phase of a full read that walks created_at.
-const phaseScan = "scan"
+// The phase of a full read that walks created_at, and the one of a backfill,
+// whose mark is no place but a share of the way.
+const (
+	phaseScan     = "scan"
+	phaseBackfill = "backfill"
+)
 
 const (
 	// rateWindow is the time a rate is taken over: short enough to show a
@@ -112,7 +116,10 @@ func (p *progress) way(now time.Time) []string {
 		eta := time.Duration(float64(spent) * (whole - way) / way)
 		parts = append(parts, fmt.Sprintf("%d%%, about %s left", int(100*way/whole), duration(eta.Round(time.Second))))
 	}
-	if p.phase == phaseScan {
+	switch p.phase {
+	case phaseBackfill:
+		return parts
+	case phaseScan:
 		return append(parts, "created "+mark.Format(time.DateOnly))
 	}
 	parts = append(parts, "updated "+mark.Format("2006-01-02 15:04"))

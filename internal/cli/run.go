@@ -15,6 +15,9 @@ import (
 type runOptions struct {
 	full bool // read everything again
 	json bool // events on stdout
+	// backfilled is the range of a backfill, as its summary names it; empty
+	// for a run.
+	backfilled string
 }
 
 const runLong = `Reads what changed since the last run of each pipeline, all of the pipelines
@@ -66,7 +69,11 @@ func (a *app) run(ctx context.Context, names []string, o runOptions) (err error)
 	var failed []error
 	for _, p := range chosen {
 		view := a.runView(cfg, p, o)
-		if err := a.runOne(ctx, cfg, p, store, s, o, view); err != nil {
+		err := a.runOne(ctx, cfg, p, store, s, view, func(e *run.Engine, j run.Job) (run.Summary, error) {
+			j.Full = o.full
+			return e.Run(ctx, j)
+		})
+		if err != nil {
 			if len(chosen) > 1 {
 				err = fmt.Errorf("pipeline %s: %w", p.Name, err)
 			}
@@ -87,7 +94,8 @@ func (a *app) run(ctx context.Context, names []string, o runOptions) (err error)
 	}
 }
 
-func (a *app) runOne(ctx context.Context, cfg *config.Config, p *config.Pipeline, store *state.Store, s *sources, o runOptions, view runView) (err error) {
+// runOne lets do work on one pipeline, and shows what happens.
+func (a *app) runOne(ctx context.Context, cfg *config.Config, p *config.Pipeline, store *state.Store, s *sources, view runView, do func(*run.Engine, run.Job) (run.Summary, error)) (err error) {
 	finished := false
 	defer func() {
 		view.close()
@@ -103,12 +111,11 @@ func (a *app) runOne(ctx context.Context, cfg *config.Config, p *config.Pipeline
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLoaders()) }()
-	job.Full = o.full
 	engine := &run.Engine{Store: store, Clock: a.Clock, Log: a.log, Observe: func(e run.Event) {
 		finished = finished || e.Type == eventFinished
 		view.event(e)
 	}}
-	summary, err := engine.Run(ctx, job)
+	summary, err := do(engine, job)
 	view.close()
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ const (
 	eventCommitted = "committed"
 	eventFailed    = "commit_failed"
 	eventFinished  = "run_finished"
+	eventWindow    = "window_failed"
 )
 
 // runView shows one pipeline's run. Events come from one goroutine at a time.
@@ -37,9 +38,9 @@ func (a *app) runView(cfg *config.Config, p *config.Pipeline, o runOptions) runV
 	case o.json:
 		return &jsonView{w: a.Streams.Out, secrets: a.secrets}
 	case a.Streams.ErrTerminal:
-		return newLiveView(a, cfg, p)
+		return newLiveView(&plainView{app: a, cfg: cfg, p: p, options: o})
 	default:
-		return &plainView{app: a, cfg: cfg, p: p}
+		return &plainView{app: a, cfg: cfg, p: p, options: o}
 	}
 }
 
@@ -75,6 +76,7 @@ type plainView struct {
 	app      *app
 	cfg      *config.Config
 	p        *config.Pipeline
+	options  runOptions
 	progress progress
 	printed  time.Time
 }
@@ -95,6 +97,8 @@ func (v *plainView) event(e run.Event) {
 		}
 	case eventCommitted, eventFailed:
 		v.line("%s", committed(e))
+	case eventWindow:
+		v.line("window %s failed, the others go on", e.Window)
 	}
 }
 
@@ -105,7 +109,7 @@ func (v *plainView) line(format string, args ...any) {
 func (v *plainView) close() {}
 
 func (v *plainView) summary(s run.Summary) error {
-	return v.app.printSummary(v.cfg, v.p, s)
+	return v.app.printSummary(v.cfg, v.p, s, v.options)
 }
 
 // liveView keeps one line at the bottom of the terminal up to date.
@@ -121,8 +125,8 @@ type liveView struct {
 // person sees the program wait and not hang.
 const liveEvery = 200 * time.Millisecond
 
-func newLiveView(a *app, cfg *config.Config, p *config.Pipeline) *liveView {
-	v := &liveView{plainView: &plainView{app: a, cfg: cfg, p: p}, stop: make(chan struct{})}
+func newLiveView(plain *plainView) *liveView {
+	v := &liveView{plainView: plain, stop: make(chan struct{})}
 	v.done.Go(v.tick)
 	return v
 }
@@ -160,8 +164,11 @@ func (v *liveView) close() {
 // started says what the run is about to do.
 func started(e run.Event) string {
 	what := "reading what changed"
-	if e.Mode == "full" {
+	switch e.Mode {
+	case "full":
 		what = "reading everything"
+	case "backfill":
+		return "reading again " + e.Reason
 	}
 	if e.Reason != "" {
 		what += " (" + e.Reason + ")"
@@ -182,7 +189,7 @@ func committed(e run.Event) string {
 }
 
 // printSummary ends a run on stdout.
-func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary) error {
+func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary, o runOptions) error {
 	var b strings.Builder
 	took := duration(time.Duration(s.DurationMS) * time.Millisecond)
 	fmt.Fprintf(&b, "%s: %s in %s\n", p.Name, s.Status, took)
@@ -204,7 +211,11 @@ func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary
 		}
 		row("files", "none written, %s %s up to date", joinNames(a.tableDirs(p)), be)
 	}
-	if s.Cursor != "" {
+	switch {
+	case o.backfilled != "":
+		row("range", "%s", o.backfilled)
+		row("cursor", "%s, as before", s.Cursor)
+	case s.Cursor != "":
 		row("cursor", "%s", s.Cursor)
 	}
 	b.WriteString("\n" + a.next(cfg, p) + "\n")
