@@ -8,7 +8,7 @@ import (
 
 // completePipelines offers the names in the pipelines file to the shell.
 func (a *app) completePipelines(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-	cfg, list := config.Load(a.file, a.Env)
+	cfg, list := config.Load(a.file, a.Env, config.Offline())
 	if cfg == nil || list.HasErrors() {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

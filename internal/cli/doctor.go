@@ -244,7 +244,7 @@ func writeSuggestions(b *strings.Builder, source string, list []doctor.Suggestio
 
 // completeSources offers the sources of the pipelines file.
 func (a *app) completeSources(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-	cfg, list := config.Load(a.file, a.Env)
+	cfg, list := config.Load(a.file, a.Env, config.Offline())
 	if cfg == nil || list.HasErrors() || len(given) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

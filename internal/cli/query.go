@@ -79,7 +79,7 @@ func (a *app) query(ctx context.Context, args []string, o queryOptions) (err err
 	if err != nil {
 		return err
 	}
-	cfg, err := a.load()
+	cfg, err := a.load(config.Offline())
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/internal/state"
 )
 
@@ -49,7 +50,7 @@ func (a *app) runs(ctx context.Context, names []string, o runsOptions) error {
 	if o.limit < 0 {
 		return &usageError{command: "sluice runs", err: fmt.Errorf("--limit is %d, allowed are 0 (all) and more", o.limit)}
 	}
-	cfg, err := a.load()
+	cfg, err := a.load(config.Offline())
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-etl/sluice/internal/config"
 )
 
 const schemaLong = `Prints the columns of a pipeline's table: those of the contract, those found
@@ -29,7 +31,7 @@ func (a *app) schemaCommand() *cobra.Command {
 }
 
 func (a *app) schema(ctx context.Context, name string, asJSON bool) error {
-	cfg, err := a.load()
+	cfg, err := a.load(config.Offline())
 	if err != nil {
 		return err
 	}

@@ -25,9 +25,9 @@ const (
 )
 
 // load reads the pipelines file. Warnings go to stderr, and the keys it holds
-// are hidden from then on.
-func (a *app) load() (*config.Config, error) {
-	cfg, list := config.Load(a.file, a.Env)
+// are hidden from then on. Commands that ask no source pass config.Offline.
+func (a *app) load(options ...config.Option) (*config.Config, error) {
+	cfg, list := config.Load(a.file, a.Env, options...)
 	if err := list.Err(); err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (r *reader) url(f fields, s *Source) {
 		r.errorf(at, "write https://HOST", "url has no host")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		r.errorf(at, "leave out what follows ? or #", "url is the base of the API, without parameters")
-	case u.Scheme == schemeHTTP && !loopback(u.Hostname()) && !s.AllowInsecure:
+	case u.Scheme == schemeHTTP && !loopback(u.Hostname()) && !s.AllowInsecure && !r.unset[f.vals["allow_insecure"]]:
 		r.errorf(at, "use https://, or set allow_insecure: true if the network between is yours", "http:// would send the key unencrypted")
 	default:
 		s.URL, s.Scheme, s.Host = strings.TrimRight(text, "/"), u.Scheme, hostPort(u)

@@ -40,7 +40,12 @@ func (r *reader) interpolate(v *value, k Key) (text string, used, ok bool) {
 		}
 		used = true
 		name, fallback, hasFallback := strings.Cut(rest[i+2:i+end], ":-")
-		value, good := r.variable(at, name, fallback, hasFallback)
+		value, good := "", false
+		if r.mayLack(k, name, hasFallback) {
+			r.leaveOut(v)
+		} else {
+			value, good = r.variable(at, name, fallback, hasFallback)
+		}
 		ok = ok && good
 		if k.Type == SecretType {
 			r.noteSecret(fallback)
@@ -58,6 +63,23 @@ func (r *reader) interpolate(v *value, k Key) (text string, used, ok bool) {
 		}
 	}
 	return out.String(), used, ok
+}
+
+// mayLack reports whether a variable is not set and need not be: see Offline.
+func (r *reader) mayLack(k Key, name string, hasFallback bool) bool {
+	if !r.offline || hasFallback || !strings.HasPrefix(k.Path, "sources.") || !validVariable(name) {
+		return false
+	}
+	_, set := r.env(name)
+	return !set
+}
+
+// leaveOut notes that a value cannot be judged.
+func (r *reader) leaveOut(v *value) {
+	if r.unset == nil {
+		r.unset = map[*value]bool{}
+	}
+	r.unset[v] = true
 }
 
 // variable looks up one variable.

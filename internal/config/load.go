@@ -12,10 +12,19 @@ import (
 	"github.com/sluice-etl/sluice/internal/diag"
 )
 
+// Option changes what Load and Parse ask of a file.
+type Option func(*reader)
+
+// Offline is for commands that read what was exported and ask no source: a
+// variable below sources that is not set is no fault then, and what it would
+// have given is left empty in the Config and not judged. Everything else is
+// judged as ever.
+func Offline() Option { return func(r *reader) { r.offline = true } }
+
 // Load reads and checks the file at path. env looks up variables, as
 // os.LookupEnv does. The Config is nil where the list has errors; the list may
 // hold warnings beside a Config.
-func Load(path string, env func(string) (string, bool)) (*Config, diag.List) {
+func Load(path string, env func(string) (string, bool), options ...Option) (*Config, diag.List) {
 	fail := func(summary, hint string) (*Config, diag.List) {
 		return nil, diag.List{{Summary: summary, Hint: hint, File: path}}
 	}
@@ -30,7 +39,7 @@ func Load(path string, env func(string) (string, bool)) (*Config, diag.List) {
 	case err != nil:
 		return fail("it cannot be read: "+cause(err), "")
 	}
-	return Parse(path, data, filepath.Dir(abs), env)
+	return Parse(path, data, filepath.Dir(abs), env, options...)
 }
 
 // readFile reads a file no further than Parse accepts.
@@ -45,12 +54,15 @@ func readFile(path string) ([]byte, error) {
 
 // Parse is Load for a file's content: name is how diagnostics call it, dir is
 // where relative paths start, absolute.
-func Parse(name string, data []byte, dir string, env func(string) (string, bool)) (*Config, diag.List) {
+func Parse(name string, data []byte, dir string, env func(string) (string, bool), options ...Option) (*Config, diag.List) {
 	if env == nil {
 		env = func(string) (string, bool) { return "", false }
 	}
 	text, badLine := normalize(data)
 	r := &reader{file: name, dir: dir, env: env, table: Keys(), lines: strings.Split(text, "\n")}
+	for _, set := range options {
+		set(r)
+	}
 	c := r.parse(text, badLine, len(data))
 	masked := r.finish()
 	if r.list.HasErrors() {

@@ -21,6 +21,9 @@ type reader struct {
 	seen  map[diag.Diagnostic]bool
 	// secrets are texts of the file and the environment that no output may hold.
 	secrets []string
+	// offline: see Offline. unset holds the values that lack a variable and may.
+	offline bool
+	unset   map[*value]bool
 }
 
 func (r *reader) errorf(at Pos, hint, format string, args ...any) {
