@@ -128,32 +128,10 @@ func (r *scanRun) account(done slice) {
 		}
 	case EndOfSlice, EndUnreached:
 	}
-	sum, out := &r.out.Outcome, done.out
-	sum.Pages += out.Pages
-	sum.Requests += out.Requests
-	sum.Rows += out.Rows
-	sum.Duplicates += out.Duplicates
-	sum.Discarded += out.Discarded
-	sum.OutOfOrder += out.OutOfOrder
-	sum.Undated += out.Undated
-	sum.Invalid += out.Invalid
-	sum.Ties = append(sum.Ties, out.Ties...)
-	for _, a := range out.Assumptions {
-		if !slices.Contains(sum.Assumptions, a) {
-			sum.Assumptions = append(sum.Assumptions, a)
-		}
-	}
-	if !out.FirstDate.IsZero() && (sum.FirstDate.IsZero() || out.FirstDate.Before(sum.FirstDate)) {
-		sum.FirstDate = out.FirstDate
-	}
-	if out.LastDate.After(sum.LastDate) {
-		sum.LastDate = out.LastDate
-	}
-	if since := out.ReadSince; since != 0 {
-		earlier := sum.ReadSince == 0 || since < sum.ReadSince
-		if earlier == (r.s.without&ruleEarliest == 0) || sum.ReadSince == 0 {
-			sum.ReadSince = since
-		}
+	since := r.out.ReadSince
+	r.out.Add(done.out)
+	if r.s.without&ruleEarliest != 0 && since != 0 {
+		r.out.ReadSince = max(since, done.out.ReadSince)
 	}
 }
 

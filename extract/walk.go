@@ -3,6 +3,7 @@ package extract
 import (
 	"context"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/clock"
@@ -118,6 +119,35 @@ type Outcome struct {
 	EndReason           EndReason
 	// Assumptions are those in force, as sentences for the coverage record.
 	Assumptions []string
+}
+
+// Add makes o the outcome of both walks: counts add up, times span both, and
+// every assumption stands. Progress and EndReason stay, as walks beside each
+// other have no common one.
+func (o *Outcome) Add(other Outcome) {
+	o.Pages += other.Pages
+	o.Requests += other.Requests
+	o.Rows += other.Rows
+	o.Duplicates += other.Duplicates
+	o.Discarded += other.Discarded
+	o.OutOfOrder += other.OutOfOrder
+	o.Undated += other.Undated
+	o.Invalid += other.Invalid
+	o.Ties = append(o.Ties, other.Ties...)
+	for _, a := range other.Assumptions {
+		if !slices.Contains(o.Assumptions, a) {
+			o.Assumptions = append(o.Assumptions, a)
+		}
+	}
+	if !other.FirstDate.IsZero() && (o.FirstDate.IsZero() || other.FirstDate.Before(o.FirstDate)) {
+		o.FirstDate = other.FirstDate
+	}
+	if other.LastDate.After(o.LastDate) {
+		o.LastDate = other.LastDate
+	}
+	if other.ReadSince != 0 && (o.ReadSince == 0 || other.ReadSince < o.ReadSince) {
+		o.ReadSince = other.ReadSince
+	}
 }
 
 // TieBlock is a timestamp, or a few neighbouring milliseconds, that a page

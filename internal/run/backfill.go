@@ -285,7 +285,7 @@ func (w *windowReader) walk(ctx context.Context, sink *stager, windows []windowJ
 func (w *windowReader) done(ctx context.Context, windows []windowJob, out extract.Outcome, err error) (end bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	addOutcome(&w.sum, out)
+	w.sum.Add(out)
 	switch {
 	case err == nil:
 		w.row = 0
@@ -331,24 +331,5 @@ func alone(err error) bool {
 		return status.Status == http.StatusTooManyRequests || status.Status >= http.StatusInternalServerError
 	default:
 		return errors.As(err, &transport) || errors.As(err, &page) || errors.As(err, &large) || errors.As(err, &order) || errors.As(err, &tie)
-	}
-}
-
-// addOutcome adds what one walk did to a sum.
-func addOutcome(sum *extract.Outcome, out extract.Outcome) {
-	sum.Pages += out.Pages
-	sum.Requests += out.Requests
-	sum.Rows += out.Rows
-	sum.Duplicates += out.Duplicates
-	sum.Discarded += out.Discarded
-	sum.OutOfOrder += out.OutOfOrder
-	sum.Undated += out.Undated
-	sum.Invalid += out.Invalid
-	sum.Ties = append(sum.Ties, out.Ties...)
-	if out.ReadSince != 0 && (sum.ReadSince == 0 || out.ReadSince < sum.ReadSince) {
-		sum.ReadSince = out.ReadSince
-	}
-	if len(sum.Assumptions) == 0 {
-		sum.Assumptions = out.Assumptions
 	}
 }
