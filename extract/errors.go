@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // ErrBadPage marks a body that is not a page of contacts. A Sink's Decode
@@ -58,7 +59,7 @@ type StatusError struct {
 
 // Error names status, request and the start of the body.
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("get %s: status %d%s%s", e.Request, e.Status, times(e.Attempts), quoted(e.Body))
+	return fmt.Sprintf("get %s: status %d%s%s", readable(e.Request), e.Status, times(e.Attempts), quoted(e.Body))
 }
 
 // Hint says what to do.
@@ -123,7 +124,7 @@ type TransportError struct {
 
 // Error names request and cause.
 func (e *TransportError) Error() string {
-	return fmt.Sprintf("get %s: %s%s: %s", e.Request, e.Cause, times(e.Attempts), e.message)
+	return fmt.Sprintf("get %s: %s%s: %s", readable(e.Request), e.Cause, times(e.Attempts), e.message)
 }
 
 // Hint says what to do.
@@ -153,13 +154,17 @@ type PageError struct {
 
 // Error names request, fault and the start of the body.
 func (e *PageError) Error() string {
-	return fmt.Sprintf("get %s%s: %s%s", e.Request, times(e.Attempts), e.message, quoted(e.Body))
+	return fmt.Sprintf("get %s%s: %s%s", readable(e.Request), times(e.Attempts), e.message, quoted(e.Body))
 }
 
 // Hint says what to do.
 func (e *PageError) Hint() string {
 	if strings.HasPrefix(strings.TrimSpace(e.Body), "<") {
 		return "the answer is HTML: the source's url points at a web page, or a proxy or login page answered in its place"
+	}
+	var found Hinter
+	if errors.As(e.Err, &found) && found.Hint() != "" {
+		return found.Hint()
 	}
 	return "the answer is not a list of contacts: check the source's url"
 }
@@ -175,7 +180,7 @@ type TooLargeError struct {
 
 // Error names request and limit.
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("get %s: the answer is larger than %d bytes", e.Request, e.Limit)
+	return fmt.Sprintf("get %s: the answer is larger than %d bytes", readable(e.Request), e.Limit)
 }
 
 // Hint says what to do.
@@ -205,9 +210,21 @@ func times(attempts int) string {
 	return ""
 }
 
+// quoted is the start of a body as the end of a message: on one line, without
+// what would steer a terminal, and otherwise as served, so that it can be read.
 func quoted(body string) string {
 	if body == "" {
 		return ""
 	}
-	return fmt.Sprintf(": %q", body)
+	clean := func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}
+	return ": '" + strings.Map(clean, strings.Join(strings.Fields(body), " ")) + "'"
 }
+
+// readable is a request with the colons of its times as they are: a query may
+// hold them so, and the line stays short.
+func readable(request string) string { return strings.ReplaceAll(request, "%3A", ":") }

@@ -25,7 +25,7 @@ type OrderError struct {
 // Error names the rows.
 func (e *OrderError) Error() string {
 	return fmt.Sprintf("page out of order: row %d has %s %s, after %s (%d attempts at %s)",
-		e.Position, e.Key, FormatTime(e.Time), FormatTime(e.Before), e.Attempts, e.Request)
+		e.Position, e.Key, FormatTime(e.Time), FormatTime(e.Before), e.Attempts, readable(e.Request))
 }
 
 // Hint says what to do.
@@ -78,7 +78,7 @@ func (r *runner) ask(ctx context.Context, offset int) (page, string, error) {
 	})
 	r.out.Requests += resp.Requests
 	if err != nil {
-		return page{}, "", fmt.Errorf("read page: %w", err)
+		return page{}, "", err // it names the request
 	}
 	p.resp = resp
 	if _, dated := r.sourceTime(resp); !dated {

@@ -89,7 +89,7 @@ func (s *Scan) Run(ctx context.Context) (ScanOutcome, error) {
 		r.busy--
 		r.account(done)
 		if done.err != nil && r.err == nil {
-			r.err = fmt.Errorf("read window from %s: %w", FormatTime(done.From), done.err)
+			r.err = done.err // it names its request, and with it the place
 			stop(done.err)
 		}
 		if r.err == nil {

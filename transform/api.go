@@ -13,6 +13,17 @@ import (
 // first byte to the last, or not an array of objects. Nothing of it is used.
 var ErrBadPage = errors.New("not a page of contacts")
 
+// pageError says why a body is not a page. It unwraps to ErrBadPage, whose
+// words it leaves to whoever asked for the page: they say it of the request.
+type pageError struct{ message, hint string }
+
+func (e *pageError) Error() string { return e.message }
+
+// Hint says what to do; empty where the body as a whole is something else.
+func (e *pageError) Hint() string { return e.hint }
+
+func (e *pageError) Unwrap() error { return ErrBadPage }
+
 // ErrFull marks a page that no longer fits into the chunk: seal it, then
 // decode the page again. A page alone in a chunk that does not fit wraps
 // ErrBadPage instead.

@@ -154,7 +154,7 @@ func (c *Chunk) Decode(body []byte) ([]Row, error) {
 	case c.optionErr != nil:
 		return nil, c.optionErr
 	case len(body) > maxBytes:
-		return nil, fmt.Errorf("decode page: %w: it has %d bytes, more than %d", ErrBadPage, len(body), maxBytes)
+		return nil, &pageError{message: fmt.Sprintf("it has %d bytes, more than %d", len(body), maxBytes)}
 	case c.bytes+int64(len(body)) > maxBytes:
 		return nil, fmt.Errorf("decode page: %w", ErrFull)
 	}
@@ -162,13 +162,13 @@ func (c *Chunk) Decode(body []byte) ([]Row, error) {
 		col.recycle()
 		col.setMark()
 	}
-	c.b, c.depth = body, 0
+	c.b, c.depth, c.faultHint = body, 0, ""
 	end := c.body()
 	c.b = nil
 	c.tent.open = true
 	if end < 0 {
 		c.discard()
-		return nil, fmt.Errorf("decode page: %w: %s (byte %d of %d)", ErrBadPage, c.faultMsg, c.faultPos, len(body))
+		return nil, &pageError{message: fmt.Sprintf("%s (byte %d of %d)", c.faultMsg, c.faultPos, len(body)), hint: c.faultHint}
 	}
 	c.tent.bytes = len(body)
 	return c.tent.rows, nil

@@ -92,7 +92,7 @@ func (c *Chunk) array(i int) int {
 	}
 	for {
 		if i >= len(c.b) || c.b[i] != '{' {
-			return c.fail(i, "an element is not an object")
+			return c.noContact(i)
 		}
 		if i = c.record(i); i < 0 {
 			return -1
@@ -109,6 +109,29 @@ func (c *Chunk) array(i int) int {
 		}
 	}
 }
+
+// noContact fails the page for what stands in place of a contact. It is named
+// by kind, so that the vendor can be told, and never by value.
+func (c *Chunk) noContact(i int) int {
+	if c.skip(i) < 0 {
+		return -1 // it is not JSON either
+	}
+	what := "a number"
+	switch c.b[i] {
+	case '"':
+		what = "a string"
+	case '[':
+		what = "an array"
+	case 't', 'f':
+		what = "a boolean"
+	case 'n':
+		what = "null"
+	}
+	c.faultHint = hintNoContact
+	return c.fail(i, fmt.Sprintf("element %d of the list is %s, not an object", len(c.tent.rows)+1, what))
+}
+
+const hintNoContact = "the endpoint answers with a list that holds something else than contacts: a page is taken whole or not at all, so nothing of this one was kept. Run again; if it persists, send the vendor the request and what was found"
 
 // record reads one contact and adds its Row.
 func (c *Chunk) record(start int) int {

@@ -20,6 +20,8 @@ type scanner struct {
 	open     []byte // brackets that skip has open, reused
 	faultPos int
 	faultMsg string
+	// faultHint is what to do about it, where that is not to check the url.
+	faultHint string
 }
 
 func (s *scanner) fail(pos int, msg string) int {

@@ -80,6 +80,7 @@ func TestBadInputEndsInOneMessageAndChangesNothing(t *testing.T) {
 		"unreachable_host": {yaml: remote("http://127.0.0.1:1"), key: realKey},
 		"html":             {yaml: remote(respond(t, 200, "text/html", "<!doctype html><title>Sign in</title>")), key: realKey},
 		"not_contacts":     {yaml: remote(respond(t, 200, "application/json", `{"message": "hello"}`)), key: realKey},
+		"no_contact":       {yaml: remote(respond(t, 200, "application/json", `["hello", "it's\n\tme"]`)), key: realKey},
 		"server_error":     {yaml: remote(respond(t, 500, "application/json", `{"message": "down, `+realKey+`"}`)), key: realKey},
 		"plain_http":       {yaml: remote("http://api.example.com"), key: realKey},
 		"foreign_out": {yaml: small, setUp: func(t *testing.T, w *world) {
