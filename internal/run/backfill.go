@@ -14,8 +14,9 @@ import (
 
 // Backfill is a range of time to be read once more.
 type Backfill struct {
-	// From and To bound the range, [From, To), to the millisecond; a To in the
-	// future means now. Days are those of From's location.
+	// From and To bound the range, [From, To), to the millisecond; what is
+	// printed in the one before may be read as well, as the clock behind it is
+	// finer. A To in the future means now. Days are those of From's location.
 	From, To time.Time
 	// Key is the timestamp that has to lie in the range. By created_at the
 	// range is exact; by updated_at it holds the contacts whose last change

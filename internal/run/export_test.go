@@ -2,3 +2,6 @@ package run
 
 // CutTime is cutTime, for its tests.
 var CutTime = cutTime
+
+// JoinEntries is joinEntries, for its tests.
+var JoinEntries = joinEntries
