@@ -42,7 +42,8 @@ at all. Times print in UTC.
 
 On a terminal the result is a table, cut to its width and to --rows rows, and
 it says so where it was cut. Otherwise, and unless --format says differently,
-it is CSV, whole. In tables NULL is NULL and an empty string is "".`
+it is CSV, whole. In tables NULL is NULL and an empty string is ""; in JSON,
+columns of times are ISO 8601.`
 
 const queryExample = `  sluice query
   sluice query "SELECT platform, count(*) FROM contacts GROUP BY ALL"
@@ -97,13 +98,18 @@ func (a *app) query(ctx context.Context, args []string, o queryOptions) (err err
 	if err != nil {
 		return err
 	}
+	list := len(args) == 0 && a.Streams.InTerminal && o.output == "" && o.format == ""
+	if strings.TrimSpace(sql) == "" && !list {
+		// A list of views must not pass for a result.
+		return &userError{message: "there is no SQL: neither as an argument nor on standard input", hint: "give it in quotes, as in: sluice" + a.fileFlag() + " query \"FROM contacts\"; on a terminal, without SQL and flags, the command lists what can be queried"}
+	}
 	db, err := duck.Open(ctx, setup(tables))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	switch {
-	case strings.TrimSpace(sql) == "":
+	case list:
 		return a.listViews(ctx, db, tables)
 	case format == formatTable:
 		return a.queryTable(ctx, db, sql, o)

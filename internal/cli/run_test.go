@@ -189,11 +189,39 @@ func TestQueryPrintsTablesOnATerminalAndCSVElsewhere(t *testing.T) {
 	if got := w.run(t, Streams{In: strings.NewReader("SELECT 1 AS a; -- one\nSELECT 2 AS b;\n")}, "query").mustBe(t, 0).out; got != "b\n2\n" {
 		t.Errorf("got %q", got)
 	}
+	// JSON's readers expect ISO 8601; a time without a timezone has no Z.
+	const times = "SET TimeZone = 'Asia/Tokyo'; SELECT TIMESTAMPTZ '2023-11-18 19:07:07.128Z' AS \"a\"\"b\", TIMESTAMPTZ '2023-11-18 19:07:07.000001Z' AS us, TIMESTAMP '2023-11-18 19:07:07' AS naive, NULL::TIMESTAMPTZ AS none, DATE '2023-11-18' AS day"
+	if got, want := w.sluice(t, "query", times, "--format", "jsonl").mustBe(t, 0).out, `{"a\"b":"2023-11-18T19:07:07.128Z","us":"2023-11-18T19:07:07.000001Z","naive":"2023-11-18T19:07:07.000","none":null,"day":"2023-11-18"}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := w.sluice(t, "query", "SELECT now() AS t, now() AS T, TIMESTAMP 'infinity' AS i", "--format", "json").mustBe(t, 0).out; !strings.Contains(got, `"infinity"`) {
+		t.Errorf("got %s", got)
+	}
 	golden(t, "query_errors.txt", w.sluice(t, "query", "SELECT 1;\nSELECT nope\nFROM contacts").mustBe(t, 1).err+
 		w.sluice(t, "query", "FROM contakts").mustBe(t, 1).err+
 		w.sluice(t, "query", "COPY contacts TO 'x.csv'").mustBe(t, 1).err+
 		w.sluice(t, "query", "EXPLAIN SELECT 1", "--format", "csv").mustBe(t, 1).err+
 		w.sluice(t, "query", "-- nothing").mustBe(t, 1).err)
+}
+
+func TestAQueryWithoutSQLIsAListOnATerminalAndAnErrorElsewhere(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	w := exported(t)
+	var first string
+	for _, line := range []string{"query", "query -", "query --format csv"} {
+		r := w.run(t, Streams{In: strings.NewReader(" \n")}, strings.Fields(line)...).mustBe(t, 1)
+		if r.out != "" || !strings.Contains(r.err, "there is no SQL") {
+			t.Errorf("%s: stdout %q, stderr %q", line, r.out, r.err)
+		}
+		first = r.err
+	}
+	golden(t, "query_empty.txt", first)
+	for _, args := range [][]string{{"query", "-o", "x.csv"}, {"query", "--format", "json"}, {"query", ""}} {
+		if r := w.onTerminal(t, args...).mustBe(t, 1); r.out != "" {
+			t.Errorf("%q: %s", args, r.out)
+		}
+	}
 }
 
 func TestQueryWritesAFileWholeOrNotAtAll(t *testing.T) {

@@ -14,9 +14,18 @@ var ErrUnavailable = errors.New("this binary was built without DuckDB (CGO_ENABL
 // Column is one column of a result.
 type Column struct {
 	Name    string
-	Type    string // DuckDB's name of the type, such as BIGINT
-	Numeric bool   // aligns to the right
+	Numeric bool // aligns to the right
+	times   times
 }
+
+// times says whether a column holds points in time, and of what kind.
+type times int
+
+const (
+	noTimes    times = iota
+	instants         // TIMESTAMPTZ
+	localTimes       // TIMESTAMP, which has no timezone
+)
 
 // Value is one value of a result, as DuckDB prints it.
 type Value struct {
@@ -38,7 +47,7 @@ type Format string
 // The formats.
 const (
 	CSV     Format = "csv"     // RFC 4180 with a header; NULL is empty, an empty string is ""
-	JSON    Format = "json"    // one array of objects
+	JSON    Format = "json"    // one array of objects; times of columns are ISO 8601
 	JSONL   Format = "jsonl"   // one object a line
 	Parquet Format = "parquet" // zstd
 )

@@ -126,9 +126,13 @@ func (db *DB) Export(ctx context.Context, text, path string, f Format) (int64, e
 	if last.kind != duckdb.STATEMENT_TYPE_SELECT {
 		return 0, &NotAQueryError{Statement: verb(last.text), Why: "returns no table to write out", Fix: "end the SQL with a query (SELECT, FROM, DESCRIBE, ...), or leave out -o and --format"}
 	}
+	replaced := ""
+	if f == JSON || f == JSONL {
+		replaced = isoTimes(last.columns)
+	}
 	var rows int64
 	err = db.repeat(ctx, func() error {
-		r, err := db.conn.ExecContext(ctx, "COPY (SELECT * FROM (\n"+last.text+"\n)) TO '"+strings.ReplaceAll(path, "'", "''")+"' ("+options+")")
+		r, err := db.conn.ExecContext(ctx, "COPY (SELECT *"+replaced+" FROM (\n"+last.text+"\n)) TO '"+strings.ReplaceAll(path, "'", "''")+"' ("+options+")")
 		if err != nil {
 			return queryError(err, 1)
 		}
@@ -256,17 +260,20 @@ func columns(stmt *duckdb.Stmt) []Column {
 		if err != nil {
 			return nil
 		}
-		cols = append(cols, Column{Name: name, Type: typeName(stmt, i), Numeric: numeric(t)})
+		cols = append(cols, Column{Name: name, Numeric: numeric(t), times: timesOf(t)})
 	}
 	return cols
 }
 
-func typeName(stmt *duckdb.Stmt, i int) string {
-	info, err := stmt.ColumnTypeInfo(i)
-	if err != nil {
-		return ""
+func timesOf(t duckdb.Type) times {
+	switch t {
+	case duckdb.TYPE_TIMESTAMP_TZ:
+		return instants
+	case duckdb.TYPE_TIMESTAMP, duckdb.TYPE_TIMESTAMP_S, duckdb.TYPE_TIMESTAMP_MS:
+		return localTimes
+	default:
+		return noTimes
 	}
-	return strings.TrimPrefix(fmt.Sprint(info.InternalType()), "TYPE_")
 }
 
 func numeric(t duckdb.Type) bool {
