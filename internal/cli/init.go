@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-etl/sluice/internal/duck"
 )
 
 //go:embed pipelines.yaml
@@ -44,12 +46,15 @@ func (a *app) initialize() (err error) {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", a.file, err), os.Remove(a.file))
 	}
+	query := ""
+	if duck.Available {
+		query = "  sluice" + a.fileFlag() + " query   ask what was exported, in SQL\n"
+	}
 	_, err = io.WriteString(a.Streams.Out, "Wrote "+a.file+`.
 
 Next:
   sluice`+a.fileFlag()+` run     export the sandbox's contacts to Parquet
-  sluice`+a.fileFlag()+` query   ask what was exported, in SQL
-
+`+query+`
 For your own account, set CONTACTS_API_URL and CONTACTS_API_KEY, and see with
   sluice`+a.fileFlag()+` preview nightly
 what the source holds.
