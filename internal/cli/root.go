@@ -56,7 +56,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVarP(&a.file, "file", "f", file, "the pipelines file; "+envFile+" sets another default")
 	// The default as help shows it does not depend on the environment.
 	flags.Lookup("file").DefValue = defaultFile
-	flags.StringVar(&a.logs, "log-format", "text", "how log lines look on stderr: text or json")
+	flags.StringVar(&a.logs, "log-format", "text", "text or json, for log lines; progress and errors are always text")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 
 	root.AddCommand(
