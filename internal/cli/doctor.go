@@ -205,7 +205,7 @@ func together(checks []doctor.Check) []doctor.Check {
 			j++
 		}
 		if more := j - i - 1; more > 0 {
-			c.Name = fmt.Sprintf("%s and %d more", c.Name, more)
+			c.Name = c.Name + " and " + count(more) + " more"
 		}
 		out = append(out, c)
 		i = j

@@ -201,6 +201,9 @@ func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary
 		row("set aside", "%s without a usable id, time or other required value, in %s", counted(s.Quarantined, "record", "records"),
 			a.relative(filepath.Join(cfg.State.Path, "quarantine", p.Name)))
 	}
+	if ties := repeatedTies(s.Coverage); ties != "" {
+		row("repeated", "%s", ties)
+	}
 	row("requests", "%s, %s", count(s.Requests), counted(s.Retries, "retry", "retries"))
 	if s.Files > 0 {
 		row("files", "%s written to %s", count(s.Files), joinNames(a.tableDirs(p)))

@@ -114,7 +114,7 @@ func omissions(left []string, cutValues bool) string {
 	if len(left) > 0 {
 		names := strings.Join(left[:min(len(left), namedColumns)], ", ")
 		if more := len(left) - namedColumns; more > 0 {
-			names += fmt.Sprintf(" and %d more", more)
+			names += " and " + count(more) + " more"
 		}
 		parts = append(parts, fmt.Sprintf("%s not shown: %s", counted(len(left), "column", "columns"), names))
 	}
