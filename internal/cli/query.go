@@ -253,9 +253,20 @@ func cell(v duck.Value) string {
 	}
 }
 
-// queryFile writes the result beside path and renames it into place.
+// queryFile writes the result beside path and renames it into place. Where path
+// is a link, that is the place it leads to; a device or a pipe is no place for
+// a rename, which would put a file where it stood.
 func (a *app) queryFile(ctx context.Context, db *duck.DB, sql, path string, f duck.Format) error {
-	out, err := atomicfile.Create(path, 0o644)
+	target := path
+	if info, err := os.Stat(path); err == nil {
+		if !info.Mode().IsRegular() {
+			return &userError{message: fmt.Sprintf("write result: %s is not a regular file", path), hint: "name a file, or leave -o out: the result then goes to stdout"}
+		}
+		if target, err = filepath.EvalSymlinks(path); err != nil {
+			return fmt.Errorf("write result: %w", err)
+		}
+	}
+	out, err := atomicfile.Create(target, 0o644)
 	if err != nil {
 		return &userError{err: fmt.Errorf("write result: %w", err), hint: "choose a file in a directory that exists and that you may write to"}
 	}

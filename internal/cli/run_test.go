@@ -383,3 +383,27 @@ func TestRecordsSetAsideAreCountedWithTheirPlace(t *testing.T) {
 		t.Errorf("there: %v, %v", files, err)
 	}
 }
+
+func TestQueryWritesWhereALinkLeadsAndNeverInThePlaceOfADevice(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	w, results := exported(t), newWorld(t, "")
+	results.write(t, "real.csv", "before\n")
+	link := filepath.Join(results.dir, "link.csv")
+	if err := os.Symlink("real.csv", link); err != nil {
+		t.Skipf("no links here: %v", err)
+	}
+	w.sluice(t, "query", "-o", link, "SELECT 1 AS one").mustBe(t, 0)
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is gone: %v %v", info, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(results.dir, "real.csv")); err != nil || string(got) != "one\n1\n" {
+		t.Errorf("the file behind the link holds %q, %v", got, err)
+	}
+	// A directory stands for whatever is no regular file: a test that is wrong
+	// about a device would put a file in its place.
+	r := w.sluice(t, "query", "-o", results.dir, "--format", "csv", "SELECT 1")
+	if r.mustBe(t, 1); !strings.Contains(r.err, "not a regular file") {
+		t.Errorf("got %s", r.err)
+	}
+}
