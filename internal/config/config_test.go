@@ -34,7 +34,7 @@ func env(pairs ...string) func(string) (string, bool) {
 // accept parses a file that has no faults.
 func accept(t *testing.T, text string, lookup func(string) (string, bool)) *Config {
 	t.Helper()
-	c, list := Parse("pipelines.yaml", []byte(text), "/work", lookup)
+	c, list := Parse("pipelines.yaml", []byte(text), "/srv", lookup)
 	if c == nil || list.HasErrors() {
 		t.Fatalf("refused:\n%s", rendered(t, list))
 	}
@@ -53,7 +53,7 @@ pipelines:
 func TestDefaultsAreFilledIn(t *testing.T) {
 	c := accept(t, minimal, none)
 	s, d, p := c.Sources[0], c.Destinations[0], c.Pipelines[0]
-	if c.State.Backend != "file" || c.State.Path != "/work/.sluice" {
+	if c.State.Backend != "file" || c.State.Path != "/srv/.sluice" {
 		t.Errorf("state is %+v", c.State)
 	}
 	wantSource := Source{
@@ -66,7 +66,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	if s.APIKey.Reveal() != "sandbox" || !s.Sandbox() {
 		t.Error("the sandbox's key is not the default")
 	}
-	if d.Path != "/work/out" || d.Plain || d.Type != "parquet" {
+	if d.Path != "/srv/out" || d.Plain || d.Type != "parquet" {
 		t.Errorf("destination is %+v", d)
 	}
 	if p.Source != s || p.Destinations[0] != d || p.Table != "contacts" || p.Sync != "incremental" || p.Verify != "full" ||
@@ -211,7 +211,7 @@ pipelines:
     schedule: "0 3 * * *"
     timezone: America/Santiago
 `
-	_, list := Parse("p.yaml", []byte(text), "/work", none)
+	_, list := Parse("p.yaml", []byte(text), "/srv", none)
 	for _, d := range list {
 		if !strings.Contains(d.Summary, "not available in this version") || d.Hint == "" {
 			t.Errorf("%s", d.Headline())
@@ -240,7 +240,7 @@ func TestLineEndsAndByteOrderMarkDoNotMatter(t *testing.T) {
 			}
 		})
 	}
-	_, list := Parse("p.yaml", []byte("\ufeff"+strings.ReplaceAll(minimal, "\n", "\r\n")+"x: 1\r\n"), "/work", none)
+	_, list := Parse("p.yaml", []byte("\ufeff"+strings.ReplaceAll(minimal, "\n", "\r\n")+"x: 1\r\n"), "/srv", none)
 	if len(list) != 1 || list[0].Line != 8 || list[0].Col != 1 || list[0].Snippet != "x: 1" {
 		t.Errorf("got %+v", list)
 	}
@@ -273,10 +273,10 @@ pipelines:
 	if diff := cmp.Diff([]int{10, 20, 1, 10}, sizes); diff != "" || c.Source("three").Concurrency != 7 {
 		t.Error(diff)
 	}
-	if got := c.Destination("also").Path; got != "/work/5" {
+	if got := c.Destination("also").Path; got != "/srv/5" {
 		t.Errorf("a number tagged as text is %s", got)
 	}
-	if got := c.Destination("text").Path; got != "/work/lake/${x}/$y/$$" {
+	if got := c.Destination("text").Path; got != "/srv/lake/${x}/$y/$$" {
 		t.Errorf("dollar signs give %s", got)
 	}
 }
@@ -289,7 +289,7 @@ func TestVariablesFillValuesAndAreNeverReadAsYAML(t *testing.T) {
 	if s.URL != "sandbox://?contacts=5" || s.PageSize != 250 || s.RequestsPerSecond != 0.5 || !s.AllowInsecure {
 		t.Errorf("source is %+v", s)
 	}
-	if c.Destinations[0].Path != "/work/a: b # c/sub" {
+	if c.Destinations[0].Path != "/srv/a: b # c/sub" {
 		t.Errorf("path is %s", c.Destinations[0].Path)
 	}
 	if p := c.Pipelines[0]; p.Lookback != 90*time.Minute || !reflect.DeepEqual(p.Filters, map[string][]string{"platform": {"[x, y]"}}) {
@@ -300,7 +300,7 @@ func TestVariablesFillValuesAndAreNeverReadAsYAML(t *testing.T) {
 func TestWarningsComeBesideAConfig(t *testing.T) {
 	text := strings.Replace(minimal, `url: "sandbox://"`, `url: "https://api.example.com", api_key: plain-4711`, 1)
 	text = strings.Replace(text, "destinations: lake", "destinations: lake, lookback: 0s, filters: {platform: Whatsapp}", 1)
-	c, list := Parse("p.yaml", []byte(text), "/work", none)
+	c, list := Parse("p.yaml", []byte(text), "/srv", none)
 	if c == nil || list.HasErrors() || len(list) != 3 {
 		t.Fatalf("got %s", rendered(t, list))
 	}
@@ -423,7 +423,7 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 
 func TestALineTooLongToLookThroughIsNotShown(t *testing.T) {
 	long := "  x: {api_key: short-4711, pad: " + strings.Repeat("p", maxMasked) + "}"
-	_, list := Parse("p.yaml", []byte("version: 1\n"+long+"\n    more-4711\n"), "/work", none)
+	_, list := Parse("p.yaml", []byte("version: 1\n"+long+"\n    more-4711\n"), "/srv", none)
 	if !list.HasErrors() {
 		t.Error("the file was accepted")
 	}

@@ -19,7 +19,7 @@ pipelines:
 `
 
 func TestOfflineASourceMayLackItsVariables(t *testing.T) {
-	_, list := Parse("pipelines.yaml", []byte(needsAccount), "/work", none)
+	_, list := Parse("pipelines.yaml", []byte(needsAccount), "/srv", none)
 	if got := rendered(t, list); strings.Count(got, "is not set") != 3 {
 		t.Errorf("with a source to be asked, three variables are missing, and the file is judged so:\n%s", got)
 	}
@@ -29,17 +29,17 @@ func TestOfflineASourceMayLackItsVariables(t *testing.T) {
 		"a sandbox": env("URL", "sandbox://"),
 		"a key":     env("KEY", "a-real-key-0001"),
 	} {
-		c, list := Parse("pipelines.yaml", []byte(needsAccount), "/work", lookup, Offline())
+		c, list := Parse("pipelines.yaml", []byte(needsAccount), "/srv", lookup, Offline())
 		if c == nil || len(list) > 0 {
 			t.Errorf("%s: refused:\n%s", name, rendered(t, list))
 			continue
 		}
-		if p := c.Pipelines[0]; p.Source != c.Sources[0] || p.Destinations[0].Path != "/work/out" {
+		if p := c.Pipelines[0]; p.Source != c.Sources[0] || p.Destinations[0].Path != "/srv/out" {
 			t.Errorf("%s: the pipeline is %+v", name, p)
 		}
 	}
 	insecure := strings.Replace(needsAccount, "page_size", "allow_insecure", 1)
-	if c, list := Parse("pipelines.yaml", []byte(insecure), "/work", env("URL", "http://api.example.com"), Offline()); c == nil {
+	if c, list := Parse("pipelines.yaml", []byte(insecure), "/srv", env("URL", "http://api.example.com"), Offline()); c == nil {
 		t.Errorf("a url is judged by a setting that is not known:\n%s", rendered(t, list))
 	}
 }
@@ -58,7 +58,7 @@ func TestOfflineEverythingElseIsJudgedAsEver(t *testing.T) {
 		"a reference that goes away": {"source: crm", "source: crn", "there is no source"},
 	} {
 		text := strings.Replace(needsAccount, tc.old, tc.new, 1)
-		c, list := Parse("pipelines.yaml", []byte(text), "/work", none, Offline())
+		c, list := Parse("pipelines.yaml", []byte(text), "/srv", none, Offline())
 		if got := rendered(t, list); c != nil || !strings.Contains(got, tc.want) || strings.Count(got, "error:") > 1 {
 			t.Errorf("%s: want one fault, %q, got\n%s", name, tc.want, got)
 		}
