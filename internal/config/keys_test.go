@@ -79,16 +79,16 @@ func TestEveryKnownKeyIsLookedAt(t *testing.T) {
 			continue
 		}
 		if k.Type == MappingType {
-			if _, list := Parse("p.yaml", []byte(place(k, "5")), "/work", none); !list.HasErrors() {
+			if _, list := Parse("p.yaml", []byte(place(k, "5")), "/srv", none); !list.HasErrors() {
 				t.Errorf("%s: 5 was accepted:\n%s", k.Path, place(k, "5"))
 			}
 			continue
 		}
-		if c, list := Parse("p.yaml", []byte(place(k, "{a: {b: c}}")), "/work", none); c != nil || !list.HasErrors() {
+		if c, list := Parse("p.yaml", []byte(place(k, "{a: {b: c}}")), "/srv", none); c != nil || !list.HasErrors() {
 			t.Errorf("%s: a mapping was accepted:\n%s", k.Path, place(k, "{a: {b: c}}"))
 		}
 	}
-	if c, list := Parse("p.yaml", []byte(place(Key{Path: "version"}, "1")), "/work", none); c == nil {
+	if c, list := Parse("p.yaml", []byte(place(Key{Path: "version"}, "1")), "/srv", none); c == nil {
 		t.Errorf("the file is wrong by itself: %s", rendered(t, list))
 	}
 }
@@ -102,7 +102,7 @@ func TestDefaultsAndBoundsOfTheTableAreAccepted(t *testing.T) {
 			if v == "" {
 				continue
 			}
-			if c, list := Parse("p.yaml", []byte(place(k, v)), "/work", none); c == nil {
+			if c, list := Parse("p.yaml", []byte(place(k, v)), "/srv", none); c == nil {
 				t.Errorf("%s: %s was refused: %s", k.Path, v, rendered(t, list))
 			}
 		}
