@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/sluice-etl/sluice/internal/clock"
 )
 
 // call is one request, however many attempts it takes.
@@ -63,7 +65,7 @@ func (c *Client) retry(ctx context.Context, k *call) (Response, error) {
 		if fail.cause == CauseRateLimited || fail.after > 0 {
 			// The limit is the host's, so every worker waits.
 			c.host.pause(delay)
-		} else if err := sleep(ctx, delay); err != nil {
+		} else if err := clock.Sleep(ctx, delay); err != nil {
 			return resp, fmt.Errorf("get %s: %w", k.request, err)
 		}
 		c.count(func(s *Stats) { s.Retries[fail.cause]++ })
@@ -93,17 +95,6 @@ func (c *Client) delay(f *failure, attempt int) time.Duration {
 	}
 	d = d/2 + rand.N(d/2+1)
 	return max(d, f.after)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 func (c *Client) count(f func(*Stats)) {

@@ -1,7 +1,10 @@
 // Package clock gives the time that reaches state, file names and rows.
 package clock
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Clock tells the time.
 type Clock interface {
@@ -20,3 +23,15 @@ type Fixed time.Time
 
 // Now returns the fixed time in UTC.
 func (f Fixed) Now() time.Time { return time.Time(f).UTC() }
+
+// Sleep waits for d, or until ctx ends, whose cause it then returns.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/extract"
+	"github.com/sluice-etl/sluice/internal/clock"
 )
 
 const (
@@ -202,7 +203,7 @@ func (e *exam) askWith(ctx context.Context, c *extract.Client, q extract.Query, 
 		if !again || attempt == attempts || e.left() <= 0 || ctx.Err() != nil {
 			return nil, e.failed(err, attempt)
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := clock.Sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 	}
@@ -241,17 +242,6 @@ func pause(err error, attempt int) (time.Duration, bool) {
 		return wait, !permanent(transport)
 	default:
 		return wait, errors.As(err, &bad)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

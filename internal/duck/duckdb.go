@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/duckdb/duckdb-go/v2"
+
+	"github.com/sluice-etl/sluice/internal/clock"
 )
 
 // Available reports whether this binary has DuckDB.
@@ -376,12 +378,8 @@ func (db *DB) repeat(ctx context.Context, read func() error) error {
 		if err == nil || n == attempts || !errors.As(err, &qe) || !qe.transient {
 			return err
 		}
-		pause := time.NewTimer(attemptPause)
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return context.Cause(ctx)
-		case <-pause.C:
+		if err := clock.Sleep(ctx, attemptPause); err != nil {
+			return err
 		}
 	}
 }

@@ -62,9 +62,6 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// Path returns the path given to Open.
-func (r *Reader) Path() string { return r.path }
-
 // Schema returns the columns, descriptions in the fields' metadata.
 func (r *Reader) Schema() *arrow.Schema { return r.schema }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-etl/sluice/internal/clock"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
 )
@@ -63,7 +64,7 @@ func (r *syncRun) lockCommits(ctx context.Context) error {
 		case !errors.As(err, &held):
 			return err
 		default:
-			if err := pause(ctx, commitPoll); err != nil {
+			if err := clock.Sleep(ctx, commitPoll); err != nil {
 				return &InterruptedError{RunID: r.session.start.RunID, Staged: r.session.rows(), Err: err}
 			}
 			continue
@@ -76,18 +77,6 @@ func (r *syncRun) lockCommits(ctx context.Context) error {
 		r.st = st
 	}
 	return nil
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // drainOne commits the queue of one destination. The summary counts the

@@ -153,14 +153,7 @@ func (s *Server) delay(r *http.Request) bool {
 	if d <= 0 {
 		return true
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.Context().Done():
-		return false
-	}
+	return clock.Sleep(r.Context(), d) == nil
 }
 
 // Running is a Server that listens.
