@@ -6,6 +6,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow"
+
 	"github.com/sluice-etl/sluice/schemas"
 )
 
@@ -30,12 +32,40 @@ type Loader interface {
 	// committed at all, or recorded and completed by the next Commit.
 	//
 	// A version is (id, _sluice_hash, deleted or not). Rows of one id apply in
-	// the order (updated_at, Serial, _sluice_row): one replaces the stored row
-	// if it is strictly greater and another version.
+	// the order (least(updated_at, _sluice_extracted_at), _sluice_extracted_at,
+	// Serial, _sluice_row): one replaces the stored row if it is strictly
+	// greater and another version. So an updated_at in the future counts as the
+	// moment at which it was read, and the row that corrects it wins; and of two
+	// rows with one updated_at the one that was read later does, whichever
+	// package it came in. A tombstone of an id that the table does not hold
+	// leaves no trace.
 	Commit(ctx context.Context, p Package) (Result, error)
 
 	// Close releases what the loader holds.
 	Close() error
+}
+
+// Lister is a Loader that gives back what its table holds, for finding the
+// contacts that the source no longer shows.
+type Lister interface {
+	Loader
+	// List gives the current rows, tombstones included, each id once, in
+	// batches that are valid during the call of each. A table that does not
+	// exist yet has none. It blocks until each has had all of them, or fails,
+	// or ctx ends; the table is one that Check takes for the same lineage, and
+	// no Commit runs meanwhile.
+	List(ctx context.Context, l Listing, each func(arrow.Record) error) error
+}
+
+// Listing says which rows and columns List gives.
+type Listing struct {
+	Lineage string
+	// Columns are the columns wanted, in the order in which the records have
+	// them; each has to be one of the table's. nil: all, in table order.
+	Columns []string
+	// From and Until bound created_at, [From, Until); zero: no bound. Rows
+	// outside may be given as well.
+	From, Until time.Time
 }
 
 // Package is a sealed, immutable set of staged parts.

@@ -46,6 +46,21 @@ type Options struct {
 	// marked as deleted when its page arrived, so that a contact that leaves
 	// the filter leaves the table too.
 	Bury map[string][]string
+	// BuryField is as Bury, for the value of a custom field. nil: none.
+	BuryField *FieldFilter
+}
+
+// FieldFilter asks for a value of a custom field, as the endpoint's filter
+// does: the value as text, without regard to which of the three places holds
+// the field.
+type FieldFilter struct {
+	// Key is the field's key, compared as it is written and in snake_case:
+	// "Lead Source" is lead_source.
+	Key   string `json:"key"`
+	Value string `json:"value"`
+	// Entity narrows it to the fields of the "customer" or of the "ticket";
+	// empty: either.
+	Entity string `json:"entity,omitempty"`
 }
 
 // Row is what the walk needs to know of one contact on a page. It mirrors

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/schemas"
+	"github.com/sluice-etl/sluice/transform"
 )
 
 // Job is one pipeline, resolved: what to read, how, and where it goes.
@@ -29,13 +30,65 @@ type Job struct {
 	// began longer ago. 0: only when asked.
 	FullEvery time.Duration
 	PageSize  int // rows a request, 1 to 1000
+	// Sync is how the pipeline reads; empty is SyncIncremental.
+	Sync SyncMode
+	// Days is the window of SyncRecent: contacts whose last message is within
+	// so many days, 1 to 365. 0 for the other modes.
+	Days int
+	// DaysAlone says that the source does not combine `days` with other
+	// parameters: SyncRecent then pages `days` by itself, newest message first.
+	DaysAlone bool
 	// Filters keep only contacts that match, on our side: column name to
 	// allowed values (platform, chat_status, blocked).
 	Filters map[string][]string
-	Full    bool // read everything again
-	Verify  load.Verify
+	// Stages and Pipelines keep contacts whose active ticket stands in one of
+	// these stages (UUIDs), and in a stage of one of these pipelines. Field
+	// keeps those with a value in a custom field. SyncSnapshot has the source
+	// filter by them, and takes one value of each at most; the other modes
+	// filter on our side, where leaving is seen.
+	Stages, Pipelines []string
+	Field             *transform.FieldFilter
+	Full              bool // read everything again
+	Verify            load.Verify
 	// Destinations in configured order; each Loader is opened and closed by the caller.
 	Destinations []Destination
+}
+
+// SyncMode says what a sync reads.
+type SyncMode string
+
+// The modes. Recent and snapshot read all they ask for on every run; a contact
+// of the table that the source no longer shows among them is marked as gone.
+const (
+	SyncIncremental SyncMode = "incremental" // everything once, then what changed
+	SyncRecent      SyncMode = "recent"      // contacts with a message within Job.Days
+	SyncSnapshot    SyncMode = "snapshot"    // everything that the source's filters let through
+)
+
+// Reconciliation is how Engine.Reconcile looks for deleted contacts.
+type Reconciliation struct {
+	// MaxShare is the largest share of the table's live contacts that may be
+	// missing at the source, above 0 and up to 1: more is taken for a fault of
+	// the source, and nothing is marked. 0: 0.01.
+	MaxShare float64
+	// MaxProbes is the most contacts asked for one by one in a run, at least 1;
+	// those beyond it are left to the next run. 0: 1000.
+	MaxProbes int
+	// DryRun marks nothing.
+	DryRun bool
+}
+
+// Reconciled is what a reconciliation found, in contacts.
+type Reconciled struct {
+	Live       int64 `json:"live"`        // of the table when it began
+	Walked     int64 `json:"walked"`      // that the source showed
+	Missing    int64 `json:"missing"`     // of Live, that it did not show
+	Gone       int64 `json:"gone"`        // of Missing, that it has no more: marked as deleted
+	Unlisted   int64 `json:"unlisted"`    // of Missing, that it still has when asked for by id: left as they are
+	Unasked    int64 `json:"unasked"`     // of Missing, beyond MaxProbes: left to the next run
+	Returned   int64 `json:"returned"`    // marked as deleted in the table, and there again
+	MaxMissing int64 `json:"max_missing"` // what MaxShare allows
+	DryRun     bool  `json:"dry_run"`
 }
 
 // Destination is a named loader.
@@ -65,8 +118,8 @@ type Event struct {
 	RunID    string    `json:"run_id"`
 	Pipeline string    `json:"pipeline"`
 
-	Mode     string `json:"mode,omitempty"`  // full, incremental or backfill
-	Phase    string `json:"phase,omitempty"` // scan (by created_at), changes (by updated_at) or backfill
+	Mode     string `json:"mode,omitempty"`  // full, incremental, recent, snapshot, backfill or reconcile
+	Phase    string `json:"phase,omitempty"` // scan (by created_at), changes (by updated_at), recent (by last_message_at), backfill, walk (of ids) or confirm (one by one)
 	Reason   string `json:"reason,omitempty"`
 	Contacts int64  `json:"contacts,omitempty"` // rows staged so far
 	Pages    int64  `json:"pages,omitempty"`
@@ -96,4 +149,5 @@ type Summary struct {
 	DurationMS  int64           `json:"duration_ms"`
 	Files       int             `json:"files"`
 	Coverage    json.RawMessage `json:"coverage,omitempty"`
+	Reconciled  *Reconciled     `json:"reconciled,omitempty"` // of a reconciliation only
 }
