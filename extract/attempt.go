@@ -110,9 +110,13 @@ func (c *Client) read(buf *buffer, resp *http.Response, k *call) error {
 		}
 		body = &buf.gzip
 	}
-	n, err := buf.ReadFrom(io.LimitReader(body, c.source.MaxBody+1))
-	if n > c.source.MaxBody {
-		return &TooLargeError{Request: k.request, Limit: c.source.MaxBody}
+	limit := c.source.MaxBody
+	if k.limit > 0 {
+		limit = min(limit, k.limit)
+	}
+	n, err := buf.ReadFrom(io.LimitReader(body, limit+1))
+	if n > limit {
+		return &TooLargeError{Request: k.request, Limit: limit}
 	}
 	return asTruncated(err)
 }

@@ -172,10 +172,18 @@ func (c *Client) Page(ctx context.Context, q Query, decode func(body []byte, inf
 // the same limits, retries and errors as Page. The Response counts its
 // attempts in the case of an error too.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, decode func(body []byte, info PageInfo) error) (Response, error) {
-	u := *c.base
-	u.Path = strings.TrimSuffix(u.Path, "/") + path
+	u := c.at(path, (&url.URL{Path: path}).EscapedPath())
 	u.RawQuery = query.Encode()
-	return c.retry(ctx, &call{url: &u, request: u.RequestURI(), decode: decode})
+	return c.retry(ctx, &call{url: u, request: u.RequestURI(), decode: decode})
+}
+
+// at returns the URL of a path below the base, which is given as it is and as
+// it is escaped.
+func (c *Client) at(path, escaped string) *url.URL {
+	u := *c.base
+	u.Path = strings.TrimSuffix(c.base.Path, "/") + path
+	u.RawPath = strings.TrimSuffix(c.base.EscapedPath(), "/") + escaped
+	return &u
 }
 
 // Stats returns what the client has done so far.

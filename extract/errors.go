@@ -31,6 +31,7 @@ var (
 	_ Hinter = (*OrderError)(nil)
 	_ Hinter = (*TieError)(nil)
 	_ Hinter = (*GapError)(nil)
+	_ Hinter = (*WrongContactError)(nil)
 )
 
 // SourceError says that a Source cannot be used as it is.
@@ -65,6 +66,8 @@ func (e *StatusError) Error() string {
 // Hint says what to do.
 func (e *StatusError) Hint() string {
 	switch {
+	case e.Status == 404 && !strings.Contains(e.Request, contactsPath):
+		return "the endpoint does not have this path: check the source's url, and whether your account has this part of the API"
 	case e.Status == 404:
 		return "check the source's url: the path /api/public/contacts is appended to it"
 	case e.Status == 429 && e.RetryAfter > 0:
@@ -172,7 +175,8 @@ func (e *PageError) Hint() string {
 // Unwrap gives the error beneath.
 func (e *PageError) Unwrap() error { return e.Err }
 
-// TooLargeError is a body above Source.MaxBody.
+// TooLargeError is a body above Source.MaxBody, or above what the answer about
+// one contact may be.
 type TooLargeError struct {
 	Request string
 	Limit   int64 // bytes
@@ -184,7 +188,32 @@ func (e *TooLargeError) Error() string {
 }
 
 // Hint says what to do.
-func (e *TooLargeError) Hint() string { return "lower page_size" }
+func (e *TooLargeError) Hint() string {
+	if !strings.Contains(e.Request, contactsPath) {
+		return "the endpoint answers something else at this path: check the source's url"
+	}
+	return "lower page_size"
+}
+
+// WrongContactError is an answer about another contact than the one asked for,
+// or about none.
+type WrongContactError struct {
+	Request string
+	Got     string // id of the contact that the answer is about; empty: none
+}
+
+// Error names both.
+func (e *WrongContactError) Error() string {
+	if e.Got == "" {
+		return fmt.Sprintf("get %s: the answer holds no contact's id", readable(e.Request))
+	}
+	return fmt.Sprintf("get %s: the answer is about contact %q", readable(e.Request), e.Got)
+}
+
+// Hint says what to do.
+func (e *WrongContactError) Hint() string {
+	return "whether a contact still exists cannot be told from such answers, and nothing was concluded from it; check the source's url and any proxy between"
+}
 
 // RedirectError is a redirect that was refused, because following it would
 // carry the key elsewhere.

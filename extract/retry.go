@@ -17,6 +17,7 @@ type call struct {
 	url     *url.URL
 	request string // path and query
 	decode  func(body []byte, info PageInfo) error
+	limit   int64       // of the body, in bytes, where it is below the source's; 0: the source's
 	budget  *time.Timer // runs from the first failure
 	waited  time.Duration
 }
