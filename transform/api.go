@@ -40,19 +40,24 @@ type Options struct {
 	MaxColumns int
 	// Filter keeps only the rows whose value in each of these contract columns
 	// (string or bool, the latter as "true" and "false") is among those listed.
-	// Null is in no list. Other columns are an error at the first Decode.
+	// Null is in no list. A column of the built-in contract may have another
+	// name here: its path finds it. Other columns are an error at the first
+	// Decode.
 	Filter map[string][]string
 	// Bury is as Filter, for values that change: a row outside is kept and
 	// marked as deleted when its page arrived, so that a contact that leaves
 	// the filter leaves the table too.
 	Bury map[string][]string
-	// BuryField is as Bury, for the value of a custom field. nil: none.
+	// BuryField is as Bury, for the value of a custom field; a row has to pass
+	// both. nil: none.
 	BuryField *FieldFilter
 }
 
 // FieldFilter asks for a value of a custom field, as the endpoint's filter
-// does: the value as text, without regard to which of the three places holds
-// the field.
+// does: the value as text, without regard to which place holds the field. The
+// text is the content of a string, and a number or boolean as it was served;
+// null, objects and arrays have none. Where several places of an entity hold
+// the field, the value that its column takes decides.
 type FieldFilter struct {
 	// Key is the field's key, compared as it is written and in snake_case:
 	// "Lead Source" is lead_source.

@@ -33,6 +33,7 @@ type Chunk struct {
 	id, created, updated                  *column
 	lastMessage, client                   *column // nil where the contract lacks them
 	filters, burials                      []filter
+	wanted                                *wanted          // nil: none
 	over                                  *column          // fields without a column; nil until needed
 	overKey                               schemas.FieldRef // of the overflow value being read
 	maxFields                             int
@@ -109,20 +110,44 @@ func (c *Chunk) configure() error {
 	if c.filters, err = c.resolve(c.o.Filter); err != nil {
 		return err
 	}
-	c.burials, err = c.resolve(c.o.Bury)
-	return err
+	if c.burials, err = c.resolve(c.o.Bury); err != nil {
+		return err
+	}
+	return c.want(c.o.BuryField)
 }
 
-// resolve finds the columns that filters speak of.
+// resolve finds the columns that filters speak of, by name, or by where the
+// built-in contract's column of that name comes from.
 func (c *Chunk) resolve(options map[string][]string) (filters []filter, err error) {
 	for name, values := range options {
 		i := slices.IndexFunc(c.declared, func(col *column) bool { return col.decl.Name == name })
-		if i < 0 || (c.declared[i].decl.Type != schemas.String && c.declared[i].decl.Type != schemas.Bool) {
-			return nil, fmt.Errorf("configure decoder: filter by %q: not a string or bool column of the contract", name)
+		builtIn := slices.IndexFunc(schemas.Default().Columns, func(col schemas.ContractColumn) bool { return col.Name == name })
+		if i < 0 && builtIn >= 0 {
+			ref := schemas.Default().Columns[builtIn].Ref
+			i = slices.IndexFunc(c.declared, func(col *column) bool { return col.ref == ref })
+		}
+		switch {
+		case i < 0 && builtIn >= 0:
+			col := schemas.Default().Columns[builtIn]
+			return nil, fmt.Errorf("configure decoder: filter by %q: the contract lacks that column; add {name: %s, path: %s, type: %s} to its columns", name, name, path(col.Ref), col.Type)
+		case i < 0:
+			return nil, fmt.Errorf("configure decoder: filter by %q: not a column of the contract", name)
+		}
+		decl := c.declared[i].decl
+		if decl.Type != schemas.String && decl.Type != schemas.Bool {
+			return nil, fmt.Errorf("configure decoder: filter by %q: column %s of the contract is of type %s, a filter takes string or bool", name, decl.Name, decl.Type)
 		}
 		filters = append(filters, filter{col: c.declared[i], values: values})
 	}
 	return filters, nil
+}
+
+// path writes a field as a contract does.
+func path(ref schemas.FieldRef) string {
+	if ref.Scope == schemas.ScopeTicket {
+		return schemas.TicketField + "." + ref.Key
+	}
+	return ref.Key
 }
 
 // passes reports whether the record just read passes the filters.

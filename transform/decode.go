@@ -137,6 +137,9 @@ const hintNoContact = "the endpoint answers with a list that holds something els
 func (c *Chunk) record(start int) int {
 	c.fault = ""
 	c.row = int32(c.rows + len(c.tent.rows))
+	if c.wanted != nil {
+		c.wanted.over = c.wanted.over[:0]
+	}
 	i := c.members(c.contact, start, 0)
 	if i < 0 {
 		return -1
@@ -148,7 +151,7 @@ func (c *Chunk) record(start int) int {
 		c.fault = c.unfit()
 	}
 	c.tent.drop = append(c.tent.drop, c.fault != "" || !c.passes(c.filters))
-	c.tent.bury = append(c.tent.bury, !c.passes(c.burials))
+	c.tent.bury = append(c.tent.bury, !c.passes(c.burials) || !c.passesWanted())
 	if c.fault != "" {
 		c.reject(raw)
 	}

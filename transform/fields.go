@@ -184,10 +184,14 @@ func (c *Chunk) find(t *table, key []byte) *field {
 	if f, ok := t.fields[string(key)]; ok {
 		return f
 	}
+	ref := schemas.FieldRef{Scope: t.scope, Key: string(key)}
 	if len(c.columns) >= c.maxFields {
-		c.overKey = schemas.FieldRef{Scope: t.scope, Key: string(key)}
+		c.overKey = ref
 		return &t.over
 	}
-	k := string(key)
-	return t.add(k, &field{act: actText, col: c.column(schemas.FieldRef{Scope: t.scope, Key: k}, nil)})
+	col := c.column(ref, nil)
+	if c.wanted != nil && c.wanted.means(ref) {
+		c.wanted.cols = append(c.wanted.cols, col)
+	}
+	return t.add(ref.Key, &field{act: actText, col: col})
 }

@@ -124,7 +124,7 @@ func (c *Chunk) structured(f *field, i int) int {
 	case f.act == actCustom && first == '[':
 		return c.list(f, i)
 	case f.act == actOverflow:
-		return c.overflow(i)
+		return c.overflow(i, 0)
 	}
 	t, next := c.token(i)
 	if next >= 0 {
@@ -157,7 +157,7 @@ func (c *Chunk) timestamp(col *column, i int) int {
 // custom reads the value of a custom field found in a place of the given rank.
 func (c *Chunk) custom(f *field, i, rank int) int {
 	if f.act == actOverflow {
-		return c.overflow(i)
+		return c.overflow(i, rank)
 	}
 	if i < len(c.b) && c.b[i] == '"' && !f.col.has(c.row) {
 		f.col.rank = rank
@@ -214,7 +214,7 @@ func (c *Chunk) list(f *field, i int) int {
 	for _, e := range c.entries {
 		if e.f.act == actOverflow {
 			c.overKey = e.over
-			c.addOverflow(e.value)
+			c.addOverflow(e.value, f.rank)
 			continue
 		}
 		c.storeCustom(e.f.col, e.value, f.rank)
@@ -314,17 +314,18 @@ func (c *Chunk) element(t *table, i int) (next int, ok, extra bool) {
 	return i + 1, true, extra
 }
 
-// overflow reads the value of a field beyond those that a chunk holds.
-func (c *Chunk) overflow(i int) int {
+// overflow reads the value of a field beyond those that a chunk holds, found
+// in a place of the given rank.
+func (c *Chunk) overflow(i, rank int) int {
 	t, next := c.token(i)
 	if next >= 0 {
-		c.addOverflow(t)
+		c.addOverflow(t, rank)
 	}
 	return next
 }
 
 // addOverflow adds a member to the row's object of fields without a column.
-func (c *Chunk) addOverflow(t token) {
+func (c *Chunk) addOverflow(t token, rank int) {
 	if t.kind == kindNone {
 		return
 	}
@@ -332,8 +333,12 @@ func (c *Chunk) addOverflow(t token) {
 		c.over = c.column(schemas.FieldRef{}, nil)
 		c.over.misfit = true
 	}
+	content := c.content(t)
+	if c.wanted != nil {
+		c.wanted.note(c.overKey, rank, t.kind, content)
+	}
 	text := appendQuoted(nil, []byte(c.overKey.String()))
-	text = appendJSON(append(text, ':'), t.kind, c.content(t))
+	text = appendJSON(append(text, ':'), t.kind, content)
 	c.over.member(c.row, text)
 }
 
