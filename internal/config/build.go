@@ -4,11 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
-
-	"github.com/sluice-etl/sluice/internal/diag"
 )
 
 const (
@@ -115,6 +112,7 @@ func (r *reader) source(n namedValue) *Source {
 	s.ResponseTimeout = f.duration("response_timeout")
 	s.RequestTimeout = f.duration("request_timeout")
 	s.RetryFor = f.duration("retry_for")
+	s.CombineFilters = f.boolean("combine_filters")
 	r.url(f, s)
 	r.key(f, s)
 	return s
@@ -253,119 +251,4 @@ func (r *reader) destination(n namedValue) *Destination {
 	compatibility, _ := f.text("compatibility")
 	d.Plain = compatibility == "plain"
 	return d
-}
-
-func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
-	p := &Pipeline{Name: n.name}
-	f, ok := r.fields("pipelines.*", n.val, n.at)
-	p.Node = f.node
-	if !ok {
-		return p
-	}
-	p.Table, _ = f.name("table")
-	p.Sync, _ = f.text("sync")
-	p.Verify, _ = f.text("verify")
-	p.Lookback = f.duration("lookback")
-	if f.has("lookback") && p.Lookback == 0 && !r.list.HasErrors() {
-		r.warnf(f.pos("lookback"), "an hour costs little", "a lookback of 0 loses a change that becomes visible after its updated_at")
-	}
-	if f.has("schema") {
-		p.schema, p.Schema = f.path("schema")
-		if info, err := os.Stat(p.Schema); p.Schema != "" && (err != nil || !info.Mode().IsRegular()) {
-			why := "it is not a file"
-			if err != nil {
-				why = cause(err)
-			}
-			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "read schema: %s", why)
-		}
-	}
-	if f.has("days") {
-		f.scalar("days") // refused there
-	}
-	if f.has("full_every") {
-		p.FullEvery = f.duration("full_every")
-	}
-	p.Timezone = f.timezone("timezone")
-	p.Schedule, p.Cron = f.schedule("schedule", p.Timezone)
-	p.Filters = r.filters(f)
-	r.references(c, f, p)
-	return p
-}
-
-// references resolves the source and the destinations of a pipeline.
-func (r *reader) references(c *Config, f fields, p *Pipeline) {
-	if name, ok := f.text("source"); ok {
-		if p.Source = c.Source(name); p.Source == nil {
-			var names []string
-			for _, s := range c.Sources {
-				names = append(names, s.Name)
-			}
-			r.missing(f.pos("source"), "source", f.shown("source"), name, names)
-		}
-	}
-	var names []string
-	for _, d := range c.Destinations {
-		names = append(names, d.Name)
-	}
-	for _, s := range f.each("destinations") {
-		if d := c.Destination(s.text); d != nil {
-			p.Destinations = append(p.Destinations, d)
-		} else {
-			r.missing(s.pos, "destination", s.shown, s.text, names)
-		}
-	}
-}
-
-// missing reports a reference to nothing. Where nothing is declared at all,
-// that has been reported.
-func (r *reader) missing(at Pos, what, shown, name string, names []string) {
-	if len(names) > 0 {
-		r.errorf(at, diag.Hint(name, names), "there is no %s %s", what, shown)
-	}
-}
-
-// filters returns the filters of a pipeline, nil for none.
-func (r *reader) filters(f fields) map[string][]string {
-	g, _ := r.fields("pipelines.*.filters", f.vals["filters"], f.pos("filters"))
-	out := map[string][]string{}
-	for _, k := range r.children("pipelines.*.filters") {
-		name := k.name()
-		if !g.has(name) {
-			continue
-		}
-		if k.Later {
-			if msg, hint, later := refusal(k.Path, ""); later {
-				r.errorf(g.keyPos[name], hint, "%s", msg)
-			}
-			continue
-		}
-		for _, s := range g.each(name) {
-			if k.Type == BooleansType && (s.text != "true" && s.text != "false" || s.kind == textKind && !s.env) {
-				g.mistyped(name, s)
-				continue
-			}
-			r.knownValue(name, s)
-			out[name] = append(out[name], s.text)
-		}
-		slices.Sort(out[name])
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	return out
-}
-
-// knownValue warns of a filter value that looks like a slip. The sets are open:
-// any value is allowed.
-func (r *reader) knownValue(name string, s scalar) {
-	known := map[string][]string{
-		"platform":    {"whatsapp", "web-whatsapp", "instagram", "webchat", "sms", "messenger", "tiktok", "voice", "playground"},
-		"chat_status": {"UNATTENDED", "ATTENDED"},
-	}[name]
-	if slices.Contains(known, s.text) {
-		return
-	}
-	if near := diag.Suggest(s.text, known); near != "" {
-		r.warnf(s.pos, "did you mean "+quote(near)+"? known: "+strings.Join(known, ", "), "%s %s is not one that is known, it may match nothing", name, s.shown)
-	}
 }

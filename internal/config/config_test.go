@@ -58,7 +58,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	}
 	wantSource := Source{
 		Name: "crm", Type: "contacts_api", URL: "sandbox://", Scheme: "sandbox", PageSize: 1000, Concurrency: 4, RequestsPerSecond: 5,
-		ConnectTimeout: 10 * time.Second, ResponseTimeout: time.Minute, RequestTimeout: 2 * time.Minute, RetryFor: 5 * time.Minute,
+		ConnectTimeout: 10 * time.Second, ResponseTimeout: time.Minute, RequestTimeout: 2 * time.Minute, RetryFor: 5 * time.Minute, CombineFilters: true,
 	}
 	if diff := cmp.Diff(wantSource, *s, cmpopts.IgnoreFields(Source{}, "Node", "APIKey")); diff != "" {
 		t.Error(diff)
@@ -70,7 +70,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 		t.Errorf("destination is %+v", d)
 	}
 	if p.Source != s || p.Destinations[0] != d || p.Table != "contacts" || p.Sync != "incremental" || p.Verify != "full" ||
-		p.Lookback != time.Hour || p.Timezone != time.UTC || p.Cron != nil || p.Filters != nil || p.Schema != "" {
+		p.Lookback != time.Hour || p.Timezone != time.UTC || p.Cron != nil || p.Filters != nil || p.Schema != "" || p.Days != 0 || p.Stages != nil || p.Pipelines != nil || p.Field != nil || p.Reconcile != nil {
 		t.Errorf("pipeline is %+v", p)
 	}
 	if c.Source("crm") != s || c.Destination("lake") != d || c.Pipeline("nightly") != p || c.Source("x") != nil || c.Destination("x") != nil || c.Pipeline("x") != nil {
@@ -93,6 +93,7 @@ sources:
     response_timeout: 1m30s
     request_timeout: 3m
     retry_for: 1d
+    combine_filters: false
 destinations:
   lake: {type: parquet, path: out/lake, compatibility: plain}
 pipelines:
@@ -102,12 +103,16 @@ pipelines:
     schema: key.txt
     sync: incremental
     lookback: 2h
-    filters: {platform: [whatsapp, sms], chat_status: UNATTENDED, blocked: false}
+    filters:
+      {platform: [whatsapp, sms], chat_status: UNATTENDED, blocked: false, stage_id: [B1A7C0DE-0000-4000-8000-000000000002, b1a7c0de-0000-4000-8000-000000000001, b1a7c0de-0000-4000-8000-000000000002], pipeline_id: b1a7c0de-0000-4000-8000-00000000000a, custom_field_key: Lead Source, custom_field_value: "7", entity_type: ticket}
     verify: sample
     destinations: [lake]
     full_every: 2w
     schedule: "30 2 * * 1-5"
     timezone: America/Santiago
+    reconcile: {schedule: "0 5 * * 0", max_share: 0.5%, max_probes: 250}
+  active: {source: crm, table: active, destinations: lake, sync: recent, days: 45, reconcile: {}}
+  stage: {source: crm, table: stage, destinations: lake, sync: snapshot, filters: {stage_id: b1a7c0de-0000-4000-8000-000000000001, custom_field_key: city, custom_field_value: Lima}}
 `
 
 func TestEveryKeyReachesTheModel(t *testing.T) {
@@ -149,10 +154,28 @@ func TestEveryKeyReachesTheModel(t *testing.T) {
 	if next := p.Cron.Next(friday); next.UTC().Format(time.RFC3339) != "2026-04-06T06:30:00Z" {
 		t.Errorf("next run at %v", next)
 	}
-	if at := p.Pos("verify"); at != (Pos{26, 13}) {
+	if diff := cmp.Diff([]string{"b1a7c0de-0000-4000-8000-000000000001", "b1a7c0de-0000-4000-8000-000000000002"}, p.Stages); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"b1a7c0de-0000-4000-8000-00000000000a"}, p.Pipelines); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(&Field{Key: "Lead Source", Value: "7", Entity: "ticket"}, p.Field); diff != "" {
+		t.Error(diff)
+	}
+	if r := p.Reconcile; r.MaxShare != 0.005 || r.MaxProbes != 250 || r.Schedule != "0 5 * * 0" || r.Cron.Next(friday).UTC().Format(time.RFC3339) != "2026-04-05T09:00:00Z" {
+		t.Errorf("reconcile is %+v", r)
+	}
+	if a := c.Pipelines[1]; a.Sync != "recent" || a.Days != 45 || a.Reconcile.MaxShare != 0.01 || a.Reconcile.MaxProbes != 1000 || a.Reconcile.Cron != nil {
+		t.Errorf("pipeline active is %+v, %+v", a, a.Reconcile)
+	}
+	if s := c.Pipelines[2]; s.Sync != "snapshot" || len(s.Stages) != 1 || s.Field.Entity != "" || s.Reconcile != nil {
+		t.Errorf("pipeline stage is %+v", s)
+	}
+	if at := p.Pos("verify"); at != (Pos{28, 13}) {
 		t.Errorf("verify stands at %v", at)
 	}
-	if at := c.Destinations[0].Pos("dataset"); at != c.Destinations[0].At || at.Line != 17 {
+	if at := c.Destinations[0].Pos("dataset"); at != c.Destinations[0].At || at.Line != 18 {
 		t.Errorf("a key left out stands at %v", at)
 	}
 }
@@ -382,9 +405,34 @@ func TestTheHashFollowsWhatTheFileAsksForAndNothingElse(t *testing.T) {
 		"url": {"a.example", "b.example"}, "path": {"path: out", "path: o"}, "table": {"destinations: lake", "destinations: lake, table: x"},
 		"lookback": {"destinations: lake", "destinations: lake, lookback: 2h"}, "filters": {"destinations: lake", "destinations: lake, filters: {blocked: true}"},
 		"timezone": {"destinations: lake", "destinations: lake, timezone: Europe/Madrid"}, "name": {"nightly", "weekly"},
+		"sync": {"destinations: lake", "destinations: lake, sync: snapshot"}, "combine_filters": {"K}\"", "K}\", combine_filters: false"},
+		"stage_id":         {"destinations: lake", "destinations: lake, filters: {stage_id: b1a7c0de-0000-4000-8000-000000000001}"},
+		"pipeline_id":      {"destinations: lake", "destinations: lake, filters: {pipeline_id: b1a7c0de-0000-4000-8000-000000000001}"},
+		"custom_field_key": {"destinations: lake", "destinations: lake, filters: {custom_field_key: a, custom_field_value: b}"},
+		"reconcile":        {"destinations: lake", "destinations: lake, reconcile: {max_probes: 10}"},
 	} {
 		if accept(t, strings.Replace(base, change[0], change[1], 1), key).Hash() == want {
 			t.Errorf("%s is not in the hash", name)
+		}
+	}
+}
+
+func TestDaysAreInTheHash(t *testing.T) {
+	recent := strings.Replace(minimal, "destinations: lake", "destinations: lake, sync: recent, days: 30", 1)
+	if accept(t, recent, none).Hash() == accept(t, strings.Replace(recent, "days: 30", "days: 31", 1), none).Hash() {
+		t.Error("days are not in the hash")
+	}
+}
+
+func TestSharesArePercentages(t *testing.T) {
+	for in, want := range map[string]float64{"1%": 0.01, "0.5%": 0.005, "100%": 1, "0.0001%": 0.000001, ".5%": 0.005} {
+		if got, err := ParseShare(in); err != nil || got != want {
+			t.Errorf("%s is %v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "1", "0.01", "%", "0%", "-1%", "101%", "1 %", "1%%", "NaN%", "Inf%", "1e1%", "0x1%", "0.00001%", "1..0%"} {
+		if got, err := ParseShare(in); err == nil {
+			t.Errorf("%q is %v", in, got)
 		}
 	}
 }

@@ -98,6 +98,59 @@ func (f fields) duration(name string) time.Duration {
 	return d
 }
 
+// leastShare and 100% bound a share.
+const leastShare = "0.0001%"
+
+// ParseShare reads a percentage from 0.0001% to 100%, as in 1% or 0.5%, as a
+// share of 1.
+func ParseShare(s string) (float64, error) {
+	share, ok := parsePercent(s)
+	if !ok {
+		return 0, fmt.Errorf("%s is not a percentage such as 1%% or 0.5%%", quote(s))
+	}
+	if !within(share, leastShare, "100%", percentBound) {
+		return 0, fmt.Errorf("%s is out of range, allowed are %s to 100%%", s, leastShare)
+	}
+	return share, nil
+}
+
+func parsePercent(s string) (share float64, ok bool) {
+	number, percent := strings.CutSuffix(s, "%")
+	n, err := strconv.ParseFloat(number, 64)
+	return n / 100, percent && err == nil && strings.Trim(number, "0123456789.") == ""
+}
+
+// share returns a percentage within the table's range, as a share of 1.
+func (f fields) share(name string) float64 {
+	s, ok := f.scalar(name)
+	if !ok {
+		return 0
+	}
+	k := f.key(name)
+	n, ok := parsePercent(s.text)
+	if !ok {
+		hint := k.hint()
+		if s.kind == numberKind {
+			hint = "write a percent sign: 1% is one in a hundred"
+		}
+		f.r.errorf(s.pos, hint, "%s: expected %s, got %s", name, k.Type.expects(), s.shown)
+		return 0
+	}
+	if !within(n, k.Min, k.Max, percentBound) {
+		f.r.errorf(s.pos, k.hint(), "%s is out of range: %s", name, s.shown)
+	}
+	return n
+}
+
+// percentBound reads a percentage of the key table.
+func percentBound(s string) float64 {
+	n, ok := parsePercent(s)
+	if !ok {
+		panic("config: bound " + s + " in the key table is no percentage")
+	}
+	return n
+}
+
 // parseBound reads a duration of the key table.
 func parseBound(s string) float64 {
 	d, err := ParseDuration(s)
@@ -161,10 +214,6 @@ func (f fields) each(name string) []scalar {
 		}
 		return nil
 	}
-	if msg, hint, later := refusal(k.Path, ""); later {
-		f.r.errorf(f.keyPos[name], hint, "%s", msg)
-		return nil
-	}
 	items := []*value{v}
 	if v.kind == sequenceKind {
 		items = v.items
@@ -182,7 +231,7 @@ func (f fields) each(name string) []scalar {
 		switch {
 		case s.text == "":
 			f.r.errorf(s.pos, k.hint(), "%s: this is empty", name)
-		case k.Type != BooleansType && (s.kind == numberKind || s.kind == boolKind):
+		case k.Type != BooleansType && k.Type != UUIDsType && (s.kind == numberKind || s.kind == boolKind):
 			f.r.errorf(s.pos, "put quotes around it", "%s: expected text, got %s", name, item.describe())
 		case seen[s.text]:
 			f.r.errorf(s.pos, "", "%s: %s is given twice", name, s.shown)

@@ -17,15 +17,25 @@ func (c *Config) Hash() string {
 		PageSize, Concurrency        int
 		RequestsPerSecond            float64
 		Connect, Response, Req, Rest int64
+		CombineFilters               bool
 	}
 	type destination struct {
 		Type, Path string
 		Plain      bool
 	}
+	type reconcile struct {
+		Schedule  string
+		MaxShare  float64
+		MaxProbes int
+	}
 	type pipeline struct {
 		Source, Table, Schema, Sync, Verify, Schedule, Timezone string
 		Lookback, FullEvery                                     int64
+		Days                                                    int
 		Filters                                                 map[string][]string
+		Stages, Pipelines                                       []string
+		Field                                                   *Field
+		Reconcile                                               *reconcile
 		Destinations                                            []string
 	}
 	all := struct {
@@ -40,13 +50,21 @@ func (c *Config) Hash() string {
 		all.Sources[s.Name] = source{
 			s.Type, s.URL, s.AllowInsecure, s.PageSize, s.Concurrency, s.RequestsPerSecond,
 			int64(s.ConnectTimeout), int64(s.ResponseTimeout), int64(s.RequestTimeout), int64(s.RetryFor),
+			s.CombineFilters,
 		}
 	}
 	for _, d := range c.Destinations {
 		all.Destinations[d.Name] = destination{d.Type, d.path, d.Plain}
 	}
 	for _, p := range c.Pipelines {
-		v := pipeline{p.Source.Name, p.Table, p.schema, p.Sync, p.Verify, p.Schedule, p.Timezone.String(), int64(p.Lookback), int64(p.FullEvery), p.Filters, nil}
+		v := pipeline{
+			Source: p.Source.Name, Table: p.Table, Schema: p.schema, Sync: p.Sync, Verify: p.Verify, Schedule: p.Schedule, Timezone: p.Timezone.String(),
+			Lookback: int64(p.Lookback), FullEvery: int64(p.FullEvery), Days: p.Days,
+			Filters: p.Filters, Stages: p.Stages, Pipelines: p.Pipelines, Field: p.Field,
+		}
+		if r := p.Reconcile; r != nil {
+			v.Reconcile = &reconcile{r.Schedule, r.MaxShare, r.MaxProbes}
+		}
 		for _, d := range p.Destinations {
 			v.Destinations = append(v.Destinations, d.Name)
 		}

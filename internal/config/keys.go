@@ -15,11 +15,13 @@ const (
 	NameType     KeyType = "name"     // a-z, 0-9 and _, beginning with a letter, at most 63
 	NamesType    KeyType = "names"    // a list of names, or one
 	ValuesType   KeyType = "values"   // a list of texts, or one
+	UUIDsType    KeyType = "UUIDs"    // a list of UUIDs, or one
 	IntegerType  KeyType = "integer"  // decimal digits
 	NumberType   KeyType = "number"   // decimal
 	BooleanType  KeyType = "boolean"  // true or false
 	BooleansType KeyType = "booleans" // a list of booleans, or one
 	DurationType KeyType = "duration" // 90s, 1h30m, 7d, 2w
+	ShareType    KeyType = "share"    // 1%, 0.5%
 	URLType      KeyType = "url"
 	PathType     KeyType = "path" // relative ones start at the file's directory
 	SecretType   KeyType = "secret"
@@ -42,10 +44,14 @@ func (t KeyType) expects() string {
 		return "true or false, or a list of them"
 	case DurationType:
 		return "a duration such as 90s, 1h30m or 7d"
+	case ShareType:
+		return "a percentage such as 1% or 0.5%"
 	case NamesType:
 		return "a name or a list of names"
 	case ValuesType:
 		return "text or a list of texts"
+	case UUIDsType:
+		return "a UUID or a list of UUIDs"
 	case URLType:
 		return "a URL"
 	case PathType:
@@ -75,8 +81,7 @@ type Key struct {
 	Min, Max string   // inclusive bounds, as one would write them; empty for none
 	Unit     string   // of a bare number
 	Of       string   // the types of its parent that have it, separated by spaces; empty for all
-	// Later marks a key that the format knows and this version refuses.
-	Later       bool
+
 	Description string
 }
 
@@ -135,13 +140,8 @@ func Keys() []Key {
 	keys = append(keys, sourceKeys()...)
 	keys = append(keys, destinationKeys()...)
 	keys = append(keys, pipelineKeys()...)
-	for i, k := range keys {
-		for _, r := range notYet() {
-			if r.path == k.Path && r.value == "" {
-				keys[i].Later = true
-			}
-		}
-	}
+	keys = append(keys, filterKeys()...)
+	keys = append(keys, afterFilterKeys()...)
 	return keys
 }
 
@@ -173,6 +173,7 @@ func sourceKeys() []Key {
 		{Path: p + ".response_timeout", Type: DurationType, Default: "1m", Min: "100ms", Max: "1h", Description: "How long the host may take to begin its answer to a request."},
 		{Path: p + ".request_timeout", Type: DurationType, Default: "2m", Min: "100ms", Max: "1h", Description: "How long one request may take altogether, the body included."},
 		{Path: p + ".retry_for", Type: DurationType, Default: "5m", Min: "1s", Max: "1d", Description: "How long a request that fails in a passing way (429, 5xx, timeouts, broken answers) is repeated before the run fails."},
+		{Path: p + ".combine_filters", Type: BooleanType, Default: "true", Description: "false where `sluice doctor` finds that the source does not combine `days` with created_after: `sync: recent` then pages `days` by itself."},
 	}
 }
 
@@ -191,25 +192,41 @@ func destinationKeys() []Key {
 }
 
 func pipelineKeys() []Key {
-	const p, f = "pipelines.*", "pipelines.*.filters"
+	const p = "pipelines.*"
 	return []Key{
 		{Path: p, Type: MappingType, Description: "One export. Its name stands in state, commands and run records."},
 		{Path: p + ".source", Type: NameType, Required: true, Description: "Source to read."},
 		{Path: p + ".table", Type: NameType, Default: "contacts", Description: "Table to write in every destination. Two pipelines cannot write one table."},
 		{Path: p + ".schema", Type: PathType, Description: "Contract file: columns, types, descriptions. Left out: the built-in contract."},
-		{Path: p + ".sync", Type: ChoiceType, Default: "incremental", Allowed: []string{"incremental", "recent", "snapshot"}, Description: "incremental reads everything once and then what changed."},
-		{Path: p + ".days", Type: IntegerType, Min: "1", Max: "365", Unit: "days", Description: "Window of sync: recent."},
+		{Path: p + ".sync", Type: ChoiceType, Default: "incremental", Allowed: []string{"incremental", "recent", "snapshot"}, Description: "What a run reads. incremental: everything once, then what changed. recent: the contacts with a message within `days`, on every run. snapshot: everything that the source's filters let through, on every run. Contacts that a recent or snapshot run no longer meets stay in the table, marked as deleted."},
+		{Path: p + ".days", Type: IntegerType, Min: "1", Max: "365", Unit: "days", Description: "Window of sync: recent, which needs it: contacts with a message within so many days of the run."},
 		{Path: p + ".lookback", Type: DurationType, Default: "1h", Min: "0s", Max: "30d", Description: "How long after its updated_at a change may become visible in the API, clock skew included. Each run reads that much again."},
-		{Path: p + ".full_every", Type: DurationType, Min: "1h", Max: "366d", Description: "Read everything again when the last full read is older."},
-		{Path: f, Type: MappingType, Description: "Keep only contacts that match, on our side. Several values of one key: any of them; several keys: all of them. A change means a full read."},
+		{Path: p + ".full_every", Type: DurationType, Min: "1h", Max: "366d", Description: "Read everything again when the last full read is older. Of sync: incremental alone: the other kinds read everything on every run."},
+	}
+}
+
+func filterKeys() []Key {
+	const f = "pipelines.*.filters"
+	return []Key{
+		{Path: f, Type: MappingType, Description: "Keep only contacts that match. Several values of one key: any of them; several keys: all of them. platform, chat_status and blocked are filtered on our side. A change means a full read."},
 		{Path: f + ".platform", Type: ValuesType, Description: "Channels to keep, such as whatsapp or instagram."},
 		{Path: f + ".chat_status", Type: ValuesType, Description: "Chat states to keep, such as UNATTENDED."},
 		{Path: f + ".blocked", Type: BooleansType, Description: "Keep contacts that are blocked (true) or that are not (false)."},
-		{Path: f + ".stage_id", Type: ValuesType, Description: "Stage of the active ticket."},
-		{Path: f + ".pipeline_id", Type: ValuesType, Description: "Pipeline of the active ticket's stage."},
-		{Path: f + ".custom_field_key", Type: TextType, Description: "Custom field to filter by."},
-		{Path: f + ".custom_field_value", Type: TextType, Description: "Value of that custom field."},
-		{Path: f + ".entity_type", Type: ChoiceType, Allowed: []string{"ticket", "customer"}, Description: "Where that custom field stands."},
+		{Path: f + ".stage_id", Type: UUIDsType, Description: "Stages in which the active ticket may stand. With sync: snapshot the source filters, and takes one; otherwise they are filtered on our side, where a contact that leaves is seen and marked."},
+		{Path: f + ".pipeline_id", Type: UUIDsType, Description: "Pipelines in whose stages the active ticket may stand. Filtered as stage_id is."},
+		{Path: f + ".custom_field_key", Type: TextType, Description: "Custom field to filter by, together with custom_field_value. Filtered as stage_id is."},
+		{Path: f + ".custom_field_value", Type: TextType, Description: "Value that the custom field has to have."},
+		{Path: f + ".entity_type", Type: ChoiceType, Allowed: []string{"ticket", "customer"}, Description: "Whose custom field it has to be. Left out: either."},
+	}
+}
+
+func afterFilterKeys() []Key {
+	const p, r = "pipelines.*", "pipelines.*.reconcile"
+	return []Key{
+		{Path: r, Type: MappingType, Description: "How `sluice reconcile` finds contacts that were deleted at the source. Not with sync: snapshot, which finds them on every run."},
+		{Path: r + ".schedule", Type: CronType, Description: "When `sluice schedule` reconciles it, as schedule. Left out: only when asked."},
+		{Path: r + ".max_share", Type: ShareType, Default: "1%", Min: leastShare, Max: "100%", Description: "Largest share of the table's contacts that may be missing at the source: more is taken for a fault of the source, and nothing is marked."},
+		{Path: r + ".max_probes", Type: IntegerType, Default: "1000", Min: "1", Max: "1000000", Unit: "contacts", Description: "Missing contacts asked for one by one in a run, at most; the next run goes on with the rest."},
 		{Path: p + ".verify", Type: ChoiceType, Default: "full", Allowed: []string{"full", "sample", "off"}, Description: "How much of each written file is read back by a second reader before it counts: every row, a sample, nothing."},
 		{Path: p + ".destinations", Type: NamesType, Required: true, Description: "Destinations to write to."},
 		{Path: p + ".schedule", Type: CronType, Description: "When `sluice schedule` runs it: five cron fields, @hourly, @daily, @weekly, or @every 15m. Left out: only when asked."},

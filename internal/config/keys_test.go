@@ -20,7 +20,7 @@ func TestTheKeyTableIsSound(t *testing.T) {
 		if len(k.Allowed) > 0 != (k.Type == ChoiceType) {
 			t.Errorf("%s: only a choice has allowed values", k.Path)
 		}
-		if k.Default != "" && (k.Required || k.Type == ChoiceType && !slices.Contains(available(k), k.Default) && !k.Later) {
+		if k.Default != "" && (k.Required || k.Type == ChoiceType && !slices.Contains(available(k), k.Default)) {
 			t.Errorf("%s has a default that cannot be", k.Path)
 		}
 	}
@@ -37,15 +37,23 @@ func place(k Key, value string) string {
 	source := map[string]string{"type": "contacts_api", "url": "sandbox://"}
 	destination := map[string]string{"type": "parquet", "path": "out"}
 	pipeline := map[string]string{"source": "crm", "destinations": "lake"}
-	filters, state := map[string]string{}, map[string]string{}
+	filters, state, reconcile := map[string]string{}, map[string]string{}, map[string]string{}
 	parent, name := "", k.Path
 	if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
 		parent, name = k.Path[:i], k.Path[i+1:]
 	}
 	map[string]map[string]string{
-		"": doc, "state": state, "sources.*": source, "destinations.*": destination, "pipelines.*": pipeline, "pipelines.*.filters": filters,
+		"": doc, "state": state, "sources.*": source, "destinations.*": destination, "pipelines.*": pipeline, "pipelines.*.filters": filters, "pipelines.*.reconcile": reconcile,
 		"sources": {}, "destinations": {}, "pipelines": {},
 	}[parent][name] = value
+	switch { // what goes with it
+	case k.Path == "pipelines.*.days":
+		pipeline["sync"] = "recent"
+	case k.Path == "pipelines.*.sync" && value == "recent":
+		pipeline["days"] = "30"
+	case k.Path == "pipelines.*.filters.entity_type":
+		filters["custom_field_key"], filters["custom_field_value"] = "city", "Lima"
+	}
 	flow := func(m map[string]string) string {
 		var parts []string
 		for key, v := range m {
@@ -61,6 +69,9 @@ func place(k Key, value string) string {
 	}
 	if _, given := pipeline["filters"]; !given {
 		pipeline["filters"] = flow(filters)
+	}
+	if _, given := pipeline["reconcile"]; !given && len(reconcile) > 0 {
+		pipeline["reconcile"] = flow(reconcile)
 	}
 	if _, given := doc["state"]; !given {
 		doc["state"] = flow(state)
@@ -95,7 +106,7 @@ func TestEveryKnownKeyIsLookedAt(t *testing.T) {
 
 func TestDefaultsAndBoundsOfTheTableAreAccepted(t *testing.T) {
 	for _, k := range Keys() {
-		if k.Later || k.Of == "bigquery" || k.Type == MappingType {
+		if k.Of == "bigquery" || k.Type == MappingType {
 			continue
 		}
 		for _, v := range append([]string{k.Default, k.Min, k.Max}, available(k)...) {

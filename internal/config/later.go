@@ -2,32 +2,23 @@ package config
 
 import "strings"
 
-// refused is a key or a value that the format knows and this version does not
-// take. To lift a refusal, delete its line.
+// refused is a value that the format knows and this version does not take. To
+// lift a refusal, delete its line.
 type refused struct {
 	path  string
-	value string // "" refuses the key itself; a value ending in "://" what begins so
+	value string // one that ends in "://" refuses what begins so
 	use   string // what is available instead
 }
 
 // notYet lists everything that later versions bring.
 func notYet() []refused {
-	const destination, pipeline, filter = "destinations.*", "pipelines.*", "pipelines.*.filters"
-	filters := "available: platform, chat_status, blocked"
+	const destination = "destinations.*"
 	return []refused{
 		{"state.backend", "gcs", "available: file"},
 		{"state.path", "gs://", "available: a local directory"},
 		{destination + ".type", "bigquery", "available: parquet"},
 		{destination + ".type", "duckdb", "available: parquet (`sluice query` reads it with DuckDB)"},
 		{destination + ".path", "gs://", "available: a local directory"},
-		{pipeline + ".sync", "recent", "available: incremental"},
-		{pipeline + ".sync", "snapshot", "available: incremental"},
-		{pipeline + ".days", "", "it belongs to sync: recent; available: sync: incremental"},
-		{filter + ".stage_id", "", filters},
-		{filter + ".pipeline_id", "", filters},
-		{filter + ".custom_field_key", "", filters},
-		{filter + ".custom_field_value", "", filters},
-		{filter + ".entity_type", "", filters},
 	}
 }
 
@@ -38,8 +29,6 @@ func refusal(path, value string) (message, hint string, later bool) {
 	for _, r := range notYet() {
 		switch {
 		case r.path != path:
-		case r.value == "":
-			return name + " is not available in this version", r.use, true
 		case strings.HasSuffix(r.value, "://") && strings.HasPrefix(value, r.value):
 			return name + ": " + r.value + " is not available in this version", r.use, true
 		case r.value == value:

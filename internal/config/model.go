@@ -73,6 +73,8 @@ type Source struct {
 	RequestTimeout time.Duration
 	// RetryFor is how long one request is repeated before the run fails.
 	RetryFor time.Duration
+	// CombineFilters says that the source combines `days` with created_after.
+	CombineFilters bool
 }
 
 // Sandbox reports whether the source is the sandbox in this process.
@@ -97,15 +99,35 @@ type Pipeline struct {
 	Table        string
 	Schema       string // contract file, absolute; empty for the built-in contract
 	schema       string // as given
-	Sync         string // "incremental"
+	Sync         string // incremental, recent or snapshot
+	Days         int    // of recent; 0 for the others
 	Lookback     time.Duration
-	FullEvery    time.Duration       // 0: never by itself
+	FullEvery    time.Duration       // of incremental; 0: never by itself
 	Filters      map[string][]string // column to allowed values, sorted; nil for none
+	Stages       []string            // UUIDs, sorted; at most one with snapshot
+	Pipelines    []string            // as Stages
+	Field        *Field              // nil for none
+	Reconcile    *Reconcile          // nil where the file leaves it out
 	Verify       string              // full, sample or off
 	Destinations []*Destination
 	Schedule     string        // as given; empty for none
 	Cron         cron.Schedule // of Schedule, in Timezone; nil for none
 	Timezone     *time.Location
+}
+
+// Field is a filter by the value of a custom field.
+type Field struct {
+	Key, Value string
+	Entity     string // ticket or customer; empty for either
+}
+
+// Reconcile says how deleted contacts are looked for.
+type Reconcile struct {
+	Node
+	Schedule  string        // as given; empty for none
+	Cron      cron.Schedule // of Schedule, in the pipeline's Timezone; nil for none
+	MaxShare  float64       // of the table's contacts, above 0 and up to 1
+	MaxProbes int           // contacts asked for one by one in a run
 }
 
 // Source returns the source called name, nil if there is none.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,8 +20,8 @@ This page is made from the table that the program itself checks files against
 everything that is wrong with a file at once, each fault with its place.
 
 ` + "`*`" + ` stands for a name of your choice. ` + "`${VAR}`" + ` and ` + "`${VAR:-default}`" + ` are replaced in
-values, ` + "`$${`" + ` is a literal ` + "`${`" + `. Keys marked "later" are known and refused by this
-version.
+values, ` + "`$${`" + ` is a literal ` + "`${`" + `. Values after "later" are known and refused by
+this version.
 
 | key | value | default | |
 |---|---|---|---|
@@ -34,7 +35,13 @@ version.
 func valueOf(k Key) string {
 	switch {
 	case len(k.Allowed) > 0:
-		return "`" + strings.Join(k.Allowed, "`, `") + "`"
+		quoted := func(values []string) string { return "`" + strings.Join(values, "`, `") + "`" }
+		now := available(k)
+		later := slices.DeleteFunc(slices.Clone(k.Allowed), func(v string) bool { return slices.Contains(now, v) })
+		if len(later) > 0 {
+			return quoted(now) + "; later " + quoted(later)
+		}
+		return quoted(now)
 	case k.Min != "" && k.Max != "":
 		return strings.TrimSpace(fmt.Sprintf("%s, %s to %s %s", k.Type, k.Min, k.Max, k.Unit))
 	case k.Min != "":
@@ -59,9 +66,6 @@ func describe(k Key) string {
 	s := k.Description
 	if k.Of != "" {
 		s += " (of type " + strings.Join(strings.Fields(k.Of), ", ") + ")"
-	}
-	if k.Later {
-		s = "Later. " + s
 	}
 	return s
 }

@@ -111,9 +111,7 @@ func (r *reader) fields(prefix string, v *value, at Pos) (fields, bool) {
 func (r *reader) unknownKey(e *entry, known []Key) {
 	var names []string
 	for _, k := range known {
-		if !k.Later {
-			names = append(names, k.name())
-		}
+		names = append(names, k.name())
 	}
 	r.errorf(e.keyPos, diag.Hint(e.key, names), "unknown key %s", quote(e.key))
 }
@@ -182,7 +180,7 @@ func (f fields) scalar(name string) (s scalar, ok bool) {
 		return s, false
 	}
 	if msg, hint, later := refusal(k.Path, s.text); later {
-		f.r.errorf(f.laterPos(name, k, v), hint, "%s", msg)
+		f.r.errorf(v.pos, hint, "%s", msg)
 		return s, false
 	}
 	return s, true
@@ -193,14 +191,6 @@ func (f fields) missing(name, example string) {
 	if !f.partial {
 		f.r.errorf(f.node.At, "add "+name+": "+example, "%s is missing", name)
 	}
-}
-
-// laterPos points at the key itself where all of it is refused.
-func (f fields) laterPos(name string, k Key, v *value) Pos {
-	if k.Later {
-		return f.keyPos[name]
-	}
-	return v.pos
 }
 
 // fill checks that v is a scalar that may stand for k and fills in variables.
