@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -81,7 +82,8 @@ type Key struct {
 	Min, Max string   // inclusive bounds, as one would write them; empty for none
 	Unit     string   // of a bare number
 	Of       string   // the types of its parent that have it, separated by spaces; empty for all
-
+	// Later marks a key of a type that the format knows and this version refuses.
+	Later       bool
 	Description string
 }
 
@@ -142,6 +144,12 @@ func Keys() []Key {
 	keys = append(keys, pipelineKeys()...)
 	keys = append(keys, filterKeys()...)
 	keys = append(keys, afterFilterKeys()...)
+	for i, k := range keys {
+		keys[i].Later = k.Of != "" && !slices.ContainsFunc(strings.Fields(k.Of), func(of string) bool {
+			_, _, later := refusal(k.Path[:strings.LastIndexByte(k.Path, '.')]+".type", of)
+			return !later
+		})
+	}
 	return keys
 }
 

@@ -106,7 +106,7 @@ func TestEveryKnownKeyIsLookedAt(t *testing.T) {
 
 func TestDefaultsAndBoundsOfTheTableAreAccepted(t *testing.T) {
 	for _, k := range Keys() {
-		if k.Of == "bigquery" || k.Type == MappingType {
+		if k.Later || k.Type == MappingType {
 			continue
 		}
 		for _, v := range append([]string{k.Default, k.Min, k.Max}, available(k)...) {

@@ -20,8 +20,8 @@ This page is made from the table that the program itself checks files against
 everything that is wrong with a file at once, each fault with its place.
 
 ` + "`*`" + ` stands for a name of your choice. ` + "`${VAR}`" + ` and ` + "`${VAR:-default}`" + ` are replaced in
-values, ` + "`$${`" + ` is a literal ` + "`${`" + `. Values after "later" are known and refused by
-this version.
+values, ` + "`$${`" + ` is a literal ` + "`${`" + `. Keys and values marked "later" are known and
+refused by this version.
 
 | key | value | default | |
 |---|---|---|---|
@@ -66,6 +66,9 @@ func describe(k Key) string {
 	s := k.Description
 	if k.Of != "" {
 		s += " (of type " + strings.Join(strings.Fields(k.Of), ", ") + ")"
+	}
+	if k.Later {
+		s = "Later. " + s
 	}
 	return s
 }

@@ -111,7 +111,9 @@ func (r *reader) fields(prefix string, v *value, at Pos) (fields, bool) {
 func (r *reader) unknownKey(e *entry, known []Key) {
 	var names []string
 	for _, k := range known {
-		names = append(names, k.name())
+		if !k.Later {
+			names = append(names, k.name())
+		}
 	}
 	r.errorf(e.keyPos, diag.Hint(e.key, names), "unknown key %s", quote(e.key))
 }
