@@ -1,7 +1,9 @@
 package loadtest
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -47,35 +49,26 @@ func randomPackages(b *bench) {
 	seed := rand.Uint64()
 	b.t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	type stored struct {
-		row    Row
-		serial int64
-	}
-	current := map[string]stored{}
+	current := map[string]Row{}
 	versions := map[string]int{} // by id, content and package
 	full := Table(Extra("cf_customer_n", schemas.Int64))
 	for serial := int64(1); serial <= 6; serial++ {
 		s := Spec{Serial: serial, PartRows: 1 + rnd.IntN(40), Extra: []schemas.Column{Extra("cf_customer_n", schemas.Int64)}}
 		for range rnd.IntN(120) {
-			id := rnd.IntN(40)
-			r := Contact(fmt.Sprintf("c%02d", id), inMonth(1+id%4), at(rnd.IntN(4)), "name", string(rune('a'+rnd.IntN(3))))
-			if rnd.IntN(3) == 0 {
-				r["cf_customer_n"] = int64(rnd.IntN(2))
-			}
-			if rnd.IntN(8) == 0 {
-				r[schemas.ColHash], r[schemas.ColDeletedAt] = Hash(r), at(100)
-			}
-			s.Rows = append(s.Rows, r)
+			s.Rows = append(s.Rows, randomRow(rnd))
 		}
 		p := b.build(s)
-		before := map[string]stored{}
-		for id, c := range current {
-			before[id] = c
+		p.Table = full
+		rnd.Shuffle(len(p.Parts), func(i, j int) { p.Parts[i], p.Parts[j] = p.Parts[j], p.Parts[i] })
+		before := maps.Clone(current)
+		rows := make([]Row, len(s.Rows))
+		for i := range rows {
+			rows[i] = Expect(p, s, i, "")
 		}
-		for _, i := range inOrder(s.Rows) {
-			r := s.Rows[i]
+		slices.SortFunc(rows, Compare)
+		for _, r := range rows {
 			had, known := current[r.ID()]
-			if known && (Less(r, had.row) || SameVersion(r, had.row)) {
+			if known && (Compare(r, had) <= 0 || SameVersion(r, had)) {
 				continue
 			}
 			if !known && r[schemas.ColDeletedAt] != nil {
@@ -88,30 +81,24 @@ func randomPackages(b *bench) {
 			if r[schemas.ColDeletedAt] != nil {
 				change = "delete"
 			}
-			p.Table = full
-			current[r.ID()] = stored{Expect(p, s, i, change), serial}
+			current[r.ID()] = r.With(schemas.ColChange, change)
 		}
 		for _, r := range s.Rows {
 			if _, there := current[r.ID()]; !there {
 				continue
 			}
-			if old, ok := before[r.ID()]; !ok || !SameVersion(r, old.row) {
+			if old, ok := before[r.ID()]; !ok || !SameVersion(r, old) {
 				versions[fmt.Sprint(r.ID(), hashOf(r), r[schemas.ColDeletedAt] != nil, serial)] = 1
 			}
 		}
 		for id, c := range current { // a version that went and came back within the package
-			if c.serial == serial {
-				versions[fmt.Sprint(id, hashOf(c.row), c.row[schemas.ColDeletedAt] != nil, serial)] = 1
+			if c[schemas.ColPackage] == serial {
+				versions[fmt.Sprint(id, hashOf(c), c[schemas.ColDeletedAt] != nil, serial)] = 1
 			}
 		}
-		p.Table = full
 		b.commit(p)
 	}
-	var want []Row
-	for _, c := range current {
-		want = append(want, c.row)
-	}
-	b.wantRows("current", b.read(), want...)
+	b.wantRows("current", b.read(), slices.Collect(maps.Values(current))...)
 	got := map[string]int{}
 	for _, r := range b.history() {
 		got[fmt.Sprint(r.ID(), hashOf(r), r[schemas.ColDeletedAt] != nil, r[schemas.ColPackage])]++
@@ -126,6 +113,21 @@ func randomPackages(b *bench) {
 	}
 }
 
+// randomRow is one of 40 contacts in one of few contents, updated before or
+// after it was read.
+func randomRow(rnd *rand.Rand) Row {
+	id := rnd.IntN(40)
+	r := Contact(fmt.Sprintf("c%02d", id), inMonth(1+id%4), at(rnd.IntN(5)), "name", string(rune('a'+rnd.IntN(3))))
+	if rnd.IntN(3) == 0 {
+		r["cf_customer_n"] = int64(rnd.IntN(2))
+	}
+	if rnd.IntN(8) == 0 {
+		r[schemas.ColHash], r[schemas.ColDeletedAt] = Hash(r), at(100)
+	}
+	r[schemas.ColExtractedAt] = at(1 + rnd.IntN(4))
+	return r
+}
+
 func hashOf(r Row) any {
 	if h := r[schemas.ColHash]; h != nil {
 		return h
@@ -138,28 +140,28 @@ func SameVersion(a, b Row) bool {
 	return hashOf(a) == hashOf(b) && (a[schemas.ColDeletedAt] != nil) == (b[schemas.ColDeletedAt] != nil)
 }
 
-// Less reports whether a was updated before b.
-func Less(a, b Row) bool {
-	x, _ := a[schemas.ColUpdatedAt].(time.Time)
-	y, _ := b[schemas.ColUpdatedAt].(time.Time)
-	return x.Before(y)
-}
-
-// inOrder returns the positions of rows by updated_at and arrival.
-func inOrder(rows []Row) []int {
-	idx := make([]int, len(rows))
-	for i := range idx {
-		idx[i] = i
+// Compare orders stored rows of one id as load.Loader says: a row replaces
+// another only if it is the greater one.
+func Compare(a, b Row) int {
+	timeIn := func(r Row, column string) time.Time {
+		t, _ := r[column].(time.Time)
+		return t
 	}
-	slices.SortStableFunc(idx, func(i, j int) int {
-		switch {
-		case Less(rows[i], rows[j]):
-			return -1
-		case Less(rows[j], rows[i]):
-			return 1
-		default:
-			return 0
+	counts := func(r Row) time.Time {
+		updated, extracted := timeIn(r, schemas.ColUpdatedAt), timeIn(r, schemas.ColExtractedAt)
+		if extracted.Before(updated) {
+			return extracted
 		}
-	})
-	return idx
+		return updated
+	}
+	number := func(r Row, column string) int64 {
+		n, _ := r[column].(int64)
+		return n
+	}
+	return cmp.Or(
+		counts(a).Compare(counts(b)),
+		timeIn(a, schemas.ColExtractedAt).Compare(timeIn(b, schemas.ColExtractedAt)),
+		cmp.Compare(number(a, schemas.ColPackage), number(b, schemas.ColPackage)),
+		cmp.Compare(number(a, schemas.ColRow), number(b, schemas.ColRow)),
+	)
 }

@@ -150,11 +150,11 @@ func (c *cursor) close() error {
 }
 
 // keyColumns are what the merge compares.
-var keyColumns = []string{schemas.ColID, schemas.ColUpdatedAt, schemas.ColRow, schemas.ColHash, schemas.ColDeletedAt}
+var keyColumns = []string{schemas.ColID, schemas.ColUpdatedAt, schemas.ColExtractedAt, schemas.ColRow, schemas.ColHash, schemas.ColDeletedAt}
 
 // keyReader gives ids and keys out of records that hold keyColumns, in any
 // order.
-type keyReader struct{ id, updated, row, hash, deleted int }
+type keyReader struct{ id, updated, extracted, row, hash, deleted int }
 
 func newKeyReader(s *arrow.Schema) (keyReader, error) {
 	var k keyReader
@@ -165,6 +165,7 @@ func newKeyReader(s *arrow.Schema) (keyReader, error) {
 	}{
 		{schemas.ColID, &k.id, arrow.STRING},
 		{schemas.ColUpdatedAt, &k.updated, arrow.TIMESTAMP},
+		{schemas.ColExtractedAt, &k.extracted, arrow.TIMESTAMP},
 		{schemas.ColRow, &k.row, arrow.INT64},
 		{schemas.ColHash, &k.hash, arrow.INT64},
 		{schemas.ColDeletedAt, &k.deleted, arrow.TIMESTAMP},
@@ -182,17 +183,22 @@ func newKeyReader(s *arrow.Schema) (keyReader, error) {
 func (k keyReader) each(rec arrow.Record, f func(id string, key key)) error {
 	ids, ok1 := rec.Column(k.id).(*array.String)
 	updated, ok2 := rec.Column(k.updated).(*array.Timestamp)
-	row, ok3 := rec.Column(k.row).(*array.Int64)
-	hash, ok4 := rec.Column(k.hash).(*array.Int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
+	extracted, ok3 := rec.Column(k.extracted).(*array.Timestamp)
+	row, ok4 := rec.Column(k.row).(*array.Int64)
+	hash, ok5 := rec.Column(k.hash).(*array.Int64)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return errors.New("key columns have other types than declared")
 	}
-	if ids.NullN()+updated.NullN()+row.NullN()+hash.NullN() > 0 {
-		return errors.New("a row has no id, updated_at, _sluice_row or _sluice_hash")
+	if ids.NullN()+updated.NullN()+extracted.NullN()+row.NullN()+hash.NullN() > 0 {
+		return errors.New("a row has no id, updated_at, _sluice_extracted_at, _sluice_row or _sluice_hash")
 	}
 	deleted := rec.Column(k.deleted)
 	for i := range int(rec.NumRows()) {
-		f(ids.Value(i), key{updated: int64(updated.Value(i)), row: row.Value(i), hash: hash.Value(i), deleted: deleted.IsValid(i)})
+		read := int64(extracted.Value(i))
+		f(ids.Value(i), key{
+			counts: min(int64(updated.Value(i)), read), extracted: read,
+			row: row.Value(i), hash: hash.Value(i), deleted: deleted.IsValid(i),
+		})
 	}
 	return nil
 }

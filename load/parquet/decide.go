@@ -17,11 +17,14 @@ const (
 )
 
 // key is what the total order and the notion of a version need of one row.
+// The package's serial is not part of it: rows of the package are compared
+// with each other, and with stored rows, whose serial is always less.
 type key struct {
-	updated int64 // microseconds
-	row     int64 // _sluice_row
-	hash    int64
-	deleted bool
+	counts    int64 // when its updated_at counts: not after the row was read. Microseconds
+	extracted int64 // microseconds
+	row       int64 // _sluice_row
+	hash      int64
+	deleted   bool
 }
 
 // sameVersion reports whether two rows of one id are the same version. The
@@ -31,7 +34,12 @@ func (k key) sameVersion(o key) bool { return k.hash == o.hash && k.deleted == o
 
 // compare orders rows of one id within one package.
 func (k key) compare(o key) int {
-	return cmp.Or(cmp.Compare(k.updated, o.updated), cmp.Compare(k.row, o.row))
+	return cmp.Or(k.compareTimes(o), cmp.Compare(k.row, o.row))
+}
+
+// compareTimes is the part of the order that comes before the package.
+func (k key) compareTimes(o key) int {
+	return cmp.Or(cmp.Compare(k.counts, o.counts), cmp.Compare(k.extracted, o.extracted))
 }
 
 // What becomes of a package's row.
@@ -112,9 +120,9 @@ func (p *partition) meet(id string, k key) (stays bool) {
 
 // fold applies the rows of an id one by one, in total order, to the stored row
 // and returns the one that stands in the end, -1 if the stored row does. A row
-// replaces another if it is strictly greater and another version. Rows of the
-// package come after any stored row with the same updated_at, because their
-// package is the later one.
+// replaces another if it is strictly greater and another version. Where both
+// times are those of the stored row, the package's row is the greater one: a
+// package that is committed has a serial above all that the table holds.
 func (p *partition) fold(id int32, stored *key) int32 {
 	winner := int32(-1)
 	apply := func(r int32) {
@@ -126,7 +134,7 @@ func (p *partition) fold(id int32, stored *key) int32 {
 		case stored == nil && k.deleted:
 			// There is nothing to bury: a contact that a filter keeps out, or one
 			// that came and went unseen, leaves no trace.
-		case stored == nil || (k.updated >= stored.updated && !k.sameVersion(*stored)):
+		case stored == nil || (k.compareTimes(*stored) >= 0 && !k.sameVersion(*stored)):
 			winner = r
 		}
 	}

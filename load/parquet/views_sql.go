@@ -55,15 +55,23 @@ func (w *viewWriter) tableViews() []View {
 		{
 			name: t + "_history", Comment: "Every version of every contact, once each, as first seen.",
 			body: "SELECT\n  " + w.columns() + "\nFROM " + w.historyRows() +
-				"\nQUALIFY row_number() OVER (PARTITION BY \"id\", \"_sluice_hash\", \"_sluice_deleted_at\" IS NULL ORDER BY \"updated_at\", \"_sluice_package\", \"_sluice_row\") = 1",
+				"\nQUALIFY row_number() OVER (PARTITION BY \"id\", \"_sluice_hash\", \"_sluice_deleted_at\" IS NULL ORDER BY " + totalOrder("") + ") = 1",
 		},
 		{
 			name: t + "_as_of", macro: true, params: "t", Comment: "The contacts as they had been exported up to the time t, without deleted ones.",
 			body: "SELECT * FROM (\nSELECT\n  " + w.columns() + "\nFROM " + w.historyRows() +
 				"\nWHERE \"_sluice_extracted_at\" <= CAST(t AS TIMESTAMPTZ)" +
-				"\nQUALIFY row_number() OVER (PARTITION BY \"id\" ORDER BY \"updated_at\" DESC, \"_sluice_package\" DESC, \"_sluice_row\" DESC) = 1\n) WHERE \"_sluice_deleted_at\" IS NULL",
+				"\nQUALIFY row_number() OVER (PARTITION BY \"id\" ORDER BY " + totalOrder(" DESC") + ") = 1\n) WHERE \"_sluice_deleted_at\" IS NULL",
 		},
 	}
+}
+
+// totalOrder is the order of load.Loader, by which a row replaces another of
+// its id, as ORDER BY takes it. What had been read up to a time is ordered in
+// the same way: a time that is past every row gives the current table.
+func totalOrder(direction string) string {
+	keys := []string{`least("updated_at", "_sluice_extracted_at")`, `"_sluice_extracted_at"`, `"_sluice_package"`, `"_sluice_row"`}
+	return strings.Join(keys, direction+", ") + direction
 }
 
 // analystViews answer common questions.

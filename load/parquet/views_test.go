@@ -3,6 +3,7 @@ package parquet_test
 import (
 	"database/sql"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,6 +127,62 @@ func TestViewsShowTheTableAsOfATime(t *testing.T) {
 	want(t, db, "FROM contacts_as_of(TIMESTAMPTZ '2026-09-01 01:00:00Z') ORDER BY id", "ana Anna\nana-ig ana_ig\nblocked <nil>\nbo Bo\ngone Gone\nplay <nil>", "id", "name")
 	want(t, db, "FROM contacts_as_of('2026-09-03') ORDER BY id", "ana Ana\nana-ig ana_ig\nblocked <nil>\nbo Bo\ncy Cy\nplay <nil>", "id", "name")
 	want(t, db, "SELECT count(*) AS n FROM contacts_as_of(now()) a JOIN contacts_all c USING (id, _sluice_hash, _sluice_package, _sluice_row)", "6", "n")
+}
+
+func TestViewsFollowTheOrderOfRows(t *testing.T) {
+	l := open(t, t.TempDir(), on(unsynced{}))
+	future := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+	hour := func(n int) time.Time { return loadtest.Epoch.Add(time.Duration(n) * time.Hour) }
+	commit(t, l, loadtest.Build(t, loadtest.Spec{Serial: 1, Extracted: hour(2), Rows: []loadtest.Row{
+		contact("corrected", 1, 0, schemas.ColUpdatedAt, future, "name", "wrong"), contact("backfilled", 1, 0, "name", "read at 2"),
+	}}))
+	commit(t, l, loadtest.Build(t, loadtest.Spec{Serial: 2, Extracted: hour(1), Rows: []loadtest.Row{
+		contact("backfilled", 1, 0, "name", "read at 1"), contact("again", 1, 0, "name", "first"),
+	}}))
+	commit(t, l, loadtest.Build(t, loadtest.Spec{Serial: 3, Extracted: hour(4), Rows: []loadtest.Row{
+		contact("corrected", 1, 3, "name", "right"), contact("again", 1, 0, "name", "second"), contact("again", 1, 0, "name", "first", schemas.ColExtractedAt, hour(5)),
+	}}))
+	for i, id := range []string{"in order", "reversed"} { // as parts of windows read side by side may be
+		p := loadtest.Build(t, loadtest.Spec{Serial: int64(4 + i), Extracted: hour(9), PartRows: 1, Rows: []loadtest.Row{
+			contact(id, 1, 0, "name", "first"), contact(id, 1, 0, "name", "second"),
+		}})
+		if id == "reversed" {
+			slices.Reverse(p.Parts)
+		}
+		commit(t, l, p)
+	}
+	db := duck(t)
+	runViews(t, db, l.Dir())
+	want(t, db, "FROM contacts_as_of('2026-09-01 01:30:00Z') ORDER BY id", "again first\nbackfilled read at 1", "id", "name")
+	want(t, db, "FROM contacts_as_of('2026-09-01 02:30:00Z') ORDER BY id", "again first\nbackfilled read at 2\ncorrected wrong", "id", "name")
+	want(t, db, "FROM contacts_as_of('2026-09-01 04:30:00Z') ORDER BY id", "again second\nbackfilled read at 2\ncorrected right", "id", "name")
+	want(t, db, "FROM contacts_as_of('2026-09-01 05:30:00Z') ORDER BY id", "again first\nbackfilled read at 2\ncorrected right", "id", "name")
+	want(t, db, "FROM contacts_as_of('2026-09-02') WHERE id IN ('in order', 'reversed') ORDER BY id", "in order second\nreversed second", "id", "name")
+	want(t, db, "FROM contacts_history WHERE id = 'again' ORDER BY name", "first 2\nsecond 3", "name", "_sluice_package")
+}
+
+func TestTheTableAsOfNowIsTheTable(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	l := open(t, t.TempDir(), on(unsynced{}))
+	for serial := range int64(6) {
+		var rows []loadtest.Row
+		for range 80 {
+			r := contact(fmt.Sprint(rnd.IntN(20)), 1, rnd.IntN(4), "name", fmt.Sprint(rnd.IntN(3)))
+			if rnd.IntN(6) == 0 {
+				r = r.With(schemas.ColDeletedAt, loadtest.Epoch, schemas.ColHash, loadtest.Hash(r))
+			}
+			rows = append(rows, r.With(schemas.ColExtractedAt, loadtest.Epoch.Add(time.Duration(1+rnd.IntN(3))*time.Hour)))
+		}
+		commit(t, l, build(t, serial+1, rows...))
+	}
+	db := duck(t)
+	runViews(t, db, l.Dir())
+	live := query(t, db, "FROM contacts_all WHERE _sluice_deleted_at IS NULL ORDER BY id")
+	if d := cmp.Diff(live, query(t, db, "FROM contacts_as_of(now()) ORDER BY id")); d != "" || len(live) == 0 {
+		t.Errorf("as of now (-table +as of):\n%s", d)
+	}
 }
 
 func TestViewsAnswerAnalysts(t *testing.T) {
