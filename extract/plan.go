@@ -7,34 +7,35 @@ import (
 )
 
 // minSplit is the number of pages that have to be left of a window for a
-// split to be worth it: each window reads about half a page past its end.
+// split to be worth it: each window reads about half a page past its end, and
+// asks twice where it is empty.
 const minSplit = 2
 
 // plan takes a worker back and puts what is left of its window into the
-// queue, split where others wait for work.
+// queue, in two halves where others wait for work. Halving what promises more
+// pages, again and again, has all workers busy after a few pages of a long
+// history, and costs a short one no request: nobody knows beforehand where the
+// rows are.
 func (r *scanRun) plan(done slice) {
 	i, _ := slices.BinarySearch(r.idle, done.worker)
 	r.idle = slices.Insert(r.idle, i, done.worker)
 	var left []window
-	if done.out.EndReason == EndOfSlice {
-		left = append(left, window{Interval: upTo(done.out.Mark, done.end())})
-	}
-	switch {
-	case !r.cut:
+	if !r.cut { // one page has shown what time it is
 		r.cut = true
-		goesOn := len(left)
 		for _, iv := range r.todo[1:] {
 			left = append(left, window{Interval: iv, begins: true})
 		}
-		left = r.spread(left)
-		r.out.Windows += len(left) - goesOn
-	case len(left) > 0:
+		r.out.Windows += len(left)
+	}
+	if done.out.EndReason == EndOfSlice {
+		rest := []window{{Interval: upTo(done.out.Mark, done.end())}}
 		// The worker itself is idle again, and has its own share.
-		want := len(r.idle) - len(r.queue)
-		if pages := r.pagesLeft(done.window, done.out.Mark, done.out.Rows); pages >= minSplit {
-			left = r.split(left[0], min(want, max(minSplit, int(pages/minSplit))))
+		spare := len(r.idle) - len(r.queue) - len(left)
+		if spare > 1 && r.pagesLeft(min(done.end(), r.stop), done.From, done.out.Mark, done.out.Rows) >= minSplit {
+			rest = r.halve(rest[0])
 		}
-		r.out.Windows += len(left) - 1
+		r.out.Windows += len(rest) - 1
+		left = append(left, rest...)
 	}
 	for _, w := range left {
 		w.pages, w.stop = r.s.SlicePages, r.stop
@@ -43,63 +44,29 @@ func (r *scanRun) plan(done slice) {
 	slices.SortFunc(r.queue, func(a, b window) int { return cmp.Compare(a.From, b.From) })
 }
 
-// spread cuts the windows so that each worker has about the same time to read.
-func (r *scanRun) spread(ws []window) []window {
-	var total float64
-	for _, w := range ws {
-		total += r.length(w, w.From)
-	}
-	var out []window
-	for _, w := range ws {
-		n := 1
-		if total > 0 {
-			n = max(1, int(r.length(w, w.From)*float64(r.s.Workers)/total+0.5))
-		}
-		out = append(out, r.split(w, n)...)
-	}
-	return out
-}
-
-// split cuts a window into n of the same length, or fewer where milliseconds
-// are too coarse for it.
-func (r *scanRun) split(w window, n int) []window {
-	if n < 2 {
+// halve cuts a window into two of the same length, unless milliseconds are too
+// coarse for it.
+func (r *scanRun) halve(w window) []window {
+	border := floorMilli(w.From + max(0, min(w.end(), r.stop)-w.From)/2)
+	if border <= w.From || border >= w.end() || border == 0 {
 		return []window{w}
 	}
-	var out []window
-	from, step := w.From, int64(r.length(w, w.From))/int64(n)
-	for k := range int64(n - 1) {
-		border := floorMilli(w.From + (k+1)*step)
-		if border <= from || border >= w.end() || border == 0 {
-			continue
-		}
-		piece := window{Interval: upTo(from, border), begins: w.begins && len(out) == 0}
-		from = border
-		switch {
-		case r.s.without&ruleBorderHeld != 0:
-			piece.Until -= milli
-		case r.s.without&ruleBorderOnce != 0:
-			from -= milli
-		}
-		out = append(out, piece)
+	first := window{Interval: upTo(w.From, border), begins: w.begins}
+	switch {
+	case r.s.without&ruleRemainder != 0:
+		return []window{first}
+	case r.s.without&ruleBorderHeld != 0:
+		first.Until -= milli
+	case r.s.without&ruleBorderOnce != 0:
+		border -= milli
 	}
-	if len(out) > 0 && r.s.without&ruleRemainder != 0 {
-		return out
-	}
-	return append(out, window{Interval: upTo(from, w.end()), begins: w.begins && len(out) == 0})
+	return []window{first, {Interval: upTo(border, w.end())}}
 }
 
-// length is the time from `from` to the end of a window or the scan, in
-// microseconds.
-func (r *scanRun) length(w window, from int64) float64 {
-	return float64(max(0, min(w.end(), r.stop)-from))
-}
-
-// pagesLeft estimates the pages left of a window at a mark, if they lie as
-// close as what has been read of it.
-func (r *scanRun) pagesLeft(w window, mark, rows int64) float64 {
-	left := float64(max(0, min(w.end(), w.stop)-mark))
-	return left * float64(rows) / float64(max(1, mark-w.From)) / float64(r.s.PageSize)
+// pagesLeft estimates the pages between a mark and an end, if their rows lie as
+// close as those read between since and the mark.
+func (r *scanRun) pagesLeft(end, since, mark, rows int64) float64 {
+	return float64(max(0, end-mark)) * float64(rows) / float64(max(1, mark-since)) / float64(r.s.PageSize)
 }
 
 // account notes what a slice has read.

@@ -177,7 +177,7 @@ func (s *Scan) newRun() (*scanRun, error) {
 		r.idle = append(r.idle, i)
 	}
 	r.out.Assumptions = r.walk(window{}).assumptions()
-	if len(r.todo) > 0 { // one page shows where the rows begin and what time it is
+	if len(r.todo) > 0 { // one page shows what time it is, and where the rows begin
 		r.queue, r.out.Windows = []window{{Interval: r.todo[0], begins: true, pages: 1}}, 1
 	}
 	return r, nil
@@ -225,7 +225,7 @@ func (r *scanRun) walk(w window) *Walk {
 	}
 	if w.stop != 0 {
 		walk.yield = func(mark, rows int64) bool {
-			return r.hungry.Load() > 0 && r.pagesLeft(w, mark, rows) >= minSplit
+			return r.hungry.Load() > 0 && r.pagesLeft(min(w.end(), w.stop), w.From, mark, rows) >= minSplit
 		}
 	}
 	return walk
