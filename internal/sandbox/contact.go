@@ -39,11 +39,11 @@ type Ticket struct {
 
 // Field is one custom field.
 type Field struct {
-	Key   string
-	Value json.RawMessage // as it stands in the contact
+	Key   string          `json:"key"`
+	Value json.RawMessage `json:"value"` // as it stands in the contact
 	// Shape is where it stands: custom_fields, custom_field_values or
 	// metadata. "" means custom_fields when setting a field.
-	Shape string
+	Shape string `json:"shape"`
 }
 
 func (s shape) String() string {

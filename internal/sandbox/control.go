@@ -1,8 +1,11 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"strconv"
 )
 
 // Stats counts what has happened since the start.
@@ -15,6 +18,9 @@ type Stats struct {
 	Touched     int            `json:"touched"`  // changes of updated_at alone
 	Created     int            `json:"created"`
 	Deleted     int            `json:"deleted"`
+	Restored    int            `json:"restored"`
+	Moved       int            `json:"moved"`        // of Updated, to another stage at random
+	Messages    int            `json:"messages"`     // messages that changed nothing else
 	Late        int            `json:"late"`         // changes that were hidden at first
 	Hidden      int            `json:"hidden"`       // of these, not visible yet
 	RateLimited int            `json:"rate_limited"` // 429 by the rate limit
@@ -60,15 +66,30 @@ func (s *Server) dump(*http.Request) reply {
 	return reply{status: http.StatusOK, contentType: "application/x-ndjson", stream: s.Dump}
 }
 
+// readControl is readBody for names that are ours: a misspelt change would
+// else be none, and a test that rests on it would prove nothing.
+func readControl(r *http.Request, v any) error {
+	var raw json.RawMessage
+	if err := readBody(r, &raw); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("body must be a JSON object: %w", err)
+	}
+	return nil
+}
+
 // mutate makes the changes of a Mutation.
 func (s *Server) mutate(r *http.Request) reply {
 	var m Mutation
-	if err := readBody(r, &m); err != nil {
+	if err := readControl(r, &m); err != nil {
 		return failure(http.StatusBadRequest, err.Error())
 	}
-	for _, n := range [...]int{m.Updates, m.Silent, m.Creates, m.Deletes, m.Bulk} {
+	for _, n := range [...]int{m.Updates, m.Silent, m.Creates, m.Deletes, m.Bulk, m.Stages, m.Messages, m.Restores, m.Returns} {
 		if n < 0 || n > MaxContacts {
-			return failure(http.StatusBadRequest, "updates, silent, creates, deletes and bulk must be whole numbers from 0 to 20000000")
+			return failure(http.StatusBadRequest, "updates, silent, creates, deletes, bulk, stages, messages, restores and returns must be whole numbers from 0 to 20000000")
 		}
 	}
 	s.Mutate(m)
@@ -78,6 +99,43 @@ func (s *Server) mutate(r *http.Request) reply {
 func (s *Server) touchContact(r *http.Request) reply {
 	id := r.PathValue("id")
 	if err := s.Touch(id); err != nil {
+		return s.notFound(err, id)
+	}
+	return s.showContact(http.StatusOK, id)
+}
+
+// updateContact makes a Change.
+func (s *Server) updateContact(r *http.Request) reply {
+	var c Change
+	if err := readControl(r, &c); err != nil {
+		return failure(http.StatusBadRequest, err.Error())
+	}
+	id := r.PathValue("id")
+	if err := s.Update(id, c); err != nil {
+		return s.notFound(err, id)
+	}
+	return s.showContact(http.StatusOK, id)
+}
+
+func (s *Server) messageContact(r *http.Request) reply {
+	id := r.PathValue("id")
+	if err := s.Message(id); err != nil {
+		return s.notFound(err, id)
+	}
+	return s.showContact(http.StatusOK, id)
+}
+
+// restoreContact takes touch=true for an updated_at of now.
+func (s *Server) restoreContact(r *http.Request) reply {
+	touch := false
+	if text := r.URL.Query().Get("touch"); text != "" {
+		var err error
+		if touch, err = strconv.ParseBool(text); err != nil {
+			return failure(http.StatusBadRequest, badParam("touch", text, "true or false").Error())
+		}
+	}
+	id := r.PathValue("id")
+	if err := s.Restore(id, touch); err != nil {
 		return s.notFound(err, id)
 	}
 	return s.showContact(http.StatusOK, id)

@@ -23,6 +23,9 @@ func (s *Server) listContacts(r *http.Request) reply {
 	if err != nil {
 		return failure(http.StatusBadRequest, err.Error())
 	}
+	if s.opts.DaysAlone && q.days != nil {
+		q.createdAfter, q.updatedAfter = nil, nil
+	}
 	s.mu.Lock()
 	s.store.pages++
 	s.store.beforePage(s.advance())

@@ -176,6 +176,7 @@ func (o *Options) params() []param {
 		{name: "shuffle_ties", usage: "ties in a new order on every request", value: boolSetting(&o.ShuffleTies)},
 		{name: "page_cap", usage: "most contacts in a page, whatever the limit; 0 for no cap", value: countSetting(&o.PageCap)},
 		{name: "page_extra", usage: "contacts in a page beyond the limit", value: countSetting(&o.PageExtra)},
+		{name: "days_alone", usage: "days given with created_after or updated_after is served alone", value: boolSetting(&o.DaysAlone)},
 		{name: "wrap", usage: "key that wraps the array: none, data or contacts", value: wordSetting(&o.Wrap, "none", "data", "contacts")},
 
 		{name: "skew", usage: "how far the sandbox's clock is ahead; negative for behind", value: waitSetting(&o.Skew, backward)},

@@ -161,13 +161,20 @@ var ErrUnknown = errors.New("does not exist")
 
 // Change is what Update sets on a contact; nil fields stay as they are.
 type Change struct {
-	Name, Phone, Email   *string // Phone and Email: "" is null
-	Platform, ChatStatus *string
-	Blocked, IsChatRead  *bool
-	StageID              *string // of the active ticket, opened where there is none; "" is null
-	Customer, Ticket     []Field // custom fields by key; Shape says where a new key goes
+	Name       *string `json:"name"`
+	Phone      *string `json:"phone"` // "" is null
+	Email      *string `json:"email"` // "" is null
+	Platform   *string `json:"platform"`
+	ChatStatus *string `json:"chat_status"`
+	Blocked    *bool   `json:"blocked"`
+	IsChatRead *bool   `json:"is_chat_read"`
+	StageID    *string `json:"stage_id"` // of the active ticket, opened where there is none; "" is null
+	// Customer and Ticket are custom fields by key; Shape says where a new key
+	// goes.
+	Customer []Field `json:"customer"`
+	Ticket   []Field `json:"ticket"`
 	// Silent leaves updated_at alone.
-	Silent bool
+	Silent bool `json:"silent"`
 }
 
 // Touch moves the contact's updated_at to now and changes nothing else.
@@ -212,7 +219,7 @@ func (s *Server) Create(n int) []string {
 	return ids
 }
 
-// Delete removes the contact for good.
+// Delete removes the contact. Restore alone brings it back.
 func (s *Server) Delete(id string) error {
 	return s.withContact(id, func(i uint32, _ int64) error {
 		s.store.remove(i)
@@ -234,6 +241,11 @@ type Mutation struct {
 	Creates int `json:"creates"`
 	Deletes int `json:"deletes"`
 	Bulk    int `json:"bulk"` // touched with one updated_at
+
+	Stages   int `json:"stages"`   // whose ticket moves to another stage, with content and updated_at
+	Messages int `json:"messages"` // that write: last_message_at alone
+	Restores int `json:"restores"` // deleted ones that come back as they were, the last first
+	Returns  int `json:"returns"`  // as restores, with an updated_at of now
 }
 
 // Mutate makes random changes now, as the options for changes do, late ones
@@ -255,6 +267,15 @@ func (s *Server) Mutate(m Mutation) {
 	}
 	if m.Bulk > 0 {
 		s.store.bulkTouch(m.Bulk, now)
+	}
+	for range m.Stages {
+		s.store.moveAny(now)
+	}
+	for range m.Messages {
+		s.store.receiveAny(now)
+	}
+	for n := range m.Restores + m.Returns {
+		s.store.restoreLast(now, n >= m.Restores)
 	}
 }
 

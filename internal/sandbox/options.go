@@ -108,6 +108,10 @@ type Options struct {
 	PageCap int
 	// PageExtra is how many contacts a page has beyond the limit. 0: none.
 	PageExtra int
+	// DaysAlone serves days by itself, newest message first, where it comes
+	// with created_after or updated_after: a source that does not combine
+	// them. False: all filters combine.
+	DaysAlone bool
 	// Wrap is "data" or "contacts" to answer {"data": [...]} or
 	// {"contacts": [...]} in place of a bare array; "" or "none" for the array.
 	Wrap string

@@ -22,7 +22,7 @@ func everything() Options {
 		UpdatesPerRequest: 3, CreatesPerRequest: 0.25, DeletesPerRequest: 0.125, BulkEvery: 10, BulkSize: 100,
 		SilentShare: 0.5, LateShare: 0.75, LateDelay: time.Hour, LateRequests: 2,
 		UpdatedTies: 1, UpdatedMsTies: 2, CreatedTies: 3, CreatedMsTies: 4, Future: 1,
-		ShuffleTies: true, PageCap: 50, PageExtra: 3, Wrap: "data", Skew: -time.Minute, ClockStep: time.Second,
+		ShuffleTies: true, PageCap: 50, PageExtra: 3, DaysAlone: true, Wrap: "data", Skew: -time.Minute, ClockStep: time.Second,
 		Date: "cached", DateAge: time.Hour, NoGzip: true, APIKey: "k", AllowRemote: true,
 	}
 }

@@ -75,7 +75,9 @@ func (s *Server) advance() int64 {
 }
 
 // Handler serves the public API and, under /_sandbox/, the truth and the
-// controls.
+// controls, which need the key as well: GET dump and stats, POST mutate with a
+// Mutation, and for one contact POST contact/{id}/touch, update (with a
+// Change), message and restore (?touch=true), and DELETE contact/{id}.
 func (s *Server) Handler() http.Handler { return s.routes }
 
 // handler answers one route.
@@ -95,6 +97,9 @@ func (s *Server) makeRoutes() http.Handler {
 	control("GET /_sandbox/stats", s.stats)
 	control("POST /_sandbox/mutate", s.mutate)
 	control("POST /_sandbox/contact/{id}/touch", s.touchContact)
+	control("POST /_sandbox/contact/{id}/update", s.updateContact)
+	control("POST /_sandbox/contact/{id}/message", s.messageContact)
+	control("POST /_sandbox/contact/{id}/restore", s.restoreContact)
 	control("DELETE /_sandbox/contact/{id}", s.deleteContact)
 	control("/", func(r *http.Request) reply {
 		return failure(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)

@@ -111,9 +111,10 @@ type store struct {
 	g    *generator
 	opts *Options
 
-	recs  []rec
-	edits map[uint32]*edit
-	alive int
+	recs    []rec
+	edits   map[uint32]*edit
+	alive   int
+	deleted []uint32 // as they were, in order, for restore
 
 	byUpdated, byCreated, byMessage *index
 
@@ -159,13 +160,19 @@ func (s *store) editOf(i uint32) *edit {
 	return s.edits[i]
 }
 
-// find returns the number of the existing contact with this id.
-func (s *store) find(id uuid) (uint32, bool) {
+// lookUp returns the number of the contact with this id, deleted ones included.
+func (s *store) lookUp(id uuid) (uint32, bool) {
 	n := s.g.number(id)
-	if n >= uint64(len(s.recs)) || s.recs[n].gone || s.g.contactID(uint32(n)) != id {
+	if n >= uint64(len(s.recs)) || s.g.contactID(uint32(n)) != id {
 		return 0, false
 	}
 	return uint32(n), true
+}
+
+// find returns the number of the existing contact with this id.
+func (s *store) find(id uuid) (uint32, bool) {
+	i, ok := s.lookUp(id)
+	return i, ok && !s.recs[i].gone
 }
 
 // draw returns the next random number.
@@ -236,8 +243,8 @@ func (s *store) remove(i uint32) {
 	if r.message != noMessage {
 		s.byMessage.remove(entry{r.message, i})
 	}
-	*r = rec{gone: true}
-	delete(s.edits, i)
+	r.gone = true
+	s.deleted = append(s.deleted, i)
 	s.alive--
 	s.counts.Deleted++
 }
