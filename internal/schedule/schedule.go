@@ -19,9 +19,15 @@ import (
 // Entry is one job with its times.
 type Entry struct {
 	Name string
+	// Kind tells several entries of one name apart in the log; empty for the
+	// one that needs no telling.
+	Kind string
 	// Spec is a cron expression of five fields, a descriptor (@hourly, @daily,
 	// ...) or @every with a Go duration.
 	Spec string
+	// Times are those that Spec names where the caller has read it already;
+	// nil: Spec is parsed, in Location.
+	Times cron.Schedule
 	// Location is the time zone Spec is read in; nil is UTC.
 	Location *time.Location
 	// Run is the job. Its context ends when the scheduler's grace period does.
@@ -67,6 +73,9 @@ func Parse(spec string, loc *time.Location) (cron.Schedule, error) {
 func (s *Scheduler) Run(ctx context.Context, entries []Entry) error {
 	schedules := make([]cron.Schedule, len(entries))
 	for i, e := range entries {
+		if schedules[i] = e.Times; e.Times != nil {
+			continue
+		}
 		var err error
 		if schedules[i], err = Parse(e.Spec, e.Location); err != nil {
 			return fmt.Errorf("schedule %s: %w", e.Name, err)
@@ -120,6 +129,9 @@ func (s *Scheduler) Run(ctx context.Context, entries []Entry) error {
 // overlap with itself: times that pass meanwhile are skipped.
 func (s *Scheduler) loop(ctx, jobs context.Context, e Entry, times cron.Schedule) {
 	log := s.Log.With(slog.String("pipeline", e.Name))
+	if e.Kind != "" {
+		log = log.With(slog.String("kind", e.Kind))
+	}
 	next := times.Next(s.Clock.Now())
 	for {
 		if next.IsZero() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/robfig/cron/v3"
 
 	"github.com/sluice-etl/sluice/internal/clock"
 )
@@ -210,4 +211,35 @@ func TestAMalformedExpressionStopsEverythingBeforeItStarts(t *testing.T) {
 	if err == nil || ran || !strings.Contains(err.Error(), `schedule bad: parse schedule "0 25 * * *"`) {
 		t.Errorf("ran %v, %v", ran, err)
 	}
+}
+
+func TestEntriesOfOneNameAreToldApartAndEachHasItsTimes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, log := scheduler(0)
+		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Hour)
+		defer cancel()
+		var hours []int
+		start := time.Now()
+		run := func(context.Context) error {
+			hours = append(hours, int(time.Since(start)/time.Hour))
+			return nil
+		}
+		err := s.Run(ctx, []Entry{
+			{Name: "nightly", Spec: "0 3 * * *", Run: run},
+			// A day is no unit of Go's: the caller has read it.
+			{Name: "nightly", Kind: "reconcile", Spec: "@every 1d", Times: cron.Every(24 * time.Hour), Run: run},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]int{3, 24}, hours); diff != "" {
+			t.Errorf("hours (-want +got):\n%s", diff)
+		}
+		for _, want := range []string{`msg="run started" pipeline=nightly` + "\n", `msg="run started" pipeline=nightly kind=reconcile` + "\n"} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("%s is not in the log:\n%s", want, log)
+			}
+		}
+	})
 }
