@@ -61,6 +61,12 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"what another state wrote is left alone", foreignLineage},
 		{"another package under a used serial is refused", reusedSerial},
 		{"a fresh destination can be checked without a trace", checkFresh},
+		{"a listing has the rows of the table, tombstones and new columns included", listAll},
+		{"a listing has the columns asked for in that order", listColumns},
+		{"a listing leaves out no row within its bounds", listBounds},
+		{"a table without rows lists none, and a fresh destination has no trace of it", listNothing},
+		{"a listing of another state's table is refused", listForeign},
+		{"a listing ends with its context, or with the first error", listStops},
 	} {
 		t.Run(strings.ReplaceAll(c.name, ",", ""), func(t *testing.T) {
 			c.test(&bench{Harness: fresh(t), t: t, lineage: "lineage-a"})

@@ -58,7 +58,7 @@ func (c *cursor) schema() (*arrow.Schema, error) {
 	for _, name := range c.columns {
 		found := c.reader.Schema().FieldIndices(name)
 		if len(found) != 1 {
-			return nil, fmt.Errorf("read %s: no column %s", c.path, name)
+			return nil, unreadable(fmt.Errorf("%w: %s has no column %s", parquetfile.ErrDamaged, c.path, name))
 		}
 		fields = append(fields, c.reader.Schema().Field(found[0]))
 	}

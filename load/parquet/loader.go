@@ -24,7 +24,7 @@ type Loader struct {
 	mem memory.Allocator
 }
 
-var _ load.Loader = (*Loader)(nil)
+var _ load.Lister = (*Loader)(nil)
 
 // New returns a Loader. It touches nothing on disk.
 func New(o Options) (*Loader, error) {
@@ -193,10 +193,17 @@ func (l *Loader) recover(p load.Package) (*Manifest, error) {
 			return nil, explain("write manifest", path, err)
 		}
 	}
-	m, err := t.ours(l.dir, p.Lineage)
+	return l.complete(t, p.Lineage)
+}
+
+// complete puts in place what an interrupted commit recorded, removes what it
+// left, and returns the manifest in place. The caller holds the lock.
+func (l *Loader) complete(t table, lineage string) (*Manifest, error) {
+	m, err := t.ours(l.dir, lineage)
 	if err != nil {
 		return nil, err
 	}
+	manifests := filepath.Join(l.dir, manifestsDir)
 	if err := atomicfile.RemoveTempsOn(l.o.FS, manifests); err != nil {
 		return nil, explain("clean", manifests, err)
 	}

@@ -21,11 +21,11 @@ const lockRetry = 50 * time.Millisecond
 type Holder struct {
 	PID   int       `json:"pid"`
 	Host  string    `json:"host"`
-	RunID string    `json:"run_id"`
+	RunID string    `json:"run_id"` // empty: it reads the table
 	Since time.Time `json:"since"`
 }
 
-// LockedError says that another process is committing to the table.
+// LockedError says that another process is working on the table.
 type LockedError struct {
 	Path   string
 	Holder Holder // zero where the file does not tell
@@ -33,11 +33,15 @@ type LockedError struct {
 
 // Error names the holder and since when.
 func (e *LockedError) Error() string {
-	if e.Holder.PID == 0 {
-		return fmt.Sprintf("table is locked by another commit (%s)", e.Path)
+	h := e.Holder
+	switch since := h.Since.Format(time.RFC3339); {
+	case h.PID == 0:
+		return fmt.Sprintf("table is locked by another process (%s)", e.Path)
+	case h.RunID == "":
+		return fmt.Sprintf("table is locked by another process (%s): process %d on %s reads it, since %s", e.Path, h.PID, h.Host, since)
+	default:
+		return fmt.Sprintf("table is locked by another commit (%s): process %d on %s, run %s, since %s", e.Path, h.PID, h.Host, h.RunID, since)
 	}
-	return fmt.Sprintf("table is locked by another commit (%s): process %d on %s, run %s, since %s",
-		e.Path, e.Holder.PID, e.Holder.Host, e.Holder.RunID, e.Holder.Since.Format(time.RFC3339))
 }
 
 // Hint returns what to do about it.
