@@ -61,7 +61,7 @@ func (e *Engine) Backfill(ctx context.Context, job Job, b Backfill) (Summary, er
 	if err != nil {
 		return Summary{Status: "failed"}, err
 	}
-	return e.start(ctx, job, kindBackfill, s)
+	return e.start(ctx, &syncRun{job: job, kind: kindBackfill, span: s})
 }
 
 // spanRecord is what a backfill was asked for, as its journal has it.
@@ -272,9 +272,10 @@ func (w *windowReader) walk(ctx context.Context, sink *stager, windows []windowJ
 		return extract.Outcome{}, err
 	}
 	r := w.run
+	days, filters := r.job.narrowing()
 	walk := &extract.Walk{
 		Client: w.pager, Key: r.span.key, From: all.From, Until: all.Until + 1000,
-		StopAt: r.began, Lookback: r.job.Lookback, PageSize: r.job.PageSize, Clock: r.Clock,
+		StopAt: r.began, Lookback: r.job.Lookback, PageSize: r.job.PageSize, Days: days, Filters: filters, Clock: r.Clock,
 		Seed: r.seed() + uint64(all.From), //nolint:gosec // any bits will do
 	}
 	return walk.Run(ctx, sink)

@@ -20,6 +20,18 @@ func (r *syncRun) drain(ctx context.Context) error {
 	if err := r.lockCommits(ctx); err != nil {
 		return err
 	}
+	if err := r.drainReady(ctx); err != nil {
+		return err
+	}
+	if len(r.failed) > 0 {
+		return &DestinationsError{Failed: r.failed}
+	}
+	return nil
+}
+
+// drainReady is drain of the destinations that have not failed yet; those that
+// do are noted in r.failed. The commit lock is held.
+func (r *syncRun) drainReady(ctx context.Context) error {
 	done := map[string]bool{} // run ids whose package some destination has now taken
 	for i, d := range r.job.Destinations {
 		if !slices.Contains(r.ready, d.Name) {
@@ -27,8 +39,9 @@ func (r *syncRun) drain(ctx context.Context) error {
 		}
 		if err := r.drainOne(ctx, d, i == 0, done); err != nil {
 			if ctx.Err() != nil {
-				return &InterruptedError{RunID: r.session.start.RunID, Staged: r.session.rows(), Err: err}
+				return r.interrupted(err)
 			}
+			r.ready = slices.DeleteFunc(r.ready, func(name string) bool { return name == d.Name })
 			r.failed = append(r.failed, &DestinationError{Destination: d.Name, Queued: len(r.queue(d.Name)), Err: err})
 			r.emit(Event{Type: "commit_failed", Destination: d.Name, Error: err.Error()})
 		}
@@ -41,10 +54,16 @@ func (r *syncRun) drain(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(r.failed) > 0 {
-		return &DestinationsError{Failed: r.failed}
-	}
 	return nil
+}
+
+// interrupted says that the run was stopped, and what it keeps.
+func (r *syncRun) interrupted(err error) error {
+	e := &InterruptedError{Err: err}
+	if r.session != nil {
+		e.RunID, e.Staged = r.session.start.RunID, r.session.rows()
+	}
+	return e
 }
 
 // commitPoll is how often a run looks whether the one beside it has committed.
@@ -65,7 +84,7 @@ func (r *syncRun) lockCommits(ctx context.Context) error {
 			return err
 		default:
 			if err := clock.Sleep(ctx, commitPoll); err != nil {
-				return &InterruptedError{RunID: r.session.start.RunID, Staged: r.session.rows(), Err: err}
+				return r.interrupted(err)
 			}
 			continue
 		}
@@ -77,6 +96,16 @@ func (r *syncRun) lockCommits(ctx context.Context) error {
 		r.st = st
 	}
 	return nil
+}
+
+// unlockCommits lets the others commit again.
+func (r *syncRun) unlockCommits() error {
+	if r.commits == nil {
+		return nil
+	}
+	release := r.commits
+	r.commits = nil
+	return release()
 }
 
 // drainOne commits the queue of one destination. The summary counts the
@@ -95,6 +124,9 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 			r.summary.New += result.New
 			r.summary.Changed += result.Changed + result.Deleted
 			r.summary.Unchanged += result.Unchanged
+			if r.recon != nil && ref.Serial == r.pkg {
+				r.recon.found.Returned = result.Changed
+			}
 		}
 		r.summary.Files += len(result.Files)
 		r.emit(Event{Type: "committed", Destination: d.Name, Package: ref.Serial, Result: &result})

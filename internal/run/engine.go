@@ -17,6 +17,7 @@ import (
 const (
 	kindSync         = "sync"
 	kindBackfill     = "backfill"
+	kindReconcile    = "reconcile"
 	kindCommit       = "commit" // not a run: the end of any
 	defaultSealRows  = 131072
 	defaultSealAfter = time.Minute
@@ -29,12 +30,12 @@ const (
 // then is kept for the next run (*InterruptedError). A destination that fails
 // stops neither extraction nor the others (*DestinationsError).
 func (e *Engine) Run(ctx context.Context, job Job) (Summary, error) {
-	return e.start(ctx, job, kindSync, nil)
+	return e.start(ctx, &syncRun{job: job, kind: kindSync})
 }
 
-// start does one run of a kind under its lock.
-func (e *Engine) start(ctx context.Context, job Job, kind string, span *span) (Summary, error) {
-	release, err := e.Store.LockRun(ctx, job.Pipeline, kind)
+// start does one run under the lock of its kind.
+func (e *Engine) start(ctx context.Context, r *syncRun) (Summary, error) {
+	release, err := e.Store.LockRun(ctx, r.job.Pipeline, r.kind)
 	if err != nil {
 		return Summary{Status: "failed"}, err
 	}
@@ -42,19 +43,21 @@ func (e *Engine) start(ctx context.Context, job Job, kind string, span *span) (S
 	if own.Log == nil {
 		own.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &syncRun{Engine: &own, job: job, kind: kind, span: span, began: e.Clock.Now()}
+	r.Engine, r.began = &own, e.Clock.Now()
 	err = r.run(ctx)
 	summary := r.finish(ctx, err)
 	return summary, errors.Join(err, release())
 }
 
-// syncRun is one call of Engine.Run or Engine.Backfill.
+// syncRun is one call of Engine.Run, Engine.Backfill or Engine.Reconcile.
 type syncRun struct {
 	*Engine
 	job     Job
 	kind    string
-	span    *span // what a backfill reads; nil for a sync
+	span    *span      // what a backfill reads; nil for others
+	recon   *reconcile // what a reconciliation does; nil for others
 	began   time.Time
+	client  *extract.Client
 	st      *state.Pipeline
 	session *session
 	ready   []string // destinations whose Check passed
@@ -68,14 +71,14 @@ type syncRun struct {
 }
 
 func (r *syncRun) run(ctx context.Context) (err error) {
+	if r.client, err = extract.NewClient(r.job.Source, r.Clock); err != nil {
+		return err
+	}
+	defer r.client.Close()
+	defer func() { err = errors.Join(err, r.unlockCommits()) }()
 	if err := r.prepare(ctx); err != nil {
 		return err
 	}
-	defer func() {
-		if r.commits != nil {
-			err = errors.Join(err, r.commits())
-		}
-	}()
 	if r.pkg > 0 {
 		return r.drain(ctx)
 	}
@@ -96,8 +99,8 @@ func (r *syncRun) prepare(ctx context.Context) error {
 	if err := state.CheckSource(st, r.job.Identity); err != nil {
 		return err
 	}
-	if reason := unprepared(st, r.job); r.span != nil && reason != "" {
-		return &NotReadyError{Pipeline: r.job.Pipeline, Reason: reason}
+	if r.kind != kindSync && st.Cursor == nil {
+		return &NotReadyError{Pipeline: r.job.Pipeline, Kind: r.kind, Reason: unprepared(st, r.job)}
 	}
 	if st.Lineage == "" {
 		// Destinations are checked against the lineage, so it must be stored
@@ -112,6 +115,12 @@ func (r *syncRun) prepare(ctx context.Context) error {
 	}
 	if err := r.checkDestinations(ctx); err != nil {
 		return err
+	}
+	if r.job, err = r.job.resolve(ctx, r.client); err != nil {
+		return errors.Join(err, r.drain(ctx))
+	}
+	if reason := unprepared(st, r.job); r.kind != kindSync && reason != "" {
+		return &NotReadyError{Pipeline: r.job.Pipeline, Kind: r.kind, Reason: reason}
 	}
 	return r.openSession(ctx)
 }
@@ -170,11 +179,21 @@ func (r *syncRun) queue(destination string) []state.PackageRef {
 
 // mode says what a sync has to read and why.
 func (r *syncRun) mode() (mode, reason string) {
+	if r.recon != nil {
+		return modeReconcile, "looking for contacts that the source no longer has"
+	}
+	full := modeFull
+	if r.job.whole() {
+		full = string(r.job.Sync)
+	}
 	if r.job.Full {
-		return modeFull, "asked for by --full"
+		return full, "asked for by --full"
 	}
 	if reason := unprepared(r.st, r.job); reason != "" {
-		return modeFull, reason
+		return full, reason
+	}
+	if r.job.whole() {
+		return full, "every run reads them all"
 	}
 	if r.job.FullEvery > 0 && (r.st.LastFull == nil || r.began.Sub(*r.st.LastFull) >= r.job.FullEvery) {
 		return modeFull, "the last full read is older than full_every"
@@ -188,7 +207,7 @@ func unprepared(st *state.Pipeline, job Job) string {
 	switch {
 	case st.Cursor == nil:
 		return "first run of this pipeline"
-	case st.Filters != state.FiltersFingerprint(job.Filters):
+	case st.Filters != job.selection():
 		return "the filters changed"
 	case st.Contract != "" && st.Contract != job.Contract.Hash():
 		return "the contract changed"
@@ -237,7 +256,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 				return err
 			}
 			r.pkg, r.counts = l.serial(), r.session.phases[phaseBackfill].Counts
-		case r.session == nil && start.Mode == want.Mode && start.Settings == want.Settings &&
+		case r.session == nil && r.recon == nil && start.Mode == want.Mode && start.Settings == want.Settings &&
 			start.Span.same(want.Span) && sameTime(start.Cursor, want.Cursor):
 			if r.session, err = l.resume(); err != nil {
 				return err
@@ -304,7 +323,7 @@ func (r *syncRun) release(dir, runID string) error {
 
 // settings fingerprints what the staged rows of a run depend on.
 func (r *syncRun) settings() string {
-	return state.FiltersFingerprint(r.job.Filters) + "/" + r.job.Contract.Hash() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host
+	return r.job.selection() + "/" + r.job.Contract.Hash() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host
 }
 
 func sameTime(a, b *time.Time) bool {
@@ -323,7 +342,7 @@ func (r *syncRun) record(status string, err error) state.RunRecord {
 		Requests: r.counts.Requests, Retries: r.counts.Retries, Pages: r.counts.Pages,
 		Rows: r.counts.Rows, Quarantined: r.counts.Rejects, Package: r.pkg, Coverage: r.summary.Coverage,
 	}
-	if r.pkg > 0 && r.span == nil {
+	if r.pkg > 0 && r.kind == kindSync {
 		rec.CursorAfter = r.st.Cursor
 	}
 	if err != nil {
@@ -398,31 +417,4 @@ func (r *syncRun) emit(ev Event) {
 		}
 	}
 	r.Observe(ev)
-}
-
-// outcomeRecord is the part of a walk's outcome that the coverage record keeps.
-type outcomeRecord struct {
-	Key         string             `json:"key"`
-	From        time.Time          `json:"from"`
-	Until       *time.Time         `json:"until,omitempty"` // of a backfill: the first moment past it
-	EndReason   extract.EndReason  `json:"end_reason"`
-	Windows     int                `json:"windows"` // read side by side, or one after the other
-	Pages       int64              `json:"pages"`
-	Requests    int64              `json:"requests"`
-	Rows        int64              `json:"rows"`
-	Duplicates  int64              `json:"duplicates"`
-	Discarded   int64              `json:"discarded"`
-	OutOfOrder  int64              `json:"out_of_order"`
-	Undated     int64              `json:"undated"`
-	Ties        []extract.TieBlock `json:"ties"`
-	Assumptions []string           `json:"assumptions"`
-}
-
-func outcomeOf(key extract.Key, from time.Time, out extract.Outcome, windows int) outcomeRecord {
-	return outcomeRecord{
-		Key: key.String(), From: from.UTC(), EndReason: out.EndReason, Windows: windows,
-		Pages: out.Pages, Requests: out.Requests, Rows: out.Rows, Duplicates: out.Duplicates,
-		Discarded: out.Discarded, OutOfOrder: out.OutOfOrder, Undated: out.Undated,
-		Ties: append([]extract.TieBlock{}, out.Ties...), Assumptions: out.Assumptions,
-	}
 }

@@ -61,6 +61,14 @@ func (e *DestinationsError) Unwrap() []error {
 	return errs
 }
 
+// orNil is nil where nothing failed.
+func (e *DestinationsError) orNil() error {
+	if len(e.Failed) == 0 {
+		return nil
+	}
+	return e
+}
+
 // Hint says what to do.
 func (e *DestinationsError) Hint() string {
 	for _, f := range e.Failed {
@@ -122,17 +130,50 @@ func (e *EmptySourceError) Hint() string {
 	return "check that the key belongs to the account you mean; nothing was written, and the next run tries again"
 }
 
-// NotReadyError refuses a backfill of tables that lack rows which only a full
-// read brings.
-type NotReadyError struct{ Pipeline, Reason string }
+// MixedRunError is a run that was begun under one account's key and resumed
+// under another's. What it had read is kept.
+type MixedRunError struct {
+	Dir          string
+	Begun, Found []string // client ids
+}
+
+func (e *MixedRunError) Error() string {
+	return fmt.Sprintf("go on with an unfinished run: its contacts belong to client_id %s, those of the source now to %s",
+		strings.Join(e.Begun, ", "), strings.Join(e.Found, ", "))
+}
+
+// Hint says what to do.
+func (e *MixedRunError) Hint() string {
+	return fmt.Sprintf("give the key that the run was begun with, or, if that was the wrong one, remove %s to begin anew", e.Dir)
+}
+
+// NoListingError says that no destination can tell which contacts its table
+// holds, as none of them has taken every package.
+type NoListingError struct{ Pipeline string }
+
+func (e *NoListingError) Error() string {
+	return fmt.Sprintf("no destination of pipeline %s is up to date and can list its contacts", e.Pipeline)
+}
+
+// Hint says what to do.
+func (e *NoListingError) Hint() string {
+	return "one destination at least has to have taken every package; mend it and run again"
+}
+
+// NotReadyError refuses a backfill, or a reconciliation, of tables that lack
+// rows which only a full read brings.
+type NotReadyError struct{ Pipeline, Kind, Reason string }
 
 func (e *NotReadyError) Error() string {
-	return fmt.Sprintf("backfill pipeline %s: it has to read everything first (%s)", e.Pipeline, e.Reason)
+	return fmt.Sprintf("%s pipeline %s: it has to read everything first (%s)", e.Kind, e.Pipeline, e.Reason)
 }
 
 // Hint says what to do.
 func (e *NotReadyError) Hint() string {
-	return fmt.Sprintf("run `sluice run %s`: it reads the range as well, with all the rest", e.Pipeline)
+	if e.Kind == kindBackfill {
+		return fmt.Sprintf("run `sluice run %s`: it reads the range as well, with all the rest", e.Pipeline)
+	}
+	return fmt.Sprintf("run `sluice run %s` first", e.Pipeline)
 }
 
 // ColumnsMovedError says that a run beside this one gave a new field another
@@ -237,4 +278,83 @@ func (e *ContractError) Error() string {
 // Hint says what to do.
 func (e *ContractError) Hint() string {
 	return "nothing was read and nothing changed. Columns are only ever added: undo the change, or give the pipeline a new name and table for the new contract"
+}
+
+// NoPipelineError is a filter by a pipeline that the account does not have.
+type NoPipelineError struct {
+	ID    string
+	Known []string // "ID (name)" of those that it has
+}
+
+func (e *NoPipelineError) Error() string {
+	return fmt.Sprintf("filter by pipeline_id: the account has no pipeline %s", e.ID)
+}
+
+// Hint says what to do.
+func (e *NoPipelineError) Hint() string {
+	if len(e.Known) == 0 {
+		return "it has none at all; leave the filter out"
+	}
+	return "it has " + strings.Join(e.Known, ", ")
+}
+
+// NoStageError is a filter by pipelines, and stages, that no contact can pass.
+type NoStageError struct{ Pipelines, Stages []string }
+
+func (e *NoStageError) Error() string {
+	if len(e.Stages) == 0 {
+		return fmt.Sprintf("filter by pipeline_id: %s has no stage, so no contact would pass", strings.Join(e.Pipelines, ", "))
+	}
+	return fmt.Sprintf("filter by pipeline_id and stage_id: no stage of %s is among %s, so no contact would pass", strings.Join(e.Pipelines, ", "), strings.Join(e.Stages, ", "))
+}
+
+// Hint says what to do.
+func (e *NoStageError) Hint() string {
+	return "both filters have to hold; leave one of them out, or name a stage of that pipeline"
+}
+
+// SnapshotError refuses to reconcile a pipeline whose every run does so, and
+// whose table holds what the source's filters let through alone.
+type SnapshotError struct{ Pipeline string }
+
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("reconcile pipeline %s: it is a snapshot", e.Pipeline)
+}
+
+// Hint says what to do.
+func (e *SnapshotError) Hint() string {
+	return "each of its runs marks the contacts that the source no longer shows; there is nothing to reconcile"
+}
+
+// MissingShareError is a source that lacks so many of the table's contacts
+// that a fault of it is likelier than their deletion. Nothing was marked.
+type MissingShareError struct {
+	Found    Reconciled
+	MaxShare float64 // 0 to 1
+}
+
+func (e *MissingShareError) Error() string {
+	return fmt.Sprintf("reconcile: the source lacks %d of the %d contacts of the table (%.2f%%), more than the %.4g%% that may be missing",
+		e.Found.Missing, e.Found.Live, 100*float64(e.Found.Missing)/float64(e.Found.Live), 100*e.MaxShare)
+}
+
+// Hint says what to do.
+func (e *MissingShareError) Hint() string {
+	return "nothing was marked. Look at the source: is the key that of the same account, does it list everything? If so many contacts were deleted, allow it for this once with --max-share"
+}
+
+// NoInfoError is a source that does not give contacts by id which it lists, so
+// that its not giving others says nothing.
+type NoInfoError struct{ IDs []string }
+
+func (e *NoInfoError) Error() string {
+	if len(e.IDs) == 0 {
+		return "reconcile: the table holds no contact that the source lists, to try the info endpoint with"
+	}
+	return fmt.Sprintf("reconcile: the info endpoint knows none of the contacts %s, which the source lists", strings.Join(e.IDs, ", "))
+}
+
+// Hint says what to do.
+func (e *NoInfoError) Hint() string {
+	return "nothing was marked, as deletions cannot be told from faults this way; `sluice doctor` shows what the endpoint answers"
 }

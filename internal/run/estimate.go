@@ -50,15 +50,18 @@ func (e *Engine) Estimate(ctx context.Context, job Job, b Backfill) (Estimate, e
 	if err != nil {
 		return Estimate{}, err
 	}
-	if reason := unprepared(st, job); reason != "" {
-		return Estimate{}, &NotReadyError{Pipeline: job.Pipeline, Reason: reason}
-	}
 	client, err := extract.NewClient(job.Source, e.Clock)
 	if err != nil {
 		return Estimate{}, err
 	}
 	defer client.Close()
-	p := &prober{pager: client, key: s.key, from: interval(s.from, s.to).From, chunk: transform.NewChunk(transform.Options{Contract: job.Contract})}
+	if job, err = job.resolve(ctx, client); err != nil {
+		return Estimate{}, err
+	}
+	if reason := unprepared(st, job); reason != "" {
+		return Estimate{}, &NotReadyError{Pipeline: job.Pipeline, Kind: kindBackfill, Reason: reason}
+	}
+	p := &prober{pager: client, job: job, key: s.key, from: interval(s.from, s.to).From, chunk: transform.NewChunk(transform.Options{Contract: job.Contract})}
 	out := Estimate{From: s.from, To: s.to}
 	borders := cutTime(s.from, s.to, s.step)
 	places, err := p.places(ctx, borders)
@@ -100,6 +103,7 @@ func (s *span) pages(e Estimate, size int64) int64 {
 // prober finds out where borders lie in the list of a range's contacts.
 type prober struct {
 	pager   extract.Pager
+	job     Job
 	key     extract.Key
 	from    int64
 	chunk   *transform.Chunk
@@ -196,6 +200,7 @@ func (p *prober) probe(ctx context.Context, offset int64) (int64, error) {
 	}
 	p.asked++
 	q := extract.Query{Limit: 1, Offset: int(offset)}
+	q.Days, q.Extra = p.job.narrowing()
 	if p.key == extract.ByCreated {
 		q.CreatedAfter = &p.from
 	} else {

@@ -19,38 +19,37 @@ import (
 
 // extract walks what the mode asks for and seals it as a package. A full run
 // scans by created_at, where nothing moves, and then reads the changes since
-// the scan began; an incremental one reads the changes since the cursor.
+// the scan began; an incremental one reads the changes since the cursor. A run
+// that brought nothing makes a package too: its coverage belongs to the data.
 func (r *syncRun) extract(ctx context.Context) error {
 	registry, err := schemas.NewRegistry(r.job.Contract, r.session.columns(r.st.Registry))
 	if err != nil {
 		return fmt.Errorf("restore column registry: %w", err)
 	}
-	client, err := extract.NewClient(r.job.Source, r.Clock)
-	if err != nil {
-		return err
-	}
-	st := r.newStaging(registry, client.Stats)
+	st := r.newStaging(registry, r.client.Stats)
 	var cursor *time.Time
-	if r.span != nil {
-		err = r.backfill(ctx, client, st)
-	} else {
-		cursor, err = r.walkPhases(ctx, client, st)
+	switch {
+	case r.span != nil:
+		err = r.backfill(ctx, r.client, st)
+	case r.recon != nil:
+		err = r.reconcile(ctx, st)
+	default:
+		cursor, err = r.walkPhases(ctx, r.client, st)
 	}
 	r.counts, r.session.parts = st.totals(), st.parts
 	if err != nil {
 		if ctx.Err() != nil {
-			return &InterruptedError{RunID: r.session.start.RunID, Staged: r.session.rows(), Err: err}
+			return r.interrupted(err)
 		}
 		return err
 	}
-	if err := r.refuseMixedClients(); err != nil {
-		return err
-	}
-	if r.session.start.Mode == modeFull && r.counts.Pages == 0 {
-		return &EmptySourceError{Source: r.job.Identity.String()}
-	}
-	if r.session.rows() == 0 && (r.span != nil || r.st.Cursor != nil && sameTime(r.st.Cursor, cursor)) {
-		return nil // nothing came and nothing moved: no package
+	switch {
+	case r.recon != nil && r.recon.o.DryRun:
+		return nil
+	case r.recon == nil && r.session.digest == nil:
+		if _, err := r.session.readIDs(ctx); err != nil {
+			return err
+		}
 	}
 	return r.sealPackage(ctx, registry, cursor)
 }
@@ -61,7 +60,8 @@ func (r *syncRun) extract(ctx context.Context) error {
 // has to leave the table.
 func (r *syncRun) decoding() transform.Options {
 	o := transform.Options{Contract: r.job.Contract, Filter: map[string][]string{}, Bury: map[string][]string{}}
-	moved := r.st.Cursor != nil && r.st.Filters != state.FiltersFingerprint(r.job.Filters)
+	o.BuryField = r.job.buriedField()
+	moved := r.st.Cursor != nil && r.st.Filters != r.job.selection()
 	for column, values := range r.job.Filters {
 		if column == "platform" && !moved {
 			o.Filter[column] = values
@@ -84,6 +84,7 @@ func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.St
 		verify:   cmp.Or(r.job.Verify, load.VerifyFull),
 		sealRows: cmp.Or(r.SealRows, defaultSealRows), sealAfter: cmp.Or(r.SealAfter, defaultSealAfter),
 		stats: stats, parts: s.parts, numbers: s.numbers(),
+		account: r.account(), began: lastRun(r.st),
 		clients: map[string]bool{}, rejected: map[xxh3.Uint128]bool{}, known: map[schemas.FieldRef]schemas.RegistryEntry{}, emit: r.emit,
 	}
 	for _, e := range registry.Entries() {
@@ -102,32 +103,115 @@ func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.St
 	return st
 }
 
+// account returns what refuses client ids of another account than the one that
+// filled the tables, or that an unfinished run was begun under.
+func (r *syncRun) account() func([]string) error {
+	known, begun, dir := r.st, &state.Pipeline{}, r.session.dir
+	id := r.job.Identity
+	if id.ClientIDs = r.session.clientIDs(); len(id.ClientIDs) > 0 {
+		begun.RecordSource(id)
+	}
+	return func(clientIDs []string) error {
+		id.ClientIDs = clientIDs
+		if err := state.CheckSource(known, id); err != nil {
+			return err
+		}
+		if state.CheckSource(begun, id) != nil {
+			return &MixedRunError{Dir: dir, Begun: begun.Source.ClientIDs, Found: clientIDs}
+		}
+		return nil
+	}
+}
+
+// lastRun returns when the last recorded run ended, or began.
+func lastRun(p *state.Pipeline) time.Time {
+	var last time.Time
+	for _, rec := range p.Runs {
+		for _, at := range []*time.Time{&rec.StartedAt, rec.FinishedAt} {
+			if at != nil && at.After(last) {
+				last = *at
+			}
+		}
+	}
+	return last
+}
+
 // walkPhases runs the phases that the journal does not have yet and returns
 // the new cursor.
 func (r *syncRun) walkPhases(ctx context.Context, pager extract.Pager, st *staging) (*time.Time, error) {
+	last, err := r.read(ctx, pager, st)
+	if err != nil {
+		return nil, err
+	}
+	cursor := r.session.phases[last].Progress.Final
+	if r.st.Cursor != nil && cursor.Before(*r.st.Cursor) {
+		cursor = *r.st.Cursor // a cursor never moves back
+	}
+	if r.session.start.Mode != modeIncremental && st.totals().Pages == 0 {
+		if err := r.checkEmpty(ctx, pager, st); err != nil {
+			return nil, err
+		}
+	}
+	if _, done := r.session.phases[phaseMissing]; r.job.whole() && !done {
+		if err := r.markMissing(ctx, st); err != nil {
+			return nil, err
+		}
+	}
+	return &cursor, nil
+}
+
+// read walks what the mode asks for, and returns the name of the last phase.
+func (r *syncRun) read(ctx context.Context, pager extract.Pager, st *staging) (last string, err error) {
+	if r.job.Sync == SyncRecent && r.job.DaysAlone {
+		if _, done := r.session.phases[phaseRecent]; !done {
+			err = r.recent(ctx, pager, st)
+		}
+		return phaseRecent, err
+	}
 	from := time.UnixMicro(0)
-	if r.session.start.Mode == modeFull {
+	if r.session.start.Mode == modeIncremental {
+		from = *r.session.start.Cursor
+	} else {
 		if _, done := r.session.phases[phaseScan]; !done {
 			if err := r.scan(ctx, pager, st); err != nil {
-				return nil, err
+				return "", err
 			}
 		}
 		if scan := r.session.phases[phaseScan]; scan.ReadSince != nil {
 			from = scan.ReadSince.Add(-r.job.Lookback)
 		}
-	} else {
-		from = *r.session.start.Cursor
 	}
 	if _, done := r.session.phases[phaseChanges]; !done {
-		if err := r.changes(ctx, pager, st, from); err != nil {
-			return nil, err
+		err = r.changes(ctx, pager, st, from)
+	}
+	return phaseChanges, err
+}
+
+// checkEmpty tells a source without contacts, more often than not the wrong
+// account, from one in which none passes what the source was asked to filter
+// by.
+func (r *syncRun) checkEmpty(ctx context.Context, pager extract.Pager, st *staging) error {
+	empty := &EmptySourceError{Source: r.job.Identity.String()}
+	if days, filters := r.job.narrowing(); days == 0 && len(filters) == 0 {
+		return empty
+	}
+	var epoch int64
+	rows := 0
+	_, err := pager.Page(ctx, extract.Query{CreatedAfter: &epoch, Limit: 1}, func(body []byte, _ extract.PageInfo) error {
+		list, err := transform.NewChunk(st.decoding).Decode(body)
+		if errors.Is(err, transform.ErrBadPage) {
+			return fmt.Errorf("%w: %w", extract.ErrBadPage, err)
 		}
+		rows = len(list)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("look for contacts outside the filters: %w", err)
 	}
-	cursor := r.session.phases[phaseChanges].Progress.Final
-	if r.st.Cursor != nil && cursor.Before(*r.st.Cursor) {
-		cursor = *r.st.Cursor // a cursor never moves back
+	if rows == 0 {
+		return empty
 	}
-	return &cursor, nil
+	return nil
 }
 
 // scan reads everything by created_at, several windows at a time, from what
@@ -139,9 +223,11 @@ func (r *syncRun) scan(ctx context.Context, pager extract.Pager, st *staging) er
 	total := st.sealRows
 	st.share(workers)
 	var sinks []*stager
+	days, filters := r.job.narrowing()
 	s := &extract.Scan{
 		Client: pager, Key: extract.ByCreated, Remaining: extract.Uncovered(everything, st.covered(phaseScan)),
-		StopAt: r.began, Lookback: r.job.Lookback, PageSize: r.job.PageSize, Clock: r.Clock, Seed: r.seed(), Workers: workers,
+		StopAt: r.began, Lookback: r.job.Lookback, PageSize: r.job.PageSize, Days: days, Filters: filters,
+		Clock: r.Clock, Seed: r.seed(), Workers: workers,
 		Sink: func(int) extract.WindowSink {
 			sinks = append(sinks, st.stager())
 			return sinks[len(sinks)-1]
@@ -162,9 +248,10 @@ func (r *syncRun) scan(ctx context.Context, pager extract.Pager, st *staging) er
 func (r *syncRun) changes(ctx context.Context, pager extract.Pager, st *staging, from time.Time) error {
 	st.begins(phaseChanges)
 	left := extract.Uncovered([]extract.Interval{{From: from.UnixMicro()}}, st.covered(phaseChanges))
+	days, filters := r.job.narrowing()
 	w := &extract.Walk{
 		Client: pager, Key: extract.ByUpdated, From: left[0].From, StopAt: r.began, Lookback: r.job.Lookback,
-		PageSize: r.job.PageSize, Clock: r.Clock, Seed: r.seed(),
+		PageSize: r.job.PageSize, Days: days, Filters: filters, Clock: r.Clock, Seed: r.seed(),
 	}
 	sink := st.stager()
 	if err := sink.Window(left[0]); err != nil {
@@ -176,6 +263,8 @@ func (r *syncRun) changes(ctx context.Context, pager extract.Pager, st *staging,
 	}
 	return r.endPhase(st, phaseChanges, outcomeOf(extract.ByUpdated, from, out, 1), out.Progress)
 }
+
+func (r *syncRun) recent(context.Context, extract.Pager, *staging) error { return errors.New("later") }
 
 // seed makes the run's statistical passes differ from another's.
 func (r *syncRun) seed() uint64 { return uint64(r.session.start.StartedAt.UnixNano()) } //nolint:gosec // any bits will do
@@ -195,23 +284,11 @@ func sealAll(ctx context.Context, sinks []*stager, walkErr error) error {
 func (r *syncRun) endPhase(st *staging, phase string, outcome outcomeRecord, p extract.Progress) error {
 	c := st.totals()
 	st.noteRead(p.ReadSince)
+	outcome.Final = finalOf(st.covered(phase))
 	r.session.parts = st.parts
 	return r.session.endPhase(phaseRecord{
 		Phase:     phase,
 		Progress:  progressRecord{Mark: time.UnixMicro(p.Mark).UTC(), Final: time.UnixMicro(p.Final).UTC()},
 		ReadSince: st.readSince, Outcome: outcome, Counts: c,
 	})
-}
-
-// refuseMixedClients stops a run whose contacts belong to another account than
-// the state's, before they reach any destination.
-func (r *syncRun) refuseMixedClients() error {
-	id := r.job.Identity
-	id.ClientIDs = r.session.clientIDs()
-	err := state.CheckSource(r.st, id)
-	if err == nil {
-		return nil
-	}
-	r.session.parts = nil // of no use to a later run either
-	return err
 }

@@ -37,7 +37,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		if err := s.journal.append(record{Sealed: &sealed}); err != nil {
 			return err
 		}
-		if r.span == nil {
+		if r.kind == kindSync {
 			r.moveOn(p, cursor)
 		}
 		if err := p.Enqueue(ref, r.destinations()...); err != nil {
@@ -67,8 +67,8 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 // it may have settled meanwhile. Where the two contradict each other, what was
 // staged cannot go into the table, and is given up.
 func (r *syncRun) agree(p *state.Pipeline, registry *schemas.Registry) (*schemas.Registry, error) {
-	if reason := unprepared(p, r.job); r.span != nil && reason != "" {
-		return nil, &NotReadyError{Pipeline: r.job.Pipeline, Reason: reason}
+	if reason := unprepared(p, r.job); r.kind != kindSync && reason != "" {
+		return nil, &NotReadyError{Pipeline: r.job.Pipeline, Kind: r.kind, Reason: reason}
 	}
 	entries, err := joinEntries(p.Registry, registry.Entries())
 	if err == nil {
@@ -84,13 +84,13 @@ func (r *syncRun) agree(p *state.Pipeline, registry *schemas.Registry) (*schemas
 // moveOn lets state stand where a sync has come to.
 func (r *syncRun) moveOn(p *state.Pipeline, cursor *time.Time) {
 	r.dropRemoved(p, r.destinations())
-	p.Filters, p.Contract = state.FiltersFingerprint(r.job.Filters), r.job.Contract.Hash()
+	p.Filters, p.Contract = r.job.selection(), r.job.Contract.Hash()
 	p.Cursor = cursor
 	p.Columns = p.Columns[:0]
 	for _, col := range r.job.Contract.Columns {
 		p.Columns = append(p.Columns, state.Column{Name: col.Name, Type: col.Type, Source: col.Ref.String()})
 	}
-	if r.session.start.Mode == modeFull {
+	if r.session.start.Mode != modeIncremental {
 		p.LastFull = &r.session.start.StartedAt
 	}
 }

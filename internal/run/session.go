@@ -3,7 +3,6 @@ package run
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -22,8 +21,13 @@ const (
 	modeFull        = "full"        // everything by created_at, then the changes since it began
 	modeIncremental = "incremental" // the changes since the cursor
 	modeBackfill    = "backfill"    // a range of time, once more
+	modeReconcile   = "reconcile"   // what the source no longer has
 	phaseScan       = "scan"
 	phaseChanges    = "changes"
+	phaseRecent     = "recent"  // by last_message_at, where the source does not combine filters
+	phaseMissing    = "missing" // contacts of the table that were not among those read
+	phaseWalk       = "walk"    // of all ids
+	phaseConfirm    = "confirm" // of single contacts
 	phaseBackfill   = "backfill"
 )
 
@@ -36,6 +40,15 @@ type session struct {
 	parts   []partRecord
 	phases  map[string]phaseRecord
 	resumed bool
+
+	// For the coverage record.
+	digest     *digest
+	reconciled *Reconciled
+}
+
+// phases returns the phases in the order in which a run has them.
+func phases() []string {
+	return []string{phaseScan, phaseChanges, phaseRecent, phaseMissing, phaseBackfill, phaseWalk, phaseConfirm}
 }
 
 // newRunID names a run so that names sort by time, and all but those of a sync
@@ -289,51 +302,4 @@ func removeRun(dir string) error {
 		return fmt.Errorf("remove run: %w", err)
 	}
 	return nil
-}
-
-// coverage is the record of what a run walked and under which assumptions.
-type coverage struct {
-	RunID       string           `json:"run_id"`
-	Pipeline    string           `json:"pipeline"`
-	Mode        string           `json:"mode"`
-	Reason      string           `json:"reason"`
-	StartedAt   time.Time        `json:"started_at"`
-	SealedAt    time.Time        `json:"sealed_at"`
-	Resumed     bool             `json:"resumed"`
-	Source      string           `json:"source"`
-	CursorFrom  *time.Time       `json:"cursor_from"`
-	CursorTo    *time.Time       `json:"cursor_to"`
-	Rows        int64            `json:"rows"`
-	Pages       int64            `json:"pages"`
-	Requests    int64            `json:"requests"`
-	Retries     int64            `json:"retries"`
-	Duplicates  int64            `json:"duplicates"`
-	Quarantined int64            `json:"quarantined"`
-	Misfits     map[string]int64 `json:"misfits"`
-	Phases      []phaseRecord    `json:"phases"`
-}
-
-func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (json.RawMessage, error) {
-	cov := coverage{
-		RunID: s.start.RunID, Pipeline: s.start.Pipeline, Mode: s.start.Mode, Reason: s.start.Reason,
-		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(),
-		CursorFrom: s.start.Cursor, CursorTo: cursor,
-		Rows: c.Rows, Pages: c.Pages, Requests: c.Requests, Retries: c.Retries, Duplicates: c.Duplicates,
-		Quarantined: c.Rejects, Misfits: map[string]int64{},
-	}
-	for _, p := range s.parts {
-		for column, n := range p.Misfits {
-			cov.Misfits[column] += n
-		}
-	}
-	for _, name := range []string{phaseScan, phaseChanges, phaseBackfill} {
-		if p, ok := s.phases[name]; ok {
-			cov.Phases = append(cov.Phases, p)
-		}
-	}
-	out, err := json.Marshal(cov)
-	if err != nil {
-		return nil, fmt.Errorf("encode coverage: %w", err)
-	}
-	return out, nil
 }

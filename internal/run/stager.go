@@ -63,10 +63,15 @@ func (s *stager) Stage(ctx context.Context, skip []bool) error {
 	if s.chunk.Rows() == 0 {
 		s.opened = s.clock.Now()
 	}
-	kept := s.chunk.Keep(skip, transform.Meta{
-		ExtractedAt: s.info.ReceivedAt, FirstRow: s.numberRows(len(s.rows)), Request: s.info.Request,
-	})
-	s.keptPage(len(s.rows), kept, s.chunk.ClientIDs())
+	at := s.info.ReceivedAt
+	if at.Before(s.began) {
+		at = s.began
+	}
+	if err := s.sameAccount(s.chunk.ClientIDs()); err != nil {
+		return err
+	}
+	kept := s.chunk.Keep(skip, transform.Meta{ExtractedAt: at, FirstRow: s.numberRows(len(s.rows)), Request: s.info.Request})
+	s.keptPage(len(s.rows), kept)
 	full := s.chunk.Rows() >= s.sealRows || s.chunk.Bytes() >= sealBytes
 	if full || s.clock.Now().Sub(s.opened) >= s.sealAfter {
 		return s.seal(ctx)

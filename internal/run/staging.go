@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/zeebo/xxh3"
 
 	"github.com/sluice-etl/sluice/extract"
@@ -23,12 +25,13 @@ import (
 
 // counts are what a run has done so far; they survive a kill with the journal.
 type counts struct {
-	Rows       int64 `json:"rows"` // staged, duplicates not counted
-	Pages      int64 `json:"pages"`
-	Requests   int64 `json:"requests"`
-	Retries    int64 `json:"retries"`
-	Rejects    int64 `json:"rejects"`
-	Duplicates int64 `json:"duplicates"`
+	Rows     int64 `json:"rows"` // staged, duplicates not counted
+	Pages    int64 `json:"pages"`
+	Requests int64 `json:"requests"`
+	Retries  int64 `json:"retries"`
+	Rejects  int64 `json:"rejects"`
+	// RetriesBy are the retries by what had failed.
+	RetriesBy map[extract.Cause]int64 `json:"retries_by,omitempty"`
 }
 
 // staging is what the stagers of one run share: its directory, journal and
@@ -47,6 +50,12 @@ type staging struct {
 	fs         atomicfile.FS
 	stats      func() extract.Stats // of the client of this process
 	before     counts               // by earlier processes of this run
+	// began is when the last run ended: what is read now was read later, also
+	// where the machine's clock has been set back since, for the order of
+	// versions goes by that time.
+	began time.Time
+	// account refuses client ids that belong to another account.
+	account func(clientIDs []string) error
 
 	mu      sync.Mutex
 	journal *journal
@@ -57,6 +66,8 @@ type staging struct {
 	parts   []partRecord
 	numbers int // parts begun, journalled or not
 	counts  counts
+	seen    int64 // rows of the pages of this process, staged or not
+	looks   bool  // at rows rather than staging them: they are what is shown
 	nextRow int64
 	// readSince is the earliest moment at which rows of this run were read; it
 	// is kept over a kill.
@@ -76,16 +87,24 @@ func (s *staging) numberRows(n int) int64 {
 	return first
 }
 
-// keptPage accounts for a page.
-func (s *staging) keptPage(rows, kept int, clientIDs []string) {
+// sameAccount notes the client ids of a page before its rows are kept, and
+// fails where they are another account's.
+func (s *staging) sameAccount(clientIDs []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counts.Rows += int64(kept)
-	s.counts.Duplicates += int64(rows - kept)
-	s.counts.Pages++
 	for _, id := range clientIDs {
 		s.clients[id] = true
 	}
+	return s.account(slices.Sorted(maps.Keys(s.clients)))
+}
+
+// keptPage accounts for a page: rows seen, of which kept were staged.
+func (s *staging) keptPage(rows, kept int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen += int64(rows)
+	s.counts.Rows += int64(kept)
+	s.counts.Pages++
 }
 
 // advanced notes and shows how far the walk of a window that starts at from
@@ -95,7 +114,7 @@ func (s *staging) advanced(from int64, p extract.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.noteRead(p.ReadSince)
-	s.account()
+	s.update()
 	if len(s.walked) == 0 && !s.fixed {
 		s.begin = max(from, p.Mark)
 	}
@@ -104,8 +123,12 @@ func (s *staging) advanced(from int64, p extract.Progress) {
 	for _, iv := range s.walked {
 		mark += max(iv.Until-max(iv.From, s.begin), 0)
 	}
+	contacts := s.counts.Rows
+	if s.looks {
+		contacts = s.seen
+	}
 	s.emit(Event{
-		Type: "progress", Phase: s.phase, Contacts: s.counts.Rows, Pages: s.counts.Pages,
+		Type: "progress", Phase: s.phase, Contacts: contacts, Pages: s.counts.Pages,
 		Mark: time.UnixMicro(mark).UTC().Format(time.RFC3339Nano),
 	})
 }
@@ -147,18 +170,25 @@ func (s *staging) noteRead(since int64) {
 	}
 }
 
-// account brings the counts up to date with the client's; mu is held.
-func (s *staging) account() {
+// update brings the counts up to date with the client's; mu is held.
+func (s *staging) update() {
 	stats := s.stats()
 	s.counts.Requests = s.before.Requests + stats.Requests
 	s.counts.Retries = s.before.Retries + stats.TotalRetries()
+	s.counts.RetriesBy = maps.Clone(s.before.RetriesBy)
+	for cause, n := range stats.Retries {
+		if s.counts.RetriesBy == nil {
+			s.counts.RetriesBy = map[extract.Cause]int64{}
+		}
+		s.counts.RetriesBy[cause] += n
+	}
 }
 
 // totals returns the counts as of now.
 func (s *staging) totals() counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.account()
+	s.update()
 	return s.counts
 }
 
@@ -190,16 +220,36 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 	}
 	if part.Rows > 0 {
 		part.File = fmt.Sprintf("part-%04d.parquet", n)
-		stats, err := s.write(ctx, part.File, sealed)
+		stats, err := s.write(ctx, part.File, sealed.Record.Schema(), func(w *parquetfile.Writer) error { return w.Write(sealed.Record) })
 		if err != nil {
 			return fmt.Errorf("write part %s: %w", part.File, err)
 		}
 		part.Bytes, part.SHA256 = stats.Bytes, stats.SHA256
 	}
+	return s.journalPart(part)
+}
+
+// addWritten is add of a part whose records rows writes; none of them is one
+// that the walk has read.
+func (s *staging) addWritten(ctx context.Context, schema *arrow.Schema, rows func(*parquetfile.Writer) error) error {
+	s.mu.Lock()
+	s.numbers++
+	part := partRecord{File: fmt.Sprintf("part-%04d.parquet", s.numbers)}
+	s.mu.Unlock()
+	stats, err := s.write(ctx, part.File, schema, rows)
+	if err != nil {
+		return fmt.Errorf("write part %s: %w", part.File, err)
+	}
+	part.Rows, part.Bytes, part.SHA256 = stats.Rows, stats.Bytes, stats.SHA256
+	return s.journalPart(part)
+}
+
+// journalPart makes a durable part count.
+func (s *staging) journalPart(part partRecord) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Rejects += part.Rejects
-	s.account()
+	s.update()
 	part.Phase, part.ReadSince, part.NextRow, part.Counts = s.phase, s.readSince, s.nextRow, s.counts
 	for id := range s.clients {
 		part.Clients = append(part.Clients, id)
@@ -218,15 +268,16 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 	return nil
 }
 
-// write makes one part file, read back before it is published.
-func (s *staging) write(ctx context.Context, name string, sealed *transform.Sealed) (parquetfile.Stats, error) {
+// write makes one part file of the records that rows writes, read back before
+// it is published.
+func (s *staging) write(ctx context.Context, name string, schema *arrow.Schema, rows func(*parquetfile.Writer) error) (parquetfile.Stats, error) {
 	path := filepath.Join(s.dir, name)
-	w, err := parquetfile.Create(path, parquetfile.Options{Schema: sealed.Record.Schema(), FS: s.fs})
+	w, err := parquetfile.Create(path, parquetfile.Options{Schema: schema, FS: s.fs})
 	if err != nil {
 		return parquetfile.Stats{}, err
 	}
 	defer w.Abort()
-	if err := w.Write(sealed.Record); err != nil {
+	if err := rows(w); err != nil {
 		return parquetfile.Stats{}, err
 	}
 	stats, err := w.Finish()

@@ -1,0 +1,115 @@
+package run
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/sluice-etl/sluice/extract"
+)
+
+// coverage is the record of what a run walked and under which assumptions.
+type coverage struct {
+	RunID      string     `json:"run_id"`
+	Pipeline   string     `json:"pipeline"`
+	Mode       string     `json:"mode"`
+	Reason     string     `json:"reason"`
+	StartedAt  time.Time  `json:"started_at"`
+	SealedAt   time.Time  `json:"sealed_at"`
+	Resumed    bool       `json:"resumed"`
+	Source     string     `json:"source"`
+	CursorFrom *time.Time `json:"cursor_from"`
+	CursorTo   *time.Time `json:"cursor_to"`
+	Rows       int64      `json:"rows"`
+	Pages      int64      `json:"pages"`
+	Requests   int64      `json:"requests"`
+	Retries    int64      `json:"retries"`
+	// RetriesBy are the retries by what had failed: rate_limited, server_error,
+	// timeout, connection, truncated or bad_page.
+	RetriesBy   map[extract.Cause]int64 `json:"retries_by"`
+	Duplicates  int64                   `json:"duplicates"`
+	Quarantined int64                   `json:"quarantined"`
+	Misfits     map[string]int64        `json:"misfits"`
+	IDs         *digest                 `json:"ids,omitempty"` // of the contacts staged
+	Marked      int64                   `json:"marked"`        // contacts of the table that were found missing and marked as deleted
+	Phases      []phaseRecord           `json:"phases"`
+	Reconciled  *Reconciled             `json:"reconciled,omitempty"`
+}
+
+func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (json.RawMessage, error) {
+	cov := coverage{
+		RunID: s.start.RunID, Pipeline: s.start.Pipeline, Mode: s.start.Mode, Reason: s.start.Reason,
+		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(),
+		CursorFrom: s.start.Cursor, CursorTo: cursor,
+		Rows: c.Rows, Pages: c.Pages, Requests: c.Requests, Retries: c.Retries,
+		Quarantined: c.Rejects, Misfits: map[string]int64{}, RetriesBy: c.RetriesBy, IDs: s.digest, Reconciled: s.reconciled,
+	}
+	if cov.RetriesBy == nil {
+		cov.RetriesBy = map[extract.Cause]int64{}
+	}
+	for _, p := range s.parts {
+		for column, n := range p.Misfits {
+			cov.Misfits[column] += n
+		}
+	}
+	for _, name := range phases() {
+		if p, ok := s.phases[name]; ok {
+			cov.Phases = append(cov.Phases, p)
+			cov.Duplicates += p.Outcome.Duplicates
+		}
+	}
+	cov.Marked = s.phases[phaseMissing].Outcome.Rows + s.phases[phaseConfirm].Outcome.Rows
+	out, err := json.Marshal(cov)
+	if err != nil {
+		return nil, fmt.Errorf("encode coverage: %w", err)
+	}
+	return out, nil
+}
+
+// outcomeRecord is the part of a walk's outcome that the coverage record keeps.
+type outcomeRecord struct {
+	Key   string     `json:"key"`
+	From  time.Time  `json:"from"`
+	Until *time.Time `json:"until,omitempty"` // of a backfill: the first moment past it
+	// Final are the stretches of Key that are complete for good.
+	Final       []stretch          `json:"final,omitempty"`
+	EndReason   extract.EndReason  `json:"end_reason"`
+	Windows     int                `json:"windows"` // read side by side, or one after the other
+	Pages       int64              `json:"pages"`
+	Requests    int64              `json:"requests"`
+	Rows        int64              `json:"rows"`
+	Duplicates  int64              `json:"duplicates"`
+	Discarded   int64              `json:"discarded"`
+	OutOfOrder  int64              `json:"out_of_order"`
+	Undated     int64              `json:"undated"`
+	Ties        []extract.TieBlock `json:"ties"`
+	Assumptions []string           `json:"assumptions"`
+}
+
+// stretch is an interval of a timestamp, (After, Through].
+type stretch struct {
+	After   time.Time  `json:"after"`
+	Through *time.Time `json:"through,omitempty"` // nil: without end
+}
+
+func finalOf(ivs []extract.Interval) []stretch {
+	var out []stretch
+	for _, iv := range ivs {
+		s := stretch{After: time.UnixMicro(iv.From).UTC()}
+		if iv.Until != 0 {
+			through := time.UnixMicro(iv.Until).UTC()
+			s.Through = &through
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func outcomeOf(key extract.Key, from time.Time, out extract.Outcome, windows int) outcomeRecord {
+	return outcomeRecord{
+		Key: key.String(), From: from.UTC(), EndReason: out.EndReason, Windows: windows,
+		Pages: out.Pages, Requests: out.Requests, Rows: out.Rows, Duplicates: out.Duplicates,
+		Discarded: out.Discarded, OutOfOrder: out.OutOfOrder, Undated: out.Undated,
+		Ties: append([]extract.TieBlock{}, out.Ties...), Assumptions: out.Assumptions,
+	}
+}
