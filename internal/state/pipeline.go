@@ -90,6 +90,9 @@ type Destination struct {
 	Error string `json:"error,omitempty"`
 	// FailingSince is when the present row of failures began; nil for none.
 	FailingSince *time.Time `json:"failing_since,omitempty"`
+	// NeedsFull is when its queue was given up for being too long; nil for
+	// never, or once a package of a full read is queued again.
+	NeedsFull *time.Time `json:"needs_full,omitempty"`
 }
 
 // PackageRef names a sealed package.
@@ -97,14 +100,15 @@ type PackageRef struct {
 	Serial   int64     `json:"serial"`
 	RunID    string    `json:"run_id"`
 	Rows     int64     `json:"rows"`
+	Bytes    int64     `json:"bytes,omitempty"` // of its parts
 	SealedAt time.Time `json:"sealed_at"`
 }
 
 // RunRecord is the summary of one run.
 type RunRecord struct {
 	RunID        string     `json:"run_id"`
-	Kind         string     `json:"kind"`   // sync, later also backfill and reconcile
-	Mode         string     `json:"mode"`   // full or incremental
+	Kind         string     `json:"kind"`   // sync, backfill or reconcile
+	Mode         string     `json:"mode"`   // full, incremental, recent, snapshot, backfill or reconcile
 	Status       string     `json:"status"` // done, failed or interrupted
 	StartedAt    time.Time  `json:"started_at"`
 	FinishedAt   *time.Time `json:"finished_at,omitempty"`
@@ -183,6 +187,16 @@ func (p *Pipeline) Committed(name string, serial int64) {
 	d.Position = max(d.Position, serial)
 	d.Queue = slices.DeleteFunc(d.Queue, func(r PackageRef) bool { return r.Serial <= serial })
 	d.Error, d.FailingSince = "", nil
+}
+
+// GiveUp forgets what the destination called name has not committed: it needs
+// a full read. It returns what was queued.
+func (p *Pipeline) GiveUp(name string, now time.Time) []PackageRef {
+	d := p.Destination(name)
+	queued := d.Queue
+	now = now.UTC()
+	d.Queue, d.NeedsFull = nil, &now
+	return queued
 }
 
 // Failed records that a commit to the destination called name failed at now.
