@@ -38,7 +38,11 @@ A date such as 2024-03-01 means the beginning of that day in the pipeline's
 timezone; an instant such as 2024-03-01T12:00:00Z may be given as well.
 
 --by updated_at reads the contacts whose last change lies in the range. Those
-that have changed again since are not in it: they have moved on.`
+that have changed again since are not in it: they have moved on.
+
+Of a pipeline with sync: recent or snapshot the range holds what the pipeline
+asks the source for: contacts with a recent message, or those that its filters
+let through. What has left these is not marked by a backfill.`
 
 const backfillExample = `  sluice backfill nightly --from 2024-03-01 --to 2024-06-01 --dry-run
   sluice backfill nightly --from 2024-03-01 --to 2024-06-01 --window 7d`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -23,8 +24,9 @@ type previewOptions struct {
 	rows int // contacts shown
 }
 
-const previewLong = `Fetches one page of contacts, shows a few of them, and the columns that the
-page would give. It writes nothing: no state, no files.
+const previewLong = `Fetches one page of contacts, narrowed by what the pipeline has the source
+filter, shows a few of them, and the columns that the page would give. It writes
+nothing: no state, no files.
 
 A column is new where the pipeline has not exported it yet.`
 
@@ -112,7 +114,7 @@ func (a *app) registry(ctx context.Context, cfg *config.Config, p *config.Pipeli
 	return schemas.NewRegistry(c, st.Registry)
 }
 
-// fetchSample asks for one page, the oldest changes first, and decodes it.
+// fetchSample asks for one page and decodes it.
 func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, c *schemas.Contract, reg *schemas.Registry) (_ *transform.Sealed, err error) {
 	s := a.newSources()
 	defer func() { err = errors.Join(err, s.close()) }()
@@ -127,8 +129,7 @@ func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pip
 	defer client.Close()
 	chunk := transform.NewChunk(transform.Options{Contract: c, Filter: p.Filters})
 	var request string
-	epoch := int64(0)
-	response, err := client.Page(ctx, extract.Query{UpdatedAfter: &epoch, Limit: p.Source.PageSize}, func(body []byte, info extract.PageInfo) error {
+	response, err := client.Page(ctx, sampleQuery(p), func(body []byte, info extract.PageInfo) error {
 		request = info.Request
 		_, err := chunk.Decode(body)
 		if errors.Is(err, transform.ErrBadPage) {
@@ -141,6 +142,34 @@ func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pip
 	}
 	chunk.Keep(nil, transform.Meta{ExtractedAt: response.ReceivedAt, Request: request})
 	return chunk.Seal(reg, "preview", memory.DefaultAllocator)
+}
+
+// sampleQuery asks for a page of what the pipeline has the source give: as its walk
+// does, where the source combines filters.
+func sampleQuery(p *config.Pipeline) extract.Query {
+	epoch := int64(0)
+	q := extract.Query{UpdatedAfter: &epoch, Limit: p.Source.PageSize, Days: p.Days}
+	if p.Days > 0 && !p.Source.CombineFilters {
+		q.UpdatedAfter = nil
+	}
+	if !narrowed(p) {
+		return q
+	}
+	q.Extra = url.Values{}
+	if len(p.Stages) > 0 {
+		q.Extra["stage_id"] = p.Stages
+	}
+	if len(p.Pipelines) > 0 {
+		q.Extra["pipeline_id"] = p.Pipelines
+	}
+	if f := p.Field; f != nil {
+		q.Extra.Set("custom_field_key", f.Key)
+		q.Extra.Set("custom_field_value", f.Value)
+		if f.Entity != "" {
+			q.Extra.Set("entity_type", f.Entity)
+		}
+	}
+	return q
 }
 
 // writeSample prints the first rows, without the columns that are null in all

@@ -274,3 +274,50 @@ func TestASignalInterruptsABackfillWhichThenGoesOn(t *testing.T) {
 		t.Errorf("got\n%s", r.out)
 	}
 }
+
+func TestASignalInterruptsAReconciliationWhichMarksNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	w.env["SLUICE_FILE"] = w.file()
+	w.sluice(t, "run").mustBe(t, 0)
+	slow := strings.Replace(small, "seed=1", "seed=1&latency=300ms", 1)
+	w.write(t, "pipelines.yaml", strings.Replace(slow, "requests_per_second", "page_size: 4, requests_per_second", 1))
+	before := w.tree(t, "out/contacts/current", "out/contacts/history")
+	p := w.start(t, "reconcile", "nightly")
+	p.wait(t, "looking for deleted contacts")
+	if code := p.signal(t, syscall.SIGINT); code != 130 {
+		t.Errorf("exit %d:\n%s", code, p.text())
+	}
+	if text := p.text(); !strings.Contains(text, "interrupted") || !strings.Contains(text, "nothing was marked; the same command begins anew") {
+		t.Errorf("it does not say what it leaves:\n%s", text)
+	}
+	if diff := cmp.Diff(before, w.tree(t, "out/contacts/current", "out/contacts/history")); diff != "" {
+		t.Errorf("files changed:\n%s", diff)
+	}
+}
+
+func TestScheduleReconcilesBesideItsRuns(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	w := newWorld(t, "")
+	_, url := w.startSandbox(t, "--contacts", "300")
+	yaml := strings.Replace(small, `url: "sandbox://?contacts=40&seed=1"`, `url: "`+url+`", api_key: "${KEY}"`, 1)
+	w.write(t, "pipelines.yaml", strings.Replace(yaml, `"0 3 * * *"`, `"@every 1s", reconcile: {schedule: "@every 1s", max_share: 10%}`, 1))
+	w.env["KEY"] = "sandbox"
+	w.env["SLUICE_FILE"] = w.file()
+	w.sluice(t, "run").mustBe(t, 0)
+	ask(t, http.MethodPost, url+"/_sandbox/mutate", `{"deletes": 9}`)
+
+	p := w.start(t, "schedule")
+	if line := p.wait(t, "msg=summary pipeline=nightly kind=reconcile"); !strings.Contains(line, " missing=9 gone=9 ") {
+		t.Errorf("the reconciliation ended with %s\n%s", line, p.text())
+	}
+	p.wait(t, "msg=summary pipeline=nightly status=done")
+	if code := p.signal(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit %d after a stop that was asked for:\n%s", code, p.text())
+	}
+	got := w.sluice(t, "query", "SELECT count(*) AS n FROM contacts_all WHERE _sluice_deleted_at IS NOT NULL").mustBe(t, 0).out
+	if got != "n\n9\n" {
+		t.Errorf("marked are %q\n%s", got, p.text())
+	}
+}

@@ -25,11 +25,14 @@ type sample struct {
 	contacts int64
 }
 
-// The phase of a full read that walks created_at, and the one of a backfill,
-// whose mark is no place but a share of the way.
+// The phases whose mark is a place on the way: along created_at, or updated_at.
+// That of a backfill is a share of the way, and others have none.
 const (
 	phaseScan     = "scan"
+	phaseWalk     = "walk"
+	phaseChanges  = "changes"
 	phaseBackfill = "backfill"
+	phaseConfirm  = "confirm"
 )
 
 const (
@@ -105,6 +108,13 @@ func (p *progress) rate(now time.Time) float64 {
 // way and when it will be there; then where it is, and, for changes, how far
 // behind the source that is.
 func (p *progress) way(now time.Time) []string {
+	switch p.phase {
+	case phaseScan, phaseWalk, phaseChanges, phaseBackfill:
+	case phaseConfirm:
+		return []string{"asking for missing contacts one by one"}
+	default:
+		return nil
+	}
 	mark, goal := parseTime(p.last.Mark), parseTime(p.last.Goal)
 	if mark.IsZero() || mark.Unix() <= 0 {
 		return nil
@@ -119,7 +129,7 @@ func (p *progress) way(now time.Time) []string {
 	switch p.phase {
 	case phaseBackfill:
 		return parts
-	case phaseScan:
+	case phaseScan, phaseWalk:
 		return append(parts, "created "+mark.Format(time.DateOnly))
 	}
 	parts = append(parts, "updated "+mark.Format("2006-01-02 15:04"))

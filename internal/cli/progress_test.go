@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/internal/run"
 )
 
@@ -44,5 +45,44 @@ func TestANewPhaseStartsItsOwnEstimate(t *testing.T) {
 	p.add(run.Event{Type: eventProgress, Time: later, Phase: "changes", Mark: "2026-08-31T23:00:00Z", Goal: "2026-09-01T00:00:00Z", Contacts: 20, Pages: 2})
 	if got, want := p.text(later), "20 contacts  2 pages  updated 2026-08-31 23:00  1 h 0 min behind  1:00:00"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestPhasesWithoutAPlaceSayWhatGoesOn(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
+	for phase, want := range map[string]string{
+		"walk":    "10 contacts  1 page  created 2024-09-01  0:00",
+		"recent":  "10 contacts  1 page  0:00",
+		"missing": "10 contacts  1 page  0:00",
+		"confirm": "10 contacts  1 page  asking for missing contacts one by one  0:00",
+	} {
+		var p progress
+		p.add(run.Event{Type: eventProgress, Time: start, Phase: phase, Mark: "2024-09-01T00:00:00Z", Goal: "2026-09-01T00:00:00Z", Contacts: 10, Pages: 1})
+		if got := p.text(start); got != want {
+			t.Errorf("%s: got %q, want %q", phase, got, want)
+		}
+	}
+}
+
+func TestARunSaysHowItReadsAndFromWhereItGoesOn(t *testing.T) {
+	t.Parallel()
+	filtered := &config.Pipeline{Sync: "snapshot", Stages: []string{"5e3cf1de-7a4b-4c1e-9a53-0d2f6b8c1e47"}}
+	for want, tc := range map[string]struct {
+		e run.Event
+		p *config.Pipeline
+	}{
+		"reading everything (first run of this pipeline)":                                  {run.Event{Mode: "full", Reason: "first run of this pipeline"}, &config.Pipeline{}},
+		"reading what changed (changes since the cursor)":                                  {run.Event{Mode: "incremental", Reason: "changes since the cursor"}, &config.Pipeline{}},
+		"reading the contacts with a message within 1 day":                                 {run.Event{Mode: "recent"}, &config.Pipeline{Sync: "recent", Days: 1}},
+		"reading everything":                                                               {run.Event{Mode: "snapshot"}, &config.Pipeline{Sync: "snapshot", Filters: map[string][]string{"blocked": {"true"}}}},
+		"reading everything that the source's filters let through":                         {run.Event{Mode: "snapshot"}, filtered},
+		"reading again 2024-01-01 to 2024-02-01":                                           {run.Event{Mode: "backfill", Reason: "2024-01-01 to 2024-02-01"}, &config.Pipeline{}},
+		"looking for deleted contacts":                                                     {run.Event{Mode: "reconcile", Reason: "as asked"}, &config.Pipeline{}},
+		"reading everything, going on from 1,200 contacts that an unfinished run has kept": {run.Event{Mode: "full", Contacts: 1200}, &config.Pipeline{}},
+	} {
+		if got := started(tc.e, tc.p); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -18,11 +18,16 @@ type runOptions struct {
 	// backfilled is the range of a backfill, as its summary names it; empty
 	// for a run.
 	backfilled string
+	// flags are those of a reconciliation that a dry run's end repeats.
+	flags string
 }
 
 const runLong = `Reads what changed since the last run of each pipeline, all of the pipelines
 or those named, and commits it to their destinations. The first run reads
 everything. Killed at any moment, the next run goes on from what it kept.
+
+With sync: recent, or snapshot, each run reads all that the pipeline asks for,
+and marks as deleted the contacts of the table that are no longer among it.
 
 A pipeline that fails stops no other: the exit code is 4 when some failed and
 others are done, 1 when none is done.`
@@ -120,7 +125,7 @@ func (a *app) runOne(ctx context.Context, cfg *config.Config, p *config.Pipeline
 	if err != nil {
 		return err
 	}
-	return view.summary(summary)
+	return view.summary(ctx, summary)
 }
 
 // choose picks the pipelines named, in the file's order where none is.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/internal/state"
 )
 
@@ -22,7 +23,11 @@ type runsOptions struct {
 }
 
 const runsLong = `Lists past runs, the newest first, from state: up to 200 of each pipeline are
-kept.`
+kept.
+
+gone counts the contacts of the table that a run marked as deleted, having found
+that the source no longer shows them (sync: recent and snapshot), or has none of
+that id any more (reconcile).`
 
 func (a *app) runsCommand() *cobra.Command {
 	var o runsOptions
@@ -112,6 +117,7 @@ func (a *app) writeRuns(b *strings.Builder, runs []pastRun, all int, asJSON bool
 		{name: "new", right: true},
 		{name: "changed", right: true},
 		{name: "unchanged", right: true},
+		{name: "gone", right: true},
 		{name: "requests", right: true},
 		{name: "took", right: true},
 		{name: "cursor"},
@@ -128,7 +134,7 @@ func (a *app) writeRuns(b *strings.Builder, runs []pastRun, all int, asJSON bool
 		}
 		g.rows = append(g.rows, []string{
 			r.StartedAt.UTC().Format(time.DateTime), r.Pipeline, r.Status, r.Mode, count(r.New), count(r.Changed),
-			count(r.Unchanged), count(r.Requests), took, cursor, r.RunID, oneLine(r.Error),
+			count(r.Unchanged), gone(r.Coverage), count(r.Requests), took, cursor, r.RunID, oneLine(r.Error),
 		})
 	}
 	left, cutValues := g.write(b, a.outWidth())
@@ -139,4 +145,22 @@ func (a *app) writeRuns(b *strings.Builder, runs []pastRun, all int, asJSON bool
 		fmt.Fprintf(b, "(%s; --json prints all)\n", note)
 	}
 	return nil
+}
+
+// gone is the number of contacts that a run found missing and marked, from its
+// coverage record; "" where it did not look for any.
+func gone(coverage json.RawMessage) string {
+	var record struct {
+		Mode   string `json:"mode"`
+		Marked int64  `json:"marked"`
+	}
+	if len(coverage) == 0 || json.Unmarshal(coverage, &record) != nil {
+		return ""
+	}
+	switch record.Mode {
+	case string(run.SyncRecent), string(run.SyncSnapshot), modeReconcile:
+		return count(record.Marked)
+	default:
+		return ""
+	}
 }

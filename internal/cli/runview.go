@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/internal/run"
+	"github.com/sluice-etl/sluice/schemas"
 )
 
 // The events of run.Event.Type that views tell apart.
@@ -25,12 +28,19 @@ const (
 	eventWindow    = "window_failed"
 )
 
+// The modes of run.Event.Mode that are not one of run.SyncMode.
+const (
+	modeFull      = "full"
+	modeBackfill  = "backfill"
+	modeReconcile = "reconcile"
+)
+
 // runView shows one pipeline's run. Events come from one goroutine at a time.
 type runView interface {
 	event(e run.Event)
 	// close ends what moves on the screen; it may be called twice.
 	close()
-	summary(s run.Summary) error
+	summary(ctx context.Context, s run.Summary) error
 }
 
 func (a *app) runView(cfg *config.Config, p *config.Pipeline, o runOptions) runView {
@@ -63,7 +73,7 @@ func (v *jsonView) event(e run.Event) {
 
 func (v *jsonView) close() {}
 
-func (v *jsonView) summary(run.Summary) error {
+func (v *jsonView) summary(context.Context, run.Summary) error {
 	if v.err != nil {
 		return fmt.Errorf("print events: %w", v.err)
 	}
@@ -79,17 +89,27 @@ type plainView struct {
 	options  runOptions
 	progress progress
 	printed  time.Time
+	left     int64 // contacts that became marked as deleted
 }
 
 // plainEvery is how often a run that nobody watches says where it is.
 const plainEvery = 10 * time.Second
 
-func (v *plainView) event(e run.Event) {
+// note keeps what the view says later.
+func (v *plainView) note(e run.Event) {
 	v.progress.add(e)
+	// As the engine counts: they are the same contacts in every destination.
+	if e.Type == eventCommitted && e.Result != nil && e.Destination == v.p.Destinations[0].Name {
+		v.left += e.Result.Deleted
+	}
+}
+
+func (v *plainView) event(e run.Event) {
+	v.note(e)
 	switch e.Type {
 	case eventStarted:
 		v.printed = e.Time
-		v.line("%s", started(e))
+		v.line("%s", started(e, v.p))
 	case eventProgress:
 		if e.Time.Sub(v.printed) >= plainEvery {
 			v.printed = e.Time
@@ -107,10 +127,6 @@ func (v *plainView) line(format string, args ...any) {
 }
 
 func (v *plainView) close() {}
-
-func (v *plainView) summary(s run.Summary) error {
-	return v.app.printSummary(v.cfg, v.p, s, v.options)
-}
 
 // liveView keeps one line at the bottom of the terminal up to date.
 type liveView struct {
@@ -134,7 +150,7 @@ func newLiveView(plain *plainView) *liveView {
 func (v *liveView) event(e run.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.progress.add(e)
+	v.note(e)
 }
 
 func (v *liveView) tick() {
@@ -162,18 +178,35 @@ func (v *liveView) close() {
 }
 
 // started says what the run is about to do.
-func started(e run.Event) string {
+func started(e run.Event, p *config.Pipeline) string {
 	what := "reading what changed"
 	switch e.Mode {
-	case "full":
+	case modeFull:
 		what = "reading everything"
-	case "backfill":
+	case string(run.SyncRecent):
+		what = "reading the contacts with a message within " + counted(p.Days, "day", "days")
+	case string(run.SyncSnapshot):
+		what = "reading everything"
+		if narrowed(p) {
+			what += " that the source's filters let through"
+		}
+	case modeBackfill:
 		return "reading again " + e.Reason
+	case modeReconcile:
+		return "looking for deleted contacts"
 	}
 	if e.Reason != "" {
 		what += " (" + e.Reason + ")"
 	}
+	if e.Contacts > 0 {
+		what += ", going on from " + counted(e.Contacts, "contact", "contacts") + " that an unfinished run has kept"
+	}
 	return what
+}
+
+// narrowed reports whether the source filters what the pipeline reads.
+func narrowed(p *config.Pipeline) bool {
+	return p.Sync == string(run.SyncSnapshot) && (len(p.Stages) > 0 || len(p.Pipelines) > 0 || p.Field != nil)
 }
 
 // committed says what a destination did with a package.
@@ -184,49 +217,95 @@ func committed(e run.Event) string {
 	if e.Result == nil {
 		return e.Destination + " committed"
 	}
-	return fmt.Sprintf("%s committed: %s new, %s changed, %s unchanged, %s", e.Destination,
-		count(e.Result.New), count(e.Result.Changed), count(e.Result.Unchanged), counted(len(e.Result.Files), "file", "files"))
+	deleted := ""
+	if e.Result.Deleted > 0 {
+		deleted = count(e.Result.Deleted) + " marked as deleted, "
+	}
+	return fmt.Sprintf("%s committed: %s new, %s changed, %s unchanged, %s%s", e.Destination,
+		count(e.Result.New), count(e.Result.Changed), count(e.Result.Unchanged), deleted, counted(len(e.Result.Files), "file", "files"))
 }
 
-// printSummary ends a run on stdout.
-func (a *app) printSummary(cfg *config.Config, p *config.Pipeline, s run.Summary, o runOptions) error {
+// summary ends a run on stdout.
+func (v *plainView) summary(ctx context.Context, s run.Summary) error {
 	var b strings.Builder
 	took := duration(time.Duration(s.DurationMS) * time.Millisecond)
-	fmt.Fprintf(&b, "%s: %s in %s\n", p.Name, s.Status, took)
-	row := func(label, format string, args ...any) {
-		fmt.Fprintf(&b, "  %s %s\n", pad(label, 11, false), fmt.Sprintf(format, args...))
+	fmt.Fprintf(&b, "%s: %s in %s", v.p.Name, s.Status, took)
+	if r := s.Reconciled; r != nil && r.DryRun {
+		b.WriteString("; nothing was changed")
 	}
-	row("contacts", "%s new, %s changed, %s unchanged", count(s.New), count(s.Changed), count(s.Unchanged))
+	b.WriteString("\n")
+	v.rows(&b, s)
+	if v.overflows(ctx) {
+		fmt.Fprintf(&b, "  %s as many as a table takes: fields met since then are in %s\n", pad("columns", 11, false), schemas.ColOverflow)
+	}
+	next := ""
+	if s.Reconciled != nil {
+		next = v.nextAfter(s.Reconciled)
+	}
+	if next == "" {
+		next = v.app.next(v.cfg, v.p)
+	}
+	b.WriteString("\n" + next + "\n")
+	_, err := io.WriteString(v.app.Streams.Out, visible(b.String()))
+	if err != nil {
+		return fmt.Errorf("print summary: %w", err)
+	}
+	return nil
+}
+
+// overflows reports whether the source has more fields than a table takes
+// columns. It says nothing where state cannot be read: the run is done.
+func (v *plainView) overflows(ctx context.Context) bool {
+	store, err := v.app.store(v.cfg)
+	if err != nil {
+		return false
+	}
+	st, err := store.Load(ctx, v.p.Name)
+	return err == nil && slices.ContainsFunc(st.Registry, func(e schemas.RegistryEntry) bool { return e.Scope == schemas.ScopeOverflow })
+}
+
+// rows writes what a run did, a line for each kind of thing.
+func (v *plainView) rows(b *strings.Builder, s run.Summary) {
+	row := func(label, format string, args ...any) {
+		fmt.Fprintf(b, "  %s %s\n", pad(label, 11, false), fmt.Sprintf(format, args...))
+	}
+	if s.Reconciled != nil {
+		v.reconciled(row, s.Reconciled)
+	} else {
+		row("contacts", "%s new, %s changed, %s unchanged", count(s.New), count(s.Changed), count(s.Unchanged))
+		if v.left > 0 {
+			row("left", "%s of those changed: no longer among what the pipeline reads, marked as deleted", count(v.left))
+		}
+	}
 	if s.Quarantined > 0 {
 		row("set aside", "%s without a usable id, time or other required value, in %s", counted(s.Quarantined, "record", "records"),
-			a.relative(filepath.Join(cfg.State.Path, "quarantine", p.Name)))
+			v.app.relative(filepath.Join(v.cfg.State.Path, "quarantine", v.p.Name)))
 	}
 	if ties := repeatedTies(s.Coverage); ties != "" {
 		row("repeated", "%s", ties)
 	}
 	row("requests", "%s, %s", count(s.Requests), counted(s.Retries, "retry", "retries"))
+	if r := s.Reconciled; r != nil && r.DryRun {
+		return
+	}
 	if s.Files > 0 {
-		row("files", "%s written to %s", count(s.Files), joinNames(a.tableDirs(p)))
+		row("files", "%s written to %s", count(s.Files), joinNames(v.app.tableDirs(v.p)))
 	} else {
 		be := "is"
-		if len(p.Destinations) > 1 {
+		if len(v.p.Destinations) > 1 {
 			be = "are"
 		}
-		row("files", "none written, %s %s up to date", joinNames(a.tableDirs(p)), be)
+		row("files", "none written, %s %s up to date", joinNames(v.app.tableDirs(v.p)), be)
 	}
 	switch {
-	case o.backfilled != "":
-		row("range", "%s", o.backfilled)
+	case v.options.backfilled != "":
+		row("range", "%s", v.options.backfilled)
+		row("cursor", "%s, as before", s.Cursor)
+	case s.Reconciled != nil:
 		row("cursor", "%s, as before", s.Cursor)
 	case s.Cursor != "":
 		row("cursor", "%s", s.Cursor)
 	}
-	b.WriteString("\n" + a.next(cfg, p) + "\n")
-	_, err := io.WriteString(a.Streams.Out, visible(b.String()))
-	if err != nil {
-		return fmt.Errorf("print summary: %w", err)
-	}
-	return nil
 }
 
 func (a *app) tableDirs(p *config.Pipeline) []string {

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/load/parquet"
 	"github.com/sluice-etl/sluice/schemas"
+	"github.com/sluice-etl/sluice/transform"
 )
 
 const (
@@ -179,7 +180,12 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 	}
 	j := run.Job{
 		Pipeline: p.Name, Source: source, Identity: identity, Contract: c,
-		Lookback: p.Lookback, FullEvery: p.FullEvery, PageSize: p.Source.PageSize, Filters: p.Filters, Verify: load.Verify(p.Verify),
+		Lookback: p.Lookback, FullEvery: p.FullEvery, PageSize: p.Source.PageSize, Verify: load.Verify(p.Verify),
+		Sync: run.SyncMode(p.Sync), Days: p.Days, DaysAlone: !p.Source.CombineFilters,
+		Filters: p.Filters, Stages: p.Stages, Pipelines: p.Pipelines,
+	}
+	if f := p.Field; f != nil {
+		j.Field = &transform.FieldFilter{Key: f.Key, Value: f.Value, Entity: f.Entity}
 	}
 	closeAll := func() error {
 		var errs []error

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/run"
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
+	"github.com/sluice-etl/sluice/transform"
+)
+
+const wired = `version: 1
+state: {path: .sluice}
+sources:
+  crm: {type: contacts_api, url: "sandbox://?contacts=40&seed=1", page_size: 50}
+  old: {type: contacts_api, url: "sandbox://?contacts=40&seed=1", combine_filters: false}
+destinations:
+  lake: {type: parquet, path: out}
+pipelines:
+  nightly:
+    source: crm
+    destinations: [lake]
+    lookback: 2h
+    full_every: 7d
+    verify: sample
+    filters:
+      platform: [whatsapp]
+      stage_id: [b1a7c0de-0000-4000-8000-000000000002, b1a7c0de-0000-4000-8000-000000000001]
+      pipeline_id: b1a7c0de-0000-4000-8000-00000000000a
+      custom_field_key: city
+      custom_field_value: Lima
+      entity_type: ticket
+  active: {source: old, table: active, destinations: [lake], sync: recent, days: 45}
+  stage:
+    source: crm
+    table: stage
+    destinations: [lake]
+    sync: snapshot
+    filters: {pipeline_id: b1a7c0de-0000-4000-8000-00000000000a, custom_field_key: city, custom_field_value: Lima}
+`
+
+// wiring loads a pipelines file as commands do.
+func wiring(t *testing.T, w *world) (*app, *config.Config, *sources) {
+	t.Helper()
+	var errs bytes.Buffer
+	a := &app{
+		Program: Program{Streams: Streams{Out: &errs, Err: &errs}, Env: func(string) (string, bool) { return "", false }, Clock: w.clock},
+		file:    w.file(), secrets: &redactor{w: &errs}, log: slog.New(slog.NewTextHandler(&errs, nil)),
+	}
+	a.err = &screen{w: &errs}
+	cfg, err := a.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := a.newSources()
+	t.Cleanup(func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a, cfg, s
+}
+
+func TestEverySettingOfAPipelineReachesItsJob(t *testing.T) {
+	t.Parallel()
+	a, cfg, s := wiring(t, newWorld(t, wired))
+	want := map[string]run.Job{
+		"nightly": {
+			Lookback: 2 * 3600e9, FullEvery: 7 * 24 * 3600e9, PageSize: 50, Verify: load.VerifySample, Sync: run.SyncIncremental,
+			Filters:   map[string][]string{"platform": {"whatsapp"}},
+			Stages:    []string{"b1a7c0de-0000-4000-8000-000000000001", "b1a7c0de-0000-4000-8000-000000000002"},
+			Pipelines: []string{"b1a7c0de-0000-4000-8000-00000000000a"},
+			Field:     &transform.FieldFilter{Key: "city", Value: "Lima", Entity: "ticket"},
+		},
+		"active": {Lookback: 3600e9, PageSize: 1000, Verify: load.VerifyFull, Sync: run.SyncRecent, Days: 45, DaysAlone: true},
+		"stage": {
+			Lookback: 3600e9, PageSize: 50, Verify: load.VerifyFull, Sync: run.SyncSnapshot,
+			Pipelines: []string{"b1a7c0de-0000-4000-8000-00000000000a"}, Field: &transform.FieldFilter{Key: "city", Value: "Lima"},
+		},
+	}
+	for _, p := range cfg.Pipelines {
+		job, closeLoaders, err := a.job(t.Context(), cfg, p, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := closeLoaders(); err != nil {
+			t.Error(err)
+		}
+		expected := want[p.Name]
+		expected.Pipeline, expected.Contract, expected.Identity = p.Name, schemas.Default(), job.Identity
+		if diff := cmp.Diff(expected, job, cmpopts.IgnoreFields(run.Job{}, "Source", "Destinations", "Contract")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", p.Name, diff)
+		}
+	}
+}
+
+func TestPreviewAsksForWhatThePipelineHasTheSourceFilter(t *testing.T) {
+	t.Parallel()
+	_, cfg, _ := wiring(t, newWorld(t, wired))
+	for name, want := range map[string]url.Values{
+		"nightly": nil, // on our side
+		"active":  nil,
+		"stage":   {"pipeline_id": {"b1a7c0de-0000-4000-8000-00000000000a"}, "custom_field_key": {"city"}, "custom_field_value": {"Lima"}},
+	} {
+		p := cfg.Pipeline(name)
+		q := sampleQuery(p)
+		if diff := cmp.Diff(want, q.Extra); diff != "" || q.Days != p.Days || q.UpdatedAfter == nil != (name == "active") {
+			t.Errorf("%s: asks for %+v (-want +got):\n%s", name, q, diff)
+		}
+	}
+}
+
+func TestAScheduleOfReconciliationsIsAnEntryOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, strings.NewReplacer(
+		"lookback: 2h", `schedule: "0 3 * * *"
+    timezone: America/Santiago
+    reconcile: {schedule: "0 5 * * 0", max_share: 2%, max_probes: 7}`,
+		"days: 45", `days: 45, reconcile: {schedule: "@every 1d"}`,
+	).Replace(wired))
+	a, cfg, _ := wiring(t, w)
+	var got [][]string
+	for _, p := range cfg.Pipelines {
+		jobs := 0
+		entries, err := scheduled{app: a, pipeline: p}.entries(func() (run.Job, error) { jobs++; return run.Job{}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			got = append(got, []string{e.Name, e.Kind, e.Spec, e.Location.String()})
+			if e.Times == nil {
+				t.Errorf("%s has no times", e.Name)
+			}
+		}
+		if jobs != len(entries) { // loaders commit from one goroutine at a time
+			t.Errorf("%s: %d jobs for %d entries", p.Name, jobs, len(entries))
+		}
+	}
+	want := [][]string{
+		{"nightly", "", "0 3 * * *", "America/Santiago"},
+		{"nightly", "reconcile", "0 5 * * 0", "America/Santiago"},
+		{"active", "reconcile", "@every 1d", "UTC"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := reconciliation(cfg.Pipeline("nightly")); got != (run.Reconciliation{MaxShare: 0.02, MaxProbes: 7}) {
+		t.Errorf("the reconciliation is %+v", got)
+	}
+}
+
+func TestWhatIsGoneIsCountedForRunsThatLookedForIt(t *testing.T) {
+	t.Parallel()
+	for coverage, want := range map[string]string{
+		`{"mode":"snapshot","marked":1200}`: "1,200", `{"mode":"recent","marked":0}`: "0", `{"mode":"reconcile","marked":3}`: "3",
+		`{"mode":"full","marked":0}`: "", `{"mode":"incremental"}`: "", `{"mode":`: "", "": "",
+	} {
+		if got := gone(json.RawMessage(coverage)); got != want {
+			t.Errorf("%s: got %q, want %q", coverage, got, want)
+		}
+	}
+}
