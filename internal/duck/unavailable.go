@@ -2,7 +2,10 @@
 
 package duck
 
-import "context"
+import (
+	"context"
+	"database/sql"
+)
 
 // Available reports whether this binary has DuckDB.
 const Available = false
@@ -29,3 +32,5 @@ func (*DB) Export(context.Context, string, string, Format) (int64, error) {
 
 // Views returns ErrUnavailable.
 func (*DB) Views(context.Context) ([]View, error) { return nil, ErrUnavailable }
+
+func openPool(string, bool) (*sql.DB, error) { return nil, ErrUnavailable }
