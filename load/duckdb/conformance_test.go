@@ -1,0 +1,26 @@
+//go:build cgo
+
+package duckdb_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/load/loadtest"
+)
+
+func TestLoaderConforms(t *testing.T) {
+	loadtest.Run(t, func(t *testing.T) loadtest.Harness {
+		t.Helper()
+		dir := filepath.Join(t.TempDir(), "lake")
+		path := filepath.Join(dir, "o'dd [base]* ü.duckdb")
+		return loadtest.Harness{
+			New:         func(t *testing.T) load.Loader { t.Helper(); return open(t, path) },
+			Read:        func(t *testing.T) []loadtest.Row { t.Helper(); return stored(t, path, "contacts__current") },
+			History:     func(t *testing.T) []loadtest.Row { t.Helper(); return stored(t, path, "contacts__history") },
+			Spoil:       func(t *testing.T) { t.Helper(); mkdir(t, dir); run(t, path, "CREATE TABLE contacts (id VARCHAR)") },
+			Fingerprint: func(t *testing.T) string { t.Helper(); return snapshot(t, dir) },
+		}
+	})
+}

@@ -1,0 +1,9 @@
+package duckdb
+
+import "syscall"
+
+// errNotDir is the system's answer where a path goes through a file.
+const errNotDir = syscall.ERROR_PATH_NOT_FOUND
+
+// accessWritable has no cheap answer on Windows; the commit finds out.
+func accessWritable(string, bool) error { return nil }

@@ -1,0 +1,116 @@
+//go:build cgo && !windows
+
+package duckdb_test
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/load/loadtest"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// killChain makes packages that create, change, bury, bring back and widen.
+func killChain(t *testing.T, rnd *rand.Rand, rows int) []load.Package {
+	t.Helper()
+	var out []load.Package
+	var extra []schemas.Column
+	for serial := int64(1); serial <= 4; serial++ {
+		extra = append(extra, loadtest.Extra(fmt.Sprintf("cf_customer_%d", serial), schemas.Int64))
+		s := loadtest.Spec{Serial: serial, Extra: extra, PartRows: rows/3 + 1, Coverage: fmt.Appendf(nil, `{"run_id": "run-%03d"}`, serial), Verify: load.VerifySample}
+		for range rows {
+			id := rnd.IntN(rows)
+			at := loadtest.Epoch.Add(time.Duration(rnd.IntN(1000)) * time.Minute)
+			r := loadtest.Contact(fmt.Sprintf("contact-%06d", id), loadtest.Epoch.AddDate(0, -id%7, 0), at,
+				"name", strings.Repeat(strconv.Itoa(rnd.IntN(1000)), 20), fmt.Sprintf("cf_customer_%d", serial), rnd.IntN(5))
+			if rnd.IntN(10) == 0 {
+				r[schemas.ColDeletedAt] = at
+			}
+			s.Rows = append(s.Rows, r)
+		}
+		out = append(out, loadtest.Build(t, s))
+	}
+	return out
+}
+
+// content is all that a database holds, as text in an order of its own.
+func content(tb testing.TB, path string) string {
+	tb.Helper()
+	return strings.Join(lines(tb, path,
+		"FROM _sluice.contacts__current ORDER BY id",
+		"FROM _sluice.contacts__history ORDER BY id, _sluice_package, _sluice_row",
+		"SELECT name, lineage, position, run_id, columns, views FROM _sluice.tables",
+		"SELECT package, run_id, result FROM _sluice.packages ORDER BY ALL",
+		"FROM _sluice.runs ORDER BY ALL",
+		"SELECT view_name, comment FROM duckdb_views() WHERE NOT internal ORDER BY ALL",
+		"SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE schema_name = '_sluice' ORDER BY ALL",
+	), "\n")
+}
+
+// mustBeClean checks that nothing lies beside a database but its log, which is
+// there until the next commit if the last one was killed while it closed, and
+// what a process left that died while it made the file: that goes an hour later.
+func mustBeClean(t *testing.T, path string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := filepath.Base(path)
+	for _, e := range entries {
+		if e.Name() != base && e.Name() != base+".wal" && !strings.HasPrefix(e.Name(), "."+base+".new-") {
+			t.Errorf("%s was left", e.Name())
+		}
+	}
+}
+
+// live runs a child and kills it after a time, counted from its first commit's
+// beginning. It reports whether the child died of it.
+func live(t *testing.T, job childJob, patience time.Duration) bool {
+	t.Helper()
+	data, err := json.Marshal(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := filepath.Join(t.TempDir(), "job.json")
+	if err := os.WriteFile(text, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), jobVar+"="+text)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Logf("the child said nothing: %v", err)
+	}
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	_, _ = io.Copy(io.Discard, out)
+	err = cmd.Wait()
+	timer.Stop()
+	if err != nil && cmd.ProcessState.ExitCode() != -1 {
+		t.Fatalf("the child failed: %v\n%s", err, &errs)
+	}
+	return err != nil
+}

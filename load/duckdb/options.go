@@ -1,0 +1,32 @@
+package duckdb
+
+import (
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/clock"
+)
+
+// Options say which database file a table lives in, and what a commit may use.
+type Options struct {
+	// Path is the database file; a relative path is taken from the process's
+	// working directory at New. Its folder is made by the first commit. Paths
+	// with ? or # in them cannot be opened. Required.
+	Path string
+	// Table names the table and its views. Required.
+	Table string
+	// Timezone gives the calendar of the views' *_date columns. Default: UTC.
+	Timezone *time.Location
+	// MemoryLimit is what DuckDB may hold in memory during a commit, as it
+	// spells sizes: "512MB", "2GB". Beyond it, it spills to <path>.tmp. Tables
+	// of many hundred columns need more. Default: 512MB.
+	MemoryLimit string
+	// Threads is how many threads DuckDB uses; each needs memory of its own.
+	// Default: 2.
+	Threads int
+	// Wait is how long a call waits for a database that another process has
+	// open before it fails with *duck.InUseError. Default: 1 minute. Negative:
+	// no wait.
+	Wait time.Duration
+	// Clock dates what is stored. Default: clock.System.
+	Clock clock.Clock
+}

@@ -1,0 +1,176 @@
+package views
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// views lists the views in an order in which each can be created. Views that
+// need a column the contract does not have are left out.
+func (w *writer) views() []View {
+	need := []string{schemas.ColID, schemas.ColCreatedAt, schemas.ColUpdatedAt, schemas.ColDeletedAt, schemas.ColExtractedAt, schemas.ColHash}
+	if !w.has(need...) {
+		return nil
+	}
+	out := w.tableViews()
+	for _, v := range w.analystViews() {
+		// A table named like one of these views keeps its own name.
+		if v.Bare == w.o.Table || w.taken(v.Bare) {
+			v.Bare = w.o.Table + "_" + v.Bare
+			if w.taken(v.Bare) {
+				continue
+			}
+		}
+		out = append(out, v)
+	}
+	for i := range out {
+		out[i].Name = out[i].Bare
+		if out[i].Macro {
+			out[i].Name += "(" + out[i].params + ")"
+		}
+	}
+	return out
+}
+
+func (w *writer) taken(name string) bool { return slices.Contains(w.o.Taken, strings.ToLower(name)) }
+
+// tableViews are the rows themselves.
+func (w *writer) tableViews() []View {
+	t := w.o.Table
+	live := []string{`"_sluice_deleted_at" IS NULL`}
+	without := "deleted"
+	if w.has("blocked") {
+		live = append(live, `"blocked" IS NOT TRUE`)
+		without += ", blocked"
+	}
+	if w.has("platform") {
+		live = append(live, `"platform" IS DISTINCT FROM 'playground'`)
+		without += " and playground"
+	}
+	return []View{
+		{
+			Bare: t + "_all", Comment: "Every contact once, as last seen; deleted, blocked and playground contacts included.",
+			body: "SELECT\n  " + w.columns() + "\nFROM " + w.currentRows(),
+		},
+		{
+			Bare: t, Comment: "Every contact once, as last seen, without " + without + " ones.",
+			body: "SELECT * FROM " + w.main("_all") + "\nWHERE " + strings.Join(live, " AND "),
+		},
+		{
+			Bare: t + "_history", Comment: "Every version of every contact, once each, as first seen.",
+			body: "SELECT\n  " + w.columns() + "\nFROM " + w.historyRows() +
+				"\nQUALIFY row_number() OVER (PARTITION BY \"id\", \"_sluice_hash\", \"_sluice_deleted_at\" IS NULL ORDER BY " + totalOrder("") + ") = 1",
+		},
+		{
+			Bare: t + "_as_of", Macro: true, params: "t", Comment: "The contacts as they had been exported up to the time t, without deleted ones.",
+			body: "SELECT * FROM (\nSELECT\n  " + w.columns() + "\nFROM " + w.historyRows() +
+				"\nWHERE \"_sluice_extracted_at\" <= CAST(t AS TIMESTAMPTZ)" +
+				"\nQUALIFY row_number() OVER (PARTITION BY \"id\" ORDER BY " + totalOrder(" DESC") + ") = 1\n) WHERE \"_sluice_deleted_at\" IS NULL",
+		},
+	}
+}
+
+// totalOrder is the order of load.Loader, by which a row replaces another of
+// its id, as ORDER BY takes it. What had been read up to a time is ordered in
+// the same way: a time that is past every row gives the current table.
+func totalOrder(direction string) string {
+	keys := []string{`least("updated_at", "_sluice_extracted_at")`, `"_sluice_extracted_at"`, `"_sluice_package"`, `"_sluice_row"`}
+	return strings.Join(keys, direction+", ") + direction
+}
+
+// analystViews answer common questions.
+func (w *writer) analystViews() []View {
+	var out []View
+	add := func(v View, columns ...string) {
+		if w.has(columns...) {
+			out = append(out, v)
+		}
+	}
+	contacts := w.main("")
+	add(View{
+		Bare: "customers", Comment: "One row per customer (ai_customer_id) across all channels.",
+		body: `SELECT "ai_customer_id",
+  count(*) AS contacts,
+  list(DISTINCT "platform" ORDER BY "platform") AS platforms,
+  arg_max("name", coalesce("last_message_at", "updated_at")) FILTER ("name" IS NOT NULL) AS name,
+  arg_max("phone", coalesce("last_message_at", "updated_at")) FILTER ("phone" IS NOT NULL) AS phone,
+  arg_max("email", coalesce("last_message_at", "updated_at")) FILTER ("email" IS NOT NULL) AS email,
+  min("created_at") AS first_seen_at,
+  max("last_message_at") AS last_message_at,
+  count("active_ticket_v2_id") AS open_tickets,
+  list("id" ORDER BY "created_at", "id") AS contact_ids
+FROM ` + contacts + `
+WHERE "ai_customer_id" IS NOT NULL
+GROUP BY ALL`,
+	}, "ai_customer_id", "platform", "name", "phone", "email", "last_message_at", "active_ticket_v2_id")
+	add(View{
+		Bare: "active", Macro: true, params: "days", Comment: "Contacts with a message in the last so many days.",
+		body: "SELECT * FROM " + contacts + ` WHERE "last_message_at" >= now() - to_days(CAST(days AS INTEGER))`,
+	}, "last_message_at")
+	add(View{
+		Bare: "activity_daily", Comment: "Per day and channel: contacts with a message that day (as far as a run saw it before the next message) and contacts created.",
+		body: `SELECT day, platform, sum(active)::BIGINT AS active_contacts, sum(created)::BIGINT AS new_contacts FROM (
+  SELECT ` + w.day("last_message_at") + ` AS day, "platform" AS platform, count(DISTINCT "id") AS active, 0 AS created
+  FROM ` + w.main("_history") + ` WHERE "last_message_at" IS NOT NULL GROUP BY ALL
+  UNION ALL
+  SELECT ` + w.day("created_at") + `, "platform", 0, count(*) FROM ` + w.main("_all") + ` GROUP BY ALL
+) WHERE platform IS DISTINCT FROM 'playground'
+GROUP BY ALL ORDER BY day, platform`,
+	}, "last_message_at", "platform")
+	add(View{
+		Bare: "engagement_by_channel", Comment: "Per channel: contacts, how many wrote in the last 7 and 30 days, how many wait for an answer, how many have an open ticket.",
+		body: `SELECT "platform" AS platform,
+  count(*) AS contacts,
+  count(*) FILTER ("last_message_at" >= now() - INTERVAL 7 DAY) AS active_7d,
+  count(*) FILTER ("last_message_at" >= now() - INTERVAL 30 DAY) AS active_30d,
+  round(100.0 * count(*) FILTER ("last_message_at" >= now() - INTERVAL 30 DAY) / count(*), 1) AS active_30d_percent,
+  count(*) FILTER ("chat_status" = 'UNATTENDED') AS unattended,
+  count("active_ticket_v2_id") AS open_tickets,
+  max("last_message_at") AS last_message_at
+FROM ` + contacts + ` GROUP BY ALL ORDER BY contacts DESC, platform`,
+	}, "platform", "last_message_at", "chat_status", "active_ticket_v2_id")
+	add(View{
+		Bare: "unattended", Comment: "Contacts that wait for an answer, longest wait first.",
+		body: `SELECT *, round(date_diff('minute', "last_message_at", now()) / 60.0, 1) AS waiting_hours
+FROM ` + contacts + ` WHERE "chat_status" = 'UNATTENDED' ORDER BY "last_message_at" NULLS LAST, "id"`,
+	}, "chat_status", "last_message_at")
+	add(View{
+		Bare: "reengagement", Macro: true, params: "days", Comment: "Contacts silent for more than so many days, on this and on every other channel of the same customer, most recent first.",
+		body: `SELECT *, date_diff('day', "last_message_at", now()) AS silent_days
+FROM ` + contacts + ` AS c
+WHERE "last_message_at" < now() - to_days(CAST(days AS INTEGER))
+  AND NOT EXISTS (SELECT 1 FROM ` + contacts + ` AS o WHERE o."ai_customer_id" = c."ai_customer_id" AND o."last_message_at" >= now() - to_days(CAST(days AS INTEGER)))
+ORDER BY "last_message_at" DESC, "id"`,
+	}, "last_message_at", "ai_customer_id")
+	add(View{
+		Bare: "stage_funnel", Comment: "Contacts with an open ticket, by the stage it is in.",
+		body: `SELECT "active_ticket_v2_current_stage_id" AS stage_id,
+  count(*) AS contacts,
+  round(100.0 * count(*) / sum(count(*)) OVER (), 1) AS percent,
+  min("updated_at") AS longest_unchanged_since
+FROM ` + contacts + ` WHERE "active_ticket_v2_id" IS NOT NULL
+GROUP BY ALL ORDER BY contacts DESC, stage_id NULLS LAST`,
+	}, "active_ticket_v2_id", "active_ticket_v2_current_stage_id")
+	return append(out, w.runViews()...)
+}
+
+// runViews tell what the runs brought.
+func (w *writer) runViews() []View {
+	runs := w.o.Runs
+	if runs == "" {
+		runs = `SELECT NULL::VARCHAR AS run_id, NULL::JSON AS coverage WHERE false`
+	}
+	return []View{
+		{
+			Bare: "new_and_updated", Comment: "Per day of extraction: contacts that were new, changed and found deleted.",
+			body: `SELECT ` + w.day(schemas.ColExtractedAt) + ` AS day,
+  count(DISTINCT "id") FILTER ("_sluice_change" = 'insert') AS new_contacts,
+  count(DISTINCT "id") FILTER ("_sluice_change" = 'update') AS updated_contacts,
+  count(DISTINCT "id") FILTER ("_sluice_change" = 'delete') AS deleted_contacts
+FROM ` + w.main("_history") + ` GROUP BY ALL ORDER BY day`,
+		},
+		{Bare: "runs", Comment: "The coverage record of each run: what was walked, and under which assumptions.", body: runs},
+	}
+}
