@@ -29,6 +29,26 @@ type FS interface {
 	SyncDir(dir string) error
 }
 
+// Disk is an FS that also keeps what is not published whole: logs, which grow
+// in place, and folders that are dropped with all that is in them.
+type Disk interface {
+	FS
+	// OpenLog opens path for writing at its end. With create it is a new file
+	// of the permissions perm before umask, and one that exists an error.
+	OpenLog(path string, create bool, perm fs.FileMode) (Log, error)
+	// RemoveAll deletes path and all below it; none there is no error.
+	RemoveAll(path string) error
+}
+
+// Log is a file that grows at its end. One goroutine at a time uses it.
+type Log interface {
+	io.WriteCloser
+	// Truncate cuts off what stands past size.
+	Truncate(size int64) error
+	// Sync makes the content durable.
+	Sync() error
+}
+
 // Temp is a file under construction. One goroutine at a time uses it.
 type Temp interface {
 	io.WriteCloser
@@ -41,7 +61,7 @@ type Temp interface {
 // OS is the operating system's filesystem.
 type OS struct{}
 
-var _ FS = OS{}
+var _ Disk = OS{}
 
 // maxBase keeps prefix, random part and base within 255 bytes, the limit of
 // common filesystems.
@@ -84,3 +104,19 @@ func (OS) Remove(path string) error { return os.Remove(path) }
 // SyncDir implements FS. On Windows it does nothing: directories cannot be
 // flushed there, and NTFS journals the rename itself.
 func (OS) SyncDir(dir string) error { return syncDir(dir) }
+
+// OpenLog implements Disk.
+func (OS) OpenLog(path string, create bool, perm fs.FileMode) (Log, error) {
+	flags := os.O_WRONLY | os.O_APPEND
+	if create {
+		flags |= os.O_CREATE | os.O_EXCL
+	}
+	f, err := os.OpenFile(path, flags, perm)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// RemoveAll implements Disk.
+func (OS) RemoveAll(path string) error { return os.RemoveAll(path) }

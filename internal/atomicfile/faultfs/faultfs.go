@@ -1,4 +1,4 @@
-// Package faultfs is an atomicfile.FS that fails on demand, for tests: at the
+// Package faultfs is an atomicfile.Disk that fails on demand, for tests: at the
 // Nth operation or the Nth written byte, once or from then on. A test counts
 // the operations and bytes of an undisturbed run, then repeats the run with a
 // fault at each of them.
@@ -7,6 +7,7 @@ package faultfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"sync"
 	"syscall"
@@ -24,7 +25,8 @@ var (
 // Fault says when to fail and how.
 type Fault struct {
 	// Op is the number of the operation that fails, counted from 1 over
-	// OpenTemp, Write, Sync, Close, Rename, Remove and SyncDir; 0: none.
+	// OpenTemp, OpenLog, Write, Truncate, Sync, Close, Rename, Remove, RemoveAll
+	// and SyncDir; 0: none.
 	Op int
 	// Byte is the number of bytes that can be written, over all files, before
 	// the disk is full: the write that passes it is cut there; negative: no
@@ -47,7 +49,7 @@ type Fault struct {
 // FS counts operations and injects one Fault. Its methods may be called from
 // any goroutine.
 type FS struct {
-	under atomicfile.FS
+	under atomicfile.Disk
 	fault Fault
 
 	mu     sync.Mutex
@@ -57,19 +59,33 @@ type FS struct {
 	trace  []string
 }
 
-var _ atomicfile.FS = (*FS)(nil)
+var _ atomicfile.Disk = (*FS)(nil)
 
 // New returns an FS over under (nil: the operating system) with one fault; the
-// zero Fault only counts.
+// zero Fault only counts. Where under is no Disk, logs and folders are the
+// operating system's.
 func New(under atomicfile.FS, fault Fault) *FS {
+	disk, ok := under.(atomicfile.Disk)
+	if !ok {
+		disk = withLogs{FS: under}
+	}
 	if under == nil {
-		under = atomicfile.OS{}
+		disk = atomicfile.OS{}
 	}
 	if fault.Err == nil {
 		fault.Err = ErrNoSpace
 	}
-	return &FS{under: under, fault: fault}
+	return &FS{under: disk, fault: fault}
 }
+
+// withLogs makes an FS a Disk.
+type withLogs struct{ atomicfile.FS }
+
+func (withLogs) OpenLog(path string, create bool, perm fs.FileMode) (atomicfile.Log, error) {
+	return atomicfile.OS{}.OpenLog(path, create, perm)
+}
+
+func (withLogs) RemoveAll(path string) error { return atomicfile.OS{}.RemoveAll(path) }
 
 // DiskFull returns an FS whose disk takes n bytes and no more, for ever.
 func DiskFull(n int64) *FS {
@@ -143,7 +159,7 @@ func (f *FS) OpenTemp(path string, perm fs.FileMode) (atomicfile.Temp, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &temp{Temp: t, fs: f}, nil
+	return &temp{Temp: t, file: file{under: t, name: t.Name(), fs: f}}, nil
 }
 
 // Rename implements atomicfile.FS.
@@ -170,13 +186,65 @@ func (f *FS) SyncDir(dir string) error {
 	return f.under.SyncDir(dir)
 }
 
-type temp struct {
-	atomicfile.Temp
-	fs *FS
+// OpenLog implements atomicfile.Disk.
+func (f *FS) OpenLog(path string, create bool, perm fs.FileMode) (atomicfile.Log, error) {
+	if err := f.step("openlog %s", path); err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	l, err := f.under.OpenLog(path, create, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &grown{Log: l, file: file{under: l, name: path, fs: f}}, nil
 }
 
-func (t *temp) Write(p []byte) (int, error) {
-	if err := t.fs.step("write %s %d", t.Name(), len(p)); err != nil {
+// RemoveAll implements atomicfile.Disk.
+func (f *FS) RemoveAll(path string) error {
+	if err := f.step("removeall %s", path); err != nil {
+		return &fs.PathError{Op: "removeall", Path: path, Err: err}
+	}
+	return f.under.RemoveAll(path)
+}
+
+// temp is a file under construction.
+type temp struct {
+	atomicfile.Temp
+	file
+}
+
+func (t *temp) Write(p []byte) (int, error) { return t.write(p) }
+func (t *temp) Sync() error                 { return t.sync() }
+func (t *temp) Close() error                { return t.close() }
+
+// grown is a log.
+type grown struct {
+	atomicfile.Log
+	file
+}
+
+func (g *grown) Write(p []byte) (int, error) { return g.write(p) }
+func (g *grown) Sync() error                 { return g.sync() }
+func (g *grown) Close() error                { return g.close() }
+
+func (g *grown) Truncate(size int64) error {
+	if err := g.fs.step("truncate %s %d", g.name, size); err != nil {
+		return &fs.PathError{Op: "truncate", Path: g.name, Err: err}
+	}
+	return g.Log.Truncate(size)
+}
+
+// file is what all open files have in common.
+type file struct {
+	under interface {
+		io.WriteCloser
+		Sync() error
+	}
+	name string
+	fs   *FS
+}
+
+func (t *file) write(p []byte) (int, error) {
+	if err := t.fs.step("write %s %d", t.name, len(p)); err != nil {
 		n := len(p) / 2
 		if t.fs.sticky() {
 			n = 0
@@ -187,36 +255,36 @@ func (t *temp) Write(p []byte) (int, error) {
 	if err != nil {
 		return t.cut(p[:n], err)
 	}
-	return t.Temp.Write(p)
+	return t.under.Write(p)
 }
 
 // cut writes what still fits and fails.
-func (t *temp) cut(p []byte, fault error) (int, error) {
-	n, err := t.Temp.Write(p)
+func (t *file) cut(p []byte, fault error) (int, error) {
+	n, err := t.under.Write(p)
 	if err != nil {
 		return n, err
 	}
 	if t.fs.fault.Short {
 		return n, nil
 	}
-	return n, &fs.PathError{Op: "write", Path: t.Name(), Err: fault}
+	return n, &fs.PathError{Op: "write", Path: t.name, Err: fault}
 }
 
 func (f *FS) sticky() bool { return f.fault.Sticky }
 
-func (t *temp) Sync() error {
-	if err := t.fs.step("sync %s", t.Name()); err != nil {
-		return &fs.PathError{Op: "sync", Path: t.Name(), Err: err}
+func (t *file) sync() error {
+	if err := t.fs.step("sync %s", t.name); err != nil {
+		return &fs.PathError{Op: "sync", Path: t.name, Err: err}
 	}
-	return t.Temp.Sync()
+	return t.under.Sync()
 }
 
-// Close closes the file in any case, so that tests leak no descriptors.
-func (t *temp) Close() error {
-	fault := t.fs.step("close %s", t.Name())
-	err := t.Temp.Close()
+// close closes the file in any case, so that tests leak no descriptors.
+func (t *file) close() error {
+	fault := t.fs.step("close %s", t.name)
+	err := t.under.Close()
 	if fault != nil {
-		return &fs.PathError{Op: "close", Path: t.Name(), Err: fault}
+		return &fs.PathError{Op: "close", Path: t.name, Err: fault}
 	}
 	return err
 }
