@@ -62,6 +62,82 @@ func content(tb testing.TB, path string) string {
 	), "\n")
 }
 
+func TestACommitKilledAnywhereIsWholeOrNotThere(t *testing.T) {
+	kills, err := strconv.Atoi(cmp.Or(os.Getenv("SLUICE_DUCKDB_KILLS"), "10"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := rand.Uint64()
+	if text := os.Getenv("SLUICE_DUCKDB_SEED"); text != "" {
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SLUICE_DUCKDB_SEED=%d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	packages := killChain(t, rnd, 1000)
+	// What every state between two commits looks like, unkilled.
+	states := []string{""}
+	calm := filepath.Join(t.TempDir(), "calm.duckdb")
+	began := time.Now()
+	for _, p := range packages {
+		commit(t, open(t, calm), p)
+		states = append(states, content(t, calm))
+	}
+	whole := time.Since(began)
+	deaths, half := 0, 0
+	for round := 0; deaths < kills; round++ {
+		if round > 20*kills {
+			t.Fatalf("%d rounds, and the child died only %d times", round, deaths)
+		}
+		path := filepath.Join(t.TempDir(), "killed.duckdb")
+		for life := 0; ; life++ {
+			patience := time.Duration(rnd.Int64N(int64(whole) / 2))
+			if life > 6 {
+				patience = time.Minute // enough; let it end
+			}
+			if !live(t, childJob{Path: path, Packages: packages}, patience) {
+				break
+			}
+			deaths++
+			if at := compareState(t, path, states); at > 0 && at < len(packages) {
+				half++
+			}
+		}
+		for i, p := range packages { // again, each with the result it had
+			a, b := commit(t, open(t, calm), p), commit(t, open(t, path), p)
+			if d := gocmp.Diff(a, b); d != "" {
+				t.Fatalf("result of package %d (-unkilled +killed):\n%s", i+1, d)
+			}
+		}
+		if at := compareState(t, path, states); at != len(packages) {
+			t.Fatalf("in the end the table is at package %d", at)
+		}
+		mustBeClean(t, path)
+	}
+	t.Logf("%d kills, %d of them between the first and the last package", deaths, half)
+}
+
+// compareState checks that a database holds what an unkilled one does after as
+// many packages, and returns their number.
+func compareState(t *testing.T, path string, states []string) int {
+	t.Helper()
+	if !exists(path) {
+		return 0 // killed before there was a database
+	}
+	at, err := open(t, path).Check(t.Context(), "lineage-a")
+	if err != nil {
+		t.Fatalf("after a kill: %v", err)
+	}
+	if at == 0 {
+		return 0
+	}
+	if d := gocmp.Diff(states[at], content(t, path)); d != "" {
+		t.Fatalf("at package %d (-unkilled +killed):\n%s", at, d)
+	}
+	return int(at)
+}
+
 // mustBeClean checks that nothing lies beside a database but its log, which is
 // there until the next commit if the last one was killed while it closed, and
 // what a process left that died while it made the file: that goes an hour later.
