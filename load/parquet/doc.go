@@ -7,6 +7,7 @@
 //	  history/extracted_date=YYYY-MM-DD/<package>-NNNN.parquet
 //	  _manifests/NNNNNNNN.json, latest.json
 //	  _sluice_runs/<run-id>.json                        (coverage of each run)
+//	  _sluice_runs/archive-NNNNNNNN.jsonl.gz            (of older runs, a line each)
 //	  _staging/                                         (only while a commit is under way)
 //	  views.sql
 //	  .lock

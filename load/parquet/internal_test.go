@@ -108,6 +108,20 @@ func TestPickTakesRowsOfEveryType(t *testing.T) {
 	}
 }
 
+func TestResultsOfManyFilesDoNotPileUp(t *testing.T) {
+	for _, c := range []struct{ packages, files, want int }{
+		{3, 400, 2}, {3, 10, 3}, {80, 2, 50}, {80, 0, 50}, {3, 5000, 1}, {1, 5000, 1}, {10, 100, 10},
+	} {
+		var results []Committed
+		for n := range c.packages {
+			results = lastResults(append(results, Committed{Package: int64(n), Result: load.Result{Files: make([]load.File, c.files)}}))
+		}
+		if len(results) != c.want || results[len(results)-1].Package != int64(c.packages-1) {
+			t.Errorf("of %d packages with %d files each %d results stay, want the last %d", c.packages, c.files, len(results), c.want)
+		}
+	}
+}
+
 func TestMonthsAndDaysAreUTC(t *testing.T) {
 	for text, want := range map[string]string{
 		"2026-01-31T23:59:59.999999Z": "2026-01 2026-01-31", "2026-02-01T00:00:00Z": "2026-02 2026-02-01",

@@ -33,10 +33,13 @@ const (
 )
 
 // keepManifests is how many numbered manifests stay; keepResults how many
-// results of past packages each one carries.
+// results of past packages each one carries, unless they name more than
+// keepResultFiles files. The engine repeats only what it has queued and not
+// recorded as committed, which is the last package.
 const (
-	keepManifests = 50
-	keepResults   = 50
+	keepManifests   = 50
+	keepResults     = 50
+	keepResultFiles = 1000
 )
 
 // stagedName is the flat name a file has under _staging before it moves to

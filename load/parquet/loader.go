@@ -56,6 +56,9 @@ func New(o Options) (*Loader, error) {
 	if o.HistoryFileRows <= 0 {
 		o.HistoryFileRows = 1 << 20
 	}
+	if o.ArchiveRuns <= 0 {
+		o.ArchiveRuns = 1024
+	}
 	return &Loader{o: o, dir: filepath.Join(root, o.Table), mem: memory.DefaultAllocator}, nil
 }
 
@@ -161,7 +164,8 @@ func (l *Loader) commitLocked(ctx context.Context, p load.Package) (load.Result,
 	if err := settle(l.o.FS, l.dir, next); err != nil {
 		return load.Result{}, err
 	}
-	// The commit is complete; leftovers wait for the next one.
+	// The commit is complete; what is left to tidy up can wait for the next one.
+	_ = l.archiveRuns(next)
 	_ = clearStaging(l.o.FS, l.dir)
 	pruneManifests(l.o.FS, l.dir, next.Number)
 	return next.Results[len(next.Results)-1].Result, nil

@@ -30,4 +30,8 @@ type Options struct {
 	LockWait time.Duration
 	// HistoryFileRows is the most rows one history file takes. Default: 1048576.
 	HistoryFileRows int64
+	// ArchiveRuns is how many coverage records of runs older than those of the
+	// last 50 packages stand as files of their own before they are packed into
+	// one. Default: 1024.
+	ArchiveRuns int
 }

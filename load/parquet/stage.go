@@ -87,8 +87,7 @@ func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m
 		next.Published = append(next.Published, f.Path)
 		result.Files = append(result.Files, load.File{Path: f.Path, Rows: f.Rows, Bytes: f.Bytes})
 	}
-	next.Results = append(next.Results, Committed{Package: p.Serial, RunID: p.RunID, At: next.CreatedAt, Result: result})
-	next.Results = next.Results[max(0, len(next.Results)-keepResults):]
+	next.Results = lastResults(append(next.Results, Committed{Package: p.Serial, RunID: p.RunID, At: next.CreatedAt, Result: result}))
 	if err := l.stageCoverage(p, next); err != nil {
 		return nil, err
 	}
@@ -96,6 +95,19 @@ func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m
 		return nil, err
 	}
 	return next, flushStaging(l.o.FS, l.dir)
+}
+
+// lastResults drops the oldest results beyond what a manifest carries; the last
+// one stays however many files it names.
+func lastResults(results []Committed) []Committed {
+	files := 0
+	for i, c := range slices.Backward(results) {
+		files += len(c.Result.Files)
+		if last := len(results) - 1; i < last && (len(results)-i > keepResults || files > keepResultFiles) {
+			return results[i+1:]
+		}
+	}
+	return results
 }
 
 // stageCoverage stages the run's coverage record as one line of JSON.

@@ -34,10 +34,9 @@ type ViewsOptions struct {
 // ViewsFor returns the options of Views for the table in dir (absolute), as m
 // describes it. Timezone and Schema are the caller's.
 func ViewsFor(dir string, m *Manifest) ViewsOptions {
-	runs, err := filepath.Glob(filepath.Join(escapeGlob(dir), runsDir, "*.json"))
 	return ViewsOptions{
 		Root: dir, Table: m.Table, Columns: m.Schema,
-		HasCurrent: len(m.Current) > 0, HasHistory: len(m.History) > 0, HasRuns: err == nil && len(runs) > 0,
+		HasCurrent: len(m.Current) > 0, HasHistory: len(m.History) > 0, HasRuns: hasRuns(dir),
 	}
 }
 

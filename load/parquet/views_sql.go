@@ -154,7 +154,12 @@ GROUP BY ALL ORDER BY contacts DESC, stage_id NULLS LAST`,
 func (w *viewWriter) runViews() []View {
 	runs := `SELECT NULL::VARCHAR AS run_id, NULL::JSON AS coverage WHERE false`
 	if w.o.HasRuns {
-		runs = `SELECT parse_filename(filename, true) AS run_id, json AS coverage FROM read_json_objects(` + w.glob(runsDir, "*.json") + `, filename = true)`
+		// One glob for both kinds of file: there may be no archive yet, and DuckDB
+		// refuses a glob without a match.
+		runs = `SELECT if(packed, json->>'$.run_id', parse_filename(filename, true)) AS run_id,
+  if(packed, json->'$.coverage', json) AS coverage
+FROM (SELECT *, ends_with(filename, '` + archiveSuffix + `') AS packed FROM read_json_objects(` + w.glob(runsDir, "*.json*") + `, filename = true))
+QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY packed) = 1`
 	}
 	return []View{
 		{
