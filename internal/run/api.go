@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/extract"
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/clock"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
@@ -109,6 +110,9 @@ type Engine struct {
 	// means 131072 rows and 60 s.
 	SealRows  int
 	SealAfter time.Duration
+	// Disk is what run directories and quarantine are written to. The loaders
+	// and the store have their own. nil: the operating system's.
+	Disk atomicfile.Disk
 }
 
 // Event is one step of a run, as `--json` prints it, one object a line.

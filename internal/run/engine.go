@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/extract"
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/schemas"
 )
@@ -87,6 +88,14 @@ func (r *syncRun) run(ctx context.Context) (err error) {
 		return errors.Join(err, r.drain(ctx))
 	}
 	return r.drain(ctx)
+}
+
+// disk is where the run's directory is.
+func (r *syncRun) disk() atomicfile.Disk {
+	if r.Disk == nil {
+		return atomicfile.OS{}
+	}
+	return r.Disk
 }
 
 // prepare reads state, checks source and destinations, and opens the session:
@@ -240,7 +249,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 	if err := r.sweep(); err != nil {
 		return err
 	}
-	found, err := leftovers(filepath.Dir(r.Store.RunDir("x")), r.job.Pipeline, r.kind)
+	found, err := leftovers(r.disk(), filepath.Dir(r.Store.RunDir("x")), r.job.Pipeline, r.kind)
 	if err != nil {
 		return err
 	}
@@ -267,7 +276,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 		default:
 			// Its cursor never moved, so whatever it staged is read again.
 			r.Log.InfoContext(ctx, "give up an unfinished run of other settings", "run_id", start.RunID, "mode", start.Mode)
-			if err := removeRun(l.dir); err != nil {
+			if err := removeRun(r.disk(), l.dir); err != nil {
 				return err
 			}
 		}
@@ -276,7 +285,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 		if want.RunID, err = newRunID(r.began, r.kind); err != nil {
 			return err
 		}
-		if r.session, err = newSession(r.Store.RunDir(runDirName(r.job.Pipeline, want.RunID)), want); err != nil {
+		if r.session, err = newSession(r.disk(), r.Store.RunDir(runDirName(r.job.Pipeline, want.RunID)), want); err != nil {
 			return err
 		}
 	}
@@ -318,7 +327,7 @@ func (r *syncRun) release(dir, runID string) error {
 			return nil
 		}
 	}
-	return removeRun(dir)
+	return removeRun(r.disk(), dir)
 }
 
 // settings fingerprints what the staged rows of a run depend on.

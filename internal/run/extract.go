@@ -77,6 +77,7 @@ func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.St
 	s := r.session
 	st := &staging{
 		dir:        s.dir,
+		fs:         s.disk,
 		quarantine: filepath.Join(r.Store.Dir(), "quarantine", r.job.Pipeline, s.start.RunID),
 		runID:      s.start.RunID,
 		decoding:   r.decoding(),

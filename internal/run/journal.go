@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -187,14 +186,14 @@ func unframe(data []byte) (body []byte, size int, reason string) {
 // journal appends records durably. It is used by one goroutine.
 type journal struct {
 	path string
-	file *os.File
+	file atomicfile.Log
 	err  error // the first write error; the journal is unusable after it
 }
 
 // createJournal starts the journal of a new run in dir.
-func createJournal(dir string, start startRecord) (*journal, error) {
+func createJournal(disk atomicfile.Disk, dir string, start startRecord) (*journal, error) {
 	path := filepath.Join(dir, journalName)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := disk.OpenLog(path, true, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
@@ -202,8 +201,8 @@ func createJournal(dir string, start startRecord) (*journal, error) {
 	if err := j.append(record{Start: &start}); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if err := atomicfile.SyncDir(dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("create journal: %w", err), f.Close())
+	if err := disk.SyncDir(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("create journal: flush directory %s: %w", dir, err), f.Close())
 	}
 	return j, nil
 }
@@ -235,17 +234,14 @@ func readJournal(dir string) ([]record, int64, error) {
 }
 
 // openJournal cuts a torn tail off and goes on after the last whole record.
-func openJournal(dir string, whole int64) (*journal, error) {
+func openJournal(disk atomicfile.Disk, dir string, whole int64) (*journal, error) {
 	path := filepath.Join(dir, journalName)
-	f, err := os.OpenFile(path, os.O_WRONLY, 0o600)
+	f, err := disk.OpenLog(path, false, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	if err := f.Truncate(whole); err != nil {
 		return nil, errors.Join(fmt.Errorf("cut torn journal tail: %w", err), f.Close())
-	}
-	if _, err := f.Seek(whole, io.SeekStart); err != nil {
-		return nil, errors.Join(fmt.Errorf("open journal: %w", err), f.Close())
 	}
 	return &journal{path: path, file: f}, nil
 }

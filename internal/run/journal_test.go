@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 )
 
 func threeRecords(t *testing.T) (records []record, data []byte, ends []int) {
@@ -74,7 +76,7 @@ func TestJournalReportsAnyChangedByte(t *testing.T) {
 
 func TestJournalGoesOnAfterATornTail(t *testing.T) {
 	dir := t.TempDir()
-	j, err := createJournal(dir, startRecord{Format: journalFormat, RunID: "r", Pipeline: "p"})
+	j, err := createJournal(atomicfile.OS{}, dir, startRecord{Format: journalFormat, RunID: "r", Pipeline: "p"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +105,7 @@ func TestJournalGoesOnAfterATornTail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if j, err = openJournal(dir, whole); err != nil {
+	if j, err = openJournal(atomicfile.OS{}, dir, whole); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.append(record{Part: &partRecord{File: "part-0002.parquet"}}); err != nil {
@@ -120,7 +122,7 @@ func TestJournalGoesOnAfterATornTail(t *testing.T) {
 
 func TestJournalFromTheFutureIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	j, err := createJournal(dir, startRecord{Format: journalFormat + 1})
+	j, err := createJournal(atomicfile.OS{}, dir, startRecord{Format: journalFormat + 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ const (
 // journal says has been done.
 type session struct {
 	start   startRecord
+	disk    atomicfile.Disk
 	dir     string
 	journal *journal
 	parts   []partRecord
@@ -74,21 +75,21 @@ func kindOf(runID string) string {
 }
 
 // newSession creates a run's directory and journal.
-func newSession(dir string, start startRecord) (*session, error) {
+func newSession(disk atomicfile.Disk, dir string, start startRecord) (*session, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create run directory: %w", err)
 	}
 	start.Format = journalFormat
-	j, err := createJournal(dir, start)
+	j, err := createJournal(disk, dir, start)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
-		if err := atomicfile.SyncDir(d); err != nil {
-			return nil, errors.Join(err, j.close())
+		if err := disk.SyncDir(d); err != nil {
+			return nil, errors.Join(fmt.Errorf("flush directory %s: %w", d, err), j.close())
 		}
 	}
-	return &session{start: start, dir: dir, journal: j, phases: map[string]phaseRecord{}}, nil
+	return &session{start: start, disk: disk, dir: dir, journal: j, phases: map[string]phaseRecord{}}, nil
 }
 
 // numbers returns the highest number that a part has.
@@ -105,6 +106,7 @@ func (s *session) numbers() int {
 
 // leftover is what the directory of an earlier run of a pipeline holds.
 type leftover struct {
+	disk    atomicfile.Disk
 	dir     string
 	records []record
 	whole   int64
@@ -126,7 +128,7 @@ func (l leftover) serial() int64 {
 // oldest first. A directory whose journal holds no whole record is the trace
 // of a run that died before it fetched anything; it is removed. The caller
 // holds the pipeline's lock for that kind.
-func leftovers(runsDir, pipeline, kind string) ([]leftover, error) {
+func leftovers(disk atomicfile.Disk, runsDir, pipeline, kind string) ([]leftover, error) {
 	names, err := runDirs(runsDir, pipeline)
 	if err != nil {
 		return nil, err
@@ -142,12 +144,12 @@ func leftovers(runsDir, pipeline, kind string) ([]leftover, error) {
 			return nil, err
 		}
 		if len(records) == 0 {
-			if err := os.RemoveAll(dir); err != nil {
+			if err := disk.RemoveAll(dir); err != nil {
 				return nil, fmt.Errorf("remove empty run directory: %w", err)
 			}
 			continue
 		}
-		found = append(found, leftover{dir: dir, records: records, whole: whole})
+		found = append(found, leftover{disk: disk, dir: dir, records: records, whole: whole})
 	}
 	return found, nil
 }
@@ -184,7 +186,7 @@ func runIDOf(dirName string) string {
 // resume continues an unfinished run: the torn tail and every file that the
 // journal does not name go; what it names is kept.
 func (l leftover) resume() (*session, error) {
-	s := &session{start: *l.start(), dir: l.dir, phases: map[string]phaseRecord{}, resumed: true}
+	s := &session{start: *l.start(), disk: l.disk, dir: l.dir, phases: map[string]phaseRecord{}, resumed: true}
 	named := map[string]bool{journalName: true}
 	for _, r := range l.records {
 		switch {
@@ -203,7 +205,7 @@ func (l leftover) resume() (*session, error) {
 		if named[e.Name()] {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(l.dir, e.Name())); err != nil {
+		if err := l.disk.RemoveAll(filepath.Join(l.dir, e.Name())); err != nil {
 			return nil, fmt.Errorf("remove unjournalled file: %w", err)
 		}
 	}
@@ -212,7 +214,7 @@ func (l leftover) resume() (*session, error) {
 			return nil, err
 		}
 	}
-	s.journal, err = openJournal(l.dir, l.whole)
+	s.journal, err = openJournal(l.disk, l.dir, l.whole)
 	return s, err
 }
 
@@ -289,16 +291,16 @@ func (s *session) endPhase(p phaseRecord) error {
 // discard removes the run's directory: nothing in it is wanted any more.
 func (s *session) discard() error {
 	err := s.journal.close()
-	return errors.Join(err, removeRun(s.dir))
+	return errors.Join(err, removeRun(s.disk, s.dir))
 }
 
 // removeRun deletes a run directory. The journal goes first, so that a kill in
 // between leaves a directory that counts as empty and not one that lacks parts.
-func removeRun(dir string) error {
-	if err := os.Remove(filepath.Join(dir, journalName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+func removeRun(disk atomicfile.Disk, dir string) error {
+	if err := disk.Remove(filepath.Join(dir, journalName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove run: %w", err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := disk.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove run: %w", err)
 	}
 	return nil
