@@ -24,8 +24,9 @@ type doctorOptions struct {
 const doctorLong = `Asks the endpoint of a source how it behaves: whether it is reachable and takes
 the key, keeps the order and the filters that it documents, how long its pages
 are, what it does with ties, how its clock stands, what its contacts hold; and
-says what each means for pipelines.yaml. It reads pages only, at the source's
-rate, within a budget of requests, and writes nothing: no state, no files.
+says what each means for pipelines.yaml. It reads pages, a contact and the list
+of pipelines, at the source's rate, within a budget of requests, and writes
+nothing: no state, no files.
 
 ok       as documented, or as an export needs it
 note     worth knowing; exports are right, perhaps with another setting
@@ -116,7 +117,7 @@ func (a *app) examine(ctx context.Context, cfg *config.Config, src *config.Sourc
 		return doctor.Report{}, err
 	}
 	return doctor.Run(ctx, doctor.Options{
-		Source: source, Budget: o.budget, PageSize: src.PageSize, Lookback: lookback(cfg, src), Clock: a.Clock,
+		Source: source, Budget: o.budget, PageSize: src.PageSize, Lookback: lookback(cfg, src), DaysAlone: !src.CombineFilters, Clock: a.Clock,
 	})
 }
 

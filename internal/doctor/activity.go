@@ -124,10 +124,7 @@ func (e *exam) checkActivity(ctx context.Context) (finding, error) {
 		found += fmt.Sprintf(" Of %s with a message after %s, updated_after that time misses %d.", contacts(newer), stampText(from), missed)
 	}
 	e.suggest(keyFullEvery, "full_every: 7d", "messages do not always move updated_at, so incremental runs do not see them all")
-	advice := "Incremental runs do not see these changes, and last_message_at goes stale. Set full_every: 7d, or shorter."
-	if later(keyFullEvery) {
-		advice = "Incremental runs do not see these changes, and last_message_at goes stale. `sluice run --full` reads everything again; full_every does so by itself (in a later version)."
-	}
+	const advice = "Incremental runs do not see these changes, and last_message_at goes stale. Set full_every: 7d, or shorter."
 	return finding{Note, trimmed(found), advice + silent}, nil
 }
 

@@ -52,6 +52,9 @@ func documented() map[string]bool {
 // customPlaces are the fields that hold custom fields (CONTACTS_API.md).
 func customPlaces() []string { return []string{"custom_fields", "custom_field_values", "metadata"} }
 
+// ticketPrefix begins the names of places in the active ticket.
+const ticketPrefix = "active_ticket_v2."
+
 func knownPlatforms() []string {
 	return []string{"whatsapp", "web-whatsapp", "instagram", "webchat", "sms", "messenger", "tiktok", "voice", "playground"}
 }
@@ -77,7 +80,7 @@ func (c *census) add(r row) {
 	some := c.customIn(r.fields, "")
 	var ticket map[string]json.RawMessage
 	if json.Unmarshal(r.fields["active_ticket_v2"], &ticket) == nil {
-		some = c.customIn(ticket, "active_ticket_v2.") || some
+		some = c.customIn(ticket, ticketPrefix) || some
 	}
 	if some {
 		c.custody++
@@ -269,12 +272,39 @@ func (e *exam) checkCustom(context.Context) (finding, error) {
 		other = " Fields that are not documented: " + list(slices.Sorted(maps.Keys(c.extra)), 8) + "."
 	}
 	summary := fmt.Sprintf("%s of %s have custom fields. %s.%s", count(c.custody), contacts(c.contacts), strings.Join(parts, "; "), other)
+	unseen := c.unseen()
 	switch {
 	case len(parts) == 0:
-		return finding{Note, fmt.Sprintf("None of %s on list pages has custom fields.%s", contacts(c.contacts), other), "The export has no cf_ columns until the endpoint shows them."}, nil
+		return finding{Note, fmt.Sprintf("None of %s on list pages has custom fields.%s", contacts(c.contacts), other), "The export has no cf_ columns until the endpoint shows them. " + unseen}, nil
 	case status == Note:
-		return finding{Note, summary, "Those in an unknown form are kept as JSON text."}, nil
+		return finding{Note, summary, strings.TrimSpace("Those in an unknown form are kept as JSON text, which no filter on our side sees. " + unseen)}, nil
 	default:
-		return finding{OK, summary, "They become columns cf_customer_<key> and cf_ticket_<key>; nothing to set."}, nil
+		return finding{OK, summary, strings.TrimSpace("They become columns cf_customer_<key> and cf_ticket_<key>; nothing to set. " + unseen)}, nil
+	}
+}
+
+// unseen says what a filter by custom field on our side would do where the list
+// does not show the fields of an entity.
+func (c *census) unseen() string {
+	customer, ticket := false, false
+	for place := range c.custom {
+		switch {
+		case strings.HasSuffix(place, "(unknown form)"):
+		case strings.HasPrefix(place, ticketPrefix):
+			ticket = true
+		default:
+			customer = true
+		}
+	}
+	const way = " would mark every contact as deleted: filter with sync: snapshot, where the source does."
+	switch {
+	case customer && ticket:
+		return ""
+	case customer:
+		return "None stands in a ticket, so with sync: incremental or recent a filter with entity_type: ticket" + way
+	case ticket:
+		return "All stand in tickets, so with sync: incremental or recent a filter with entity_type: customer" + way
+	default:
+		return "With sync: incremental or recent, which filter on our side, a filter by custom field" + way
 	}
 }

@@ -110,8 +110,9 @@ func (e *exam) covers(p *page, c column) func(row) bool {
 // moved while the checks ran.
 const fewMissing = 50
 
-// finding sums k up; without and with say what it means if filters combine.
-func (k *combination) finding(works, fails string) finding {
+// finding sums k up; works and fails say what it means if the filters combine,
+// and if they do not.
+func (k *combination) finding(works string, fails func() string) finding {
 	var faults []string
 	for _, param := range k.asked {
 		if n := k.violated[param]; n > 0 {
@@ -125,7 +126,7 @@ func (k *combination) finding(works, fails string) finding {
 		faults = append(faults, fmt.Sprintf("%d of %d contacts known to match are missing.", k.missing, k.expected))
 	}
 	if len(faults) > 0 {
-		return finding{Note, strings.Join(faults, " "), fails}
+		return finding{Note, strings.Join(faults, " "), fails()}
 	}
 	if k.rows == 0 {
 		return unknown("No contact matches both.")
@@ -143,18 +144,26 @@ func (k *combination) finding(works, fails string) finding {
 }
 
 const (
-	keyDays       = "pipelines.*.days"
+	keyCombine    = "sources.*.combine_filters"
 	noActive      = "No page of contacts with recent messages to compare with."
 	noFirst       = "The source has too few contacts to compare."
 	restsOnUpdate = "It rests on the order with updated_after, which is not kept."
 )
 
-func recentWorks() string {
-	return "A walk of " + when("sync: recent", keyDays) + " can go forward within the window."
-}
+const recentWorks = "sync: recent can rest on it; nothing to set."
 
-func recentFails() string {
-	return when("sync: recent", keyDays) + " cannot rest on this combination; sync: incremental does not use it."
+// recentFails says what sync: recent does where days does not combine.
+func (e *exam) recentFails() string {
+	const incremental = " sync: incremental does not use it."
+	switch {
+	case e.aloneWrong != "":
+		return "sync: recent cannot be used here: by itself, which is the other way, " + e.aloneWrong + "." + incremental
+	case e.o.DaysAlone:
+		return "combine_filters: false is right: sync: recent pages days by itself, newest message first." + incremental
+	default:
+		e.suggest(keyCombine, "combine_filters: false", "days does not combine with created_after and updated_after, so sync: recent has to page it by itself")
+		return "Set combine_filters: false: sync: recent then pages days by itself, newest message first." + incremental
+	}
 }
 
 // checkCreatedDays asks twice: from the start, where old contacts show whether
@@ -167,18 +176,20 @@ func (e *exam) checkCreatedDays(ctx context.Context) (finding, error) {
 	for _, from := range []int64{0, quarter(e.active.times(byCreated()), 2)} {
 		p, err := e.ask(ctx, extract.Query{CreatedAfter: at(from), Days: e.active.query.Days, Limit: e.limit})
 		if words, bad := refused(err); bad {
-			return refusedTogether(words), nil
+			return e.refusedTogether(words), nil
 		}
 		if err != nil {
 			return finding{}, err
 		}
 		k.look(e, p, after("created_after", byCreated(), from), lastDays(p))
 	}
-	return k.finding(recentWorks(), recentFails()), nil
+	f := k.finding(recentWorks, e.recentFails)
+	e.combines = f.status == OK
+	return f, nil
 }
 
-func refusedTogether(words string) finding {
-	return finding{Note, "The two together are refused" + quote(words) + ".", recentFails()}
+func (e *exam) refusedTogether(words string) finding {
+	return finding{Note, "The two together are refused" + quote(words) + ".", e.recentFails()}
 }
 
 func (e *exam) checkUpdatedDays(ctx context.Context) (finding, error) {
@@ -189,13 +200,18 @@ func (e *exam) checkUpdatedDays(ctx context.Context) (finding, error) {
 	from := quarter(e.active.times(byUpdated()), 2)
 	p, err := e.ask(ctx, extract.Query{UpdatedAfter: at(from), Days: e.active.query.Days, Limit: e.limit})
 	if words, bad := refused(err); bad {
-		return refusedTogether(words), nil
+		return e.refusedTogether(words), nil
 	}
 	if err != nil {
 		return finding{}, err
 	}
 	k.look(e, p, after("updated_after", byUpdated(), from), lastDays(p))
-	return k.finding(recentWorks(), recentFails()), nil
+	f := k.finding(recentWorks, e.recentFails)
+	if f.status == OK && e.combines && e.o.DaysAlone {
+		f.means = "combine_filters: false is not needed: sync: recent can rest on it."
+		e.suggest(keyCombine, "combine_filters: true", "days combines with created_after and updated_after")
+	}
+	return f, nil
 }
 
 func (e *exam) checkCreatedUpdated(ctx context.Context) (finding, error) {
@@ -213,7 +229,7 @@ func (e *exam) checkCreatedUpdated(ctx context.Context) (finding, error) {
 		return finding{}, err
 	}
 	k.look(e, p, after("created_after", byCreated(), created), after("updated_after", byUpdated(), updated))
-	return k.finding("", unused), nil
+	return k.finding("", func() string { return unused }), nil
 }
 
 // quarter is the n-th quartile, cut to a whole millisecond; 0 of no times.
@@ -248,55 +264,4 @@ func (p *page) apart() (created, updated int64) {
 		}
 	}
 	return created, updated
-}
-
-// checkStage asks by the stage that most contacts of the first page are in.
-// Public clients met a filter that misses contacts whose stage stands in their
-// ticket alone (CONTACTS_API.md, point 6).
-func (e *exam) checkStage(ctx context.Context) (finding, error) {
-	counts := map[string]int{}
-	stage := ""
-	for _, r := range e.first.rows {
-		if r.stage == "" {
-			continue
-		}
-		counts[r.stage]++
-		if n := counts[r.stage]; n > counts[stage] || n == counts[stage] && r.stage < stage {
-			stage = r.stage
-		}
-	}
-	if stage == "" {
-		return unknown("No contact on the first page has a ticket in a stage."), nil
-	}
-	p, err := e.ask(ctx, extract.Query{UpdatedAfter: at(0), Limit: e.limit, Extra: with("stage_id", stage)})
-	advice := "Filter by stage on our side: " + when("filters.stage_id", "pipelines.*.filters.stage_id") + ", or in SQL over the column active_ticket_v2_current_stage_id."
-	if words, bad := refused(err); bad {
-		return finding{Note, "stage_id is refused" + quote(words) + ".", advice}, nil
-	}
-	if err != nil {
-		return finding{}, err
-	}
-	expected, missing, wrong := 0, 0, 0
-	ids, covers := p.ids(), e.covers(p, byUpdated())
-	for _, r := range e.first.rows {
-		if r.stage == stage && covers(r) {
-			expected++
-			if _, there := ids[r.id]; !there {
-				missing++
-			}
-		}
-	}
-	for _, r := range p.rows {
-		if r.stage != stage {
-			wrong++
-		}
-	}
-	switch {
-	case wrong > 0:
-		return finding{Note, fmt.Sprintf("Of %s that the filter brings, %d are in another stage or in none.", contacts(len(p.rows)), wrong), advice}, nil
-	case missing > expected/fewMissing:
-		return finding{Note, fmt.Sprintf("The filter misses %d of %s whose ticket is in the stage.", missing, contacts(expected)), advice}, nil
-	default:
-		return finding{OK, fmt.Sprintf("The filter brings all of %s whose ticket is in the stage, and no others.", contacts(expected)), ""}, nil
-	}
 }

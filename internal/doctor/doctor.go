@@ -1,6 +1,7 @@
 // Package doctor asks a contacts endpoint a few dozen questions and says how it
 // behaves: what an export over it may rest on, and what that means for the
-// configuration. It reads pages only; it writes nothing anywhere.
+// configuration. It reads pages, a contact and the list of pipelines; it writes
+// nothing anywhere.
 package doctor
 
 import (
@@ -17,7 +18,7 @@ import (
 
 // DefaultBudget is how many requests an examination may take unless told
 // otherwise: enough for every check, with a few to spare for repeats.
-const DefaultBudget = 40
+const DefaultBudget = 50
 
 const (
 	defaultLookback = time.Hour
@@ -37,6 +38,8 @@ type Options struct {
 	// with what is found. 0: 1000 contacts; one hour. A negative Lookback: none.
 	PageSize int
 	Lookback time.Duration
+	// DaysAlone says that the configuration has combine_filters: false.
+	DaysAlone bool
 	// Clock stamps requests, for the skew. nil: the machine's.
 	Clock clock.Clock
 }
@@ -166,14 +169,6 @@ func later(key string) bool {
 		}
 	}
 	return false
-}
-
-// when names a setting in a sentence, with a word where it is yet to come.
-func when(setting, key string) string {
-	if later(key) {
-		return setting + " (in a later version)"
-	}
-	return setting
 }
 
 // shortestKey is how long a key must be to be searched for: a shorter one is

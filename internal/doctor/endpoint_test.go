@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -17,7 +19,8 @@ type contact struct {
 	id                        string
 	created, updated, message int64
 	stage                     string
-	more                      map[string]any // further fields, or others in place of those above
+	customer, ticket          map[string]string // custom fields
+	more                      map[string]any    // further fields, or others in place of those above
 }
 
 // endpoint is a small contacts endpoint with the faults that the sandbox does
@@ -42,6 +45,11 @@ type endpoint struct {
 	most         int // limits above it are 400; 0 for none
 	open         bool
 	stage        string // "misses" or "ignored"
+	pipeline     string // likewise
+	field        string // likewise, "refused", or "entity": entity_type is ignored
+	pipelines    string // the list; empty: two pipelines with a stage each
+	info         string // "gone": 404 always; "other": another contact; "anybody": whoever is asked for
+	noInfo       int    // status for an unknown id; 0: 404
 	before       func(e *endpoint, r *http.Request, w http.ResponseWriter) (done bool)
 	format       func(us int64) string
 }
@@ -57,7 +65,7 @@ func newEndpoint(clk bubbleClock, n int) *endpoint {
 			c.message = c.updated - random.Int64N(3)*1_000_000
 		}
 		if i%2 == 0 {
-			c.stage = []string{"11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"}[i/2%2]
+			c.stage = []string{stageA, stageB}[i/2%2]
 		}
 		e.contacts = append(e.contacts, c)
 	}
@@ -74,12 +82,43 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, "no such key: "+r.Header.Get("X-Api-Key"))
 		return
 	}
+	if r.URL.Path != "/api/public/contacts" {
+		e.lookUp(w, r.URL.Path)
+		return
+	}
 	rows, message := e.page(r.URL.Query())
 	if message != "" {
 		fail(w, http.StatusBadRequest, message)
 		return
 	}
 	_ = json.NewEncoder(w).Encode(rows)
+}
+
+const (
+	stageA, stageB       = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+	pipelineA, pipelineB = "aaaaaaaa-1111-4111-8111-111111111111", "bbbbbbbb-2222-4222-8222-222222222222"
+)
+
+// lookUp answers what is no page.
+func (e *endpoint) lookUp(w http.ResponseWriter, path string) {
+	if path == "/api/public/pipeline" {
+		_, _ = io.WriteString(w, cmp.Or(e.pipelines, `[{"id":"`+pipelineA+`","stages":[{"id":"`+stageA+`"}]},{"id":"`+pipelineB+`","name":"B","stages":[{"id":"`+stageB+`"}]}]`))
+		return
+	}
+	id := strings.TrimSuffix(strings.TrimPrefix(path, "/api/public/contact/"), "/info")
+	at := slices.IndexFunc(e.contacts, func(c contact) bool { return c.id == id })
+	switch {
+	case e.info == "other":
+		at = 0
+	case e.info == "anybody" && at < 0:
+		_ = json.NewEncoder(w).Encode(map[string]string{"id": id})
+		return
+	}
+	if at < 0 || e.info == "gone" {
+		fail(w, cmp.Or(e.noInfo, http.StatusNotFound), "no such contact")
+		return
+	}
+	_ = json.NewEncoder(w).Encode(e.render(e.contacts[at]))
 }
 
 func fail(w http.ResponseWriter, status int, message string) {
@@ -107,6 +146,8 @@ func (e *endpoint) page(q url.Values) (rows []map[string]any, refusal string) {
 	switch {
 	case e.most > 0 && limit > e.most:
 		return nil, "limit must not be greater than " + strconv.Itoa(e.most)
+	case e.field == "refused" && q.Has("custom_field_key"):
+		return nil, "custom_field_key should not exist"
 	case e.refuseBoth && filters > 1:
 		return nil, "give one of days, created_after, updated_after"
 	}
@@ -170,11 +211,33 @@ func (e *endpoint) keeps(c contact, q url.Values, filters int) bool {
 			return false
 		}
 	}
+	if q.Has("pipeline_id") && e.pipeline != "ignored" {
+		if c.stage == "" || (q.Get("pipeline_id") == pipelineA) != (c.stage == stageA) || e.pipeline == "misses" && c.created%7 < 3 {
+			return false
+		}
+	}
+	if !e.keepsField(c, q) {
+		return false
+	}
 	if !q.Has("days") || e.days == "off" || e.days == "combined" && filters > 1 {
 		return true
 	}
 	days, _ := strconv.Atoi(q.Get("days"))
 	return c.message > e.clk.Now().Add(-time.Duration(days)*24*time.Hour).UnixMicro()
+}
+
+func (e *endpoint) keepsField(c contact, q url.Values) bool {
+	if !q.Has("custom_field_key") || e.field == "ignored" {
+		return true
+	}
+	if e.field == "misses" && c.created%7 < 3 {
+		return false
+	}
+	key, value, entity := q.Get("custom_field_key"), q.Get("custom_field_value"), q.Get("entity_type")
+	if e.field == "entity" {
+		entity = ""
+	}
+	return c.customer[key] == value && entity != "ticket" || c.ticket[key] == value && entity != "customer"
 }
 
 func (e *endpoint) render(c contact) map[string]any {
@@ -188,6 +251,12 @@ func (e *endpoint) render(c contact) map[string]any {
 	}
 	if c.stage != "" {
 		row["active_ticket_v2"] = map[string]any{"id": "t", "current_stage_id": c.stage}
+	}
+	if c.customer != nil {
+		row["metadata"] = c.customer
+	}
+	if c.ticket != nil {
+		row["active_ticket_v2"] = map[string]any{"id": "t", "current_stage_id": c.stage, "custom_fields": c.ticket}
 	}
 	for name, v := range c.more {
 		row[name] = v

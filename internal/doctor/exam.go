@@ -52,6 +52,10 @@ type exam struct {
 	capped     int    // rows that a page has at most; 0 for no cap seen
 	disordered bool   // updated_after is not answered in order
 
+	aloneWrong string             // why days by itself cannot be paged; empty where nothing speaks against it
+	combines   bool               // created_after and days do
+	pipelines  []extract.Pipeline // of the account; nil where they could not be read
+
 	suggestions []Suggestion
 }
 
@@ -125,6 +129,10 @@ func steps() []step {
 		{"updated_after with days", upTo(1), (*exam).checkUpdatedDays},
 		{"created_after with updated_after", upTo(1), (*exam).checkCreatedUpdated},
 		{"stage_id", upTo(1), (*exam).checkStage},
+		{"pipelines", upTo(1), (*exam).checkPipelines},
+		{"pipeline_id", upTo(1), (*exam).checkPipelineFilter},
+		{"custom_field_key", upTo(2), (*exam).checkFieldFilter},
+		{"contact by id", upTo(3), (*exam).checkContact},
 		{lateRows, upTo(1), (*exam).checkLate},
 		{"clock", upTo(0), (*exam).checkClock},
 		{"rate limit", upTo(0), (*exam).checkRate},
@@ -153,7 +161,7 @@ func (e *exam) perform(ctx context.Context, s step) (Check, error) {
 		}
 		e.skipped += cost
 	case err != nil:
-		f = finding{Unknown, "Could not be seen: " + sentence(err.Error()), ""}
+		f = unseen(err)
 	}
 	return Check{Name: s.name, Status: f.status, Found: f.found, Means: f.means, Requests: e.sent - before}, nil
 }
@@ -173,6 +181,8 @@ func (e *exam) attempt(ctx context.Context, s step, cost int) (finding, error) {
 
 func unknown(why string) finding { return finding{Unknown, why, ""} }
 
+func unseen(err error) finding { return unknown("Could not be seen: " + sentence(err.Error())) }
+
 // ask asks for a page with the key. A failure that may pass is repeated.
 func (e *exam) ask(ctx context.Context, q extract.Query) (*page, error) {
 	return e.askWith(ctx, e.client, q, attempts)
@@ -182,29 +192,55 @@ func (e *exam) askWith(ctx context.Context, c *extract.Client, q extract.Query, 
 	if e.left() <= 0 {
 		return nil, errBudget
 	}
-	for attempt := 1; ; attempt++ {
-		p := &page{query: q}
+	var p *page
+	err := e.repeat(ctx, attempts, func() error {
+		p = &page{query: q}
 		resp, err := c.Page(ctx, q, func(body []byte, info extract.PageInfo) error {
-			p.request = info.Request
-			if plain, err := url.QueryUnescape(info.Request); err == nil {
-				p.request = strings.TrimPrefix(plain, "/api/public/contacts")
-			}
+			p.request = shown(info.Request)
 			return p.decode(body)
 		})
+		p.resp = resp
 		e.sent += int(resp.Requests)
 		e.note(resp, err)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.keep(p)
+	return p, nil
+}
+
+// shown is a request as a report prints it: unescaped, without the path that
+// all have in common, and without the value of a custom field, which may be
+// personal.
+func shown(request string) string {
+	path, raw, _ := strings.Cut(request, "?")
+	if values, err := url.ParseQuery(raw); err == nil && values.Has(paramFieldValue) {
+		values.Set(paramFieldValue, "...")
+		request = path + "?" + values.Encode()
+	}
+	plain, err := url.QueryUnescape(request)
+	if err != nil {
+		return request
+	}
+	return strings.TrimPrefix(plain, "/api/public/contacts")
+}
+
+// repeat makes a request until it succeeds, or its failure is no passing one.
+func (e *exam) repeat(ctx context.Context, attempts int, once func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := once()
 		if err == nil {
-			p.resp = resp
 			e.failures = 0
-			e.keep(p)
-			return p, nil
+			return nil
 		}
 		wait, again := pause(err, attempt)
 		if !again || attempt == attempts || e.left() <= 0 || ctx.Err() != nil {
-			return nil, e.failed(err, attempt)
+			return e.failed(err, attempt)
 		}
 		if err := clock.Sleep(ctx, wait); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -254,23 +290,32 @@ func (e *exam) note(resp extract.Response, err error) {
 // keep remembers a page and the contacts on it.
 func (e *exam) keep(p *page) {
 	e.pages = append(e.pages, p)
-	for _, r := range p.rows {
+	for i := range p.rows {
+		r := &p.rows[i]
 		key := r.id
 		if key == "" { // its times tell it from others well enough
 			key = "no id " + r.created.text + r.updated.text
 		}
 		if !e.counted[key] {
 			e.counted[key] = true
-			e.census.add(r)
+			e.census.add(*r)
+		}
+		var custom map[fieldName][]string
+		if keepsCustom(p.query) {
+			custom = customOf(r.fields)
 		}
 		r.fields = nil // counted: not kept
 		if r.id != "" {
-			e.known[r.id] = r
+			e.known[r.id] = *r
 		}
+		r.custom = custom // of the page alone
 	}
-	for i := range p.rows {
-		p.rows[i].fields = nil
-	}
+}
+
+// keepsCustom reports whether custom fields of a page are looked at: of the
+// first one, and of those that a filter by them brings.
+func keepsCustom(q extract.Query) bool {
+	return q.UpdatedAfter != nil && *q.UpdatedAfter == 0 && q.Offset == 0 && (len(q.Extra) == 0 || q.Extra.Has(paramFieldKey))
 }
 
 // full reports whether p has as many rows as a page can, so that there may be

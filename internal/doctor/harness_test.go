@@ -100,8 +100,8 @@ func (o outcome) mustBeSound(opts Options) {
 	if o.sent != o.Requests || o.sent > o.Budget {
 		t.Errorf("%d requests were sent, the report says %d of %d", o.sent, o.Requests, o.Budget)
 	}
-	if len(o.Checks) != 26 {
-		t.Errorf("%d checks, want 26", len(o.Checks))
+	if len(o.Checks) != 30 {
+		t.Errorf("%d checks, want 30", len(o.Checks))
 	}
 	raw, err := json.Marshal(o.Report)
 	if err != nil {

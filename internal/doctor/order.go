@@ -169,7 +169,8 @@ func (e *exam) checkOrderDays(ctx context.Context) (finding, error) {
 	for _, days := range windows {
 		p, err := e.ask(ctx, extract.Query{Days: days, Limit: e.limit})
 		if words, bad := refused(err); bad {
-			return finding{Note, "days alone is refused" + quote(words) + ".", "Sluice does not ask by days alone."}, nil
+			e.aloneWrong = fmt.Sprintf("days=%d is refused", days)
+			return finding{Note, fmt.Sprintf("days=%d alone is refused%s.", days, quote(words)), "sync: recent with combine_filters: false asks so; nothing else does."}, nil
 		}
 		if err != nil {
 			return finding{}, err
@@ -188,12 +189,14 @@ func (e *exam) checkOrderDays(ctx context.Context) (finding, error) {
 	status, found := verdict([]*page{p}, byMessage(), true)
 	f := finding{status, fmt.Sprintf("days=%d: %s", p.query.Days, found), ""}
 	if status == Problem {
-		f.status, f.means = Note, "Only a reader that pages by days alone depends on it; Sluice does not."
+		e.aloneWrong = "days is not in order of last_message_at"
+		f.status, f.means = Note, "sync: recent with combine_filters: false depends on it; nothing else does."
 	}
 	if out, oldest := p.outside(p); out > 0 {
 		f.status = Note
 		f.found += fmt.Sprintf(" %s on it had no message within %s (the oldest is from %s).", plural(out, "contact", "contacts"), plural(p.query.Days, "day", "days"), oldest)
-		f.means = "The window of days is not kept exactly: " + when("sync: recent", "pipelines.*.days") + " would export more than it says."
+		f.means = "The window of days is not kept: sync: recent would export more than it says."
+		e.aloneWrong = "days does not keep its window"
 	}
 	return f, nil
 }

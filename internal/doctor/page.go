@@ -25,6 +25,7 @@ type row struct {
 	created, updated, message stamp
 	stage                     string // of the active ticket; empty for none
 	fields                    map[string]json.RawMessage
+	custom                    map[fieldName][]string // texts of custom fields, where they are asked for
 }
 
 // stamp is a printed time.
