@@ -27,6 +27,10 @@ const (
 	RuleUnion      = ruleUnion
 	RuleEarliest   = ruleEarliest
 	RuleFinalOnly  = ruleFinalOnly
+
+	RuleTop      = ruleTop
+	RuleTopDepth = ruleTopDepth
+	RuleTopAgain = ruleTopAgain
 )
 
 // Without takes rules out of a walk.
@@ -34,3 +38,6 @@ func (w *Walk) Without(r Rule) { w.without = r }
 
 // Without takes rules out of a scan and its walks.
 func (s *Scan) Without(r Rule) { s.without = r }
+
+// Without takes rules out of a reading of the recent.
+func (w *Recent) Without(r Rule) { w.without = r }

@@ -63,9 +63,11 @@ func (r *runner) ask(ctx context.Context, offset int) (page, string, error) {
 	}
 	q := Query{Days: r.w.Days, Limit: r.limit, Offset: offset, Extra: r.w.Filters}
 	mark := r.mark
-	if r.w.Key == ByCreated {
+	switch r.w.Key {
+	case ByCreated:
 		q.CreatedAfter = &mark
-	} else {
+	case byMessage: // nothing but days and offset
+	default:
 		q.UpdatedAfter = &mark
 	}
 	p := page{offset: offset}
@@ -113,12 +115,16 @@ func (r *runner) checkOrder(p *page) *OrderError {
 	floor := r.mark
 	for i := range p.rows {
 		row := &p.rows[i]
-		if row.Invalid {
+		if !r.placed(row) {
 			continue
 		}
 		key := r.key(row)
 		if key < least && r.keeps(ruleOrder) {
-			return &OrderError{Key: r.w.Key, Position: i, Time: key, Before: max(least, floor)}
+			e := &OrderError{Key: r.w.Key, Position: i, Time: key, Before: max(least, floor)}
+			if r.w.Key == byMessage {
+				e.Time, e.Before = -e.Time, -e.Before
+			}
+			return e
 		}
 		if !p.anyValid {
 			p.first, p.anyValid = key, true

@@ -28,6 +28,11 @@ const (
 	ruleUnion      // the windows read have to fill what was to be read
 	ruleEarliest   // the earliest reading of all counts for the catch-up
 	ruleFinalOnly  // what is not final is not covered
+
+	// Rules of a reading by last message.
+	ruleTop      // the newest are read again at the end
+	ruleTopDepth // down to the lookback before the reading began
+	ruleTopAgain // and again, until they fit one page
 )
 
 // keeps reports whether the walk keeps rule x.

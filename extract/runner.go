@@ -330,10 +330,20 @@ func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 	return nil
 }
 
-// key returns the timestamp of row that the walk goes along.
+// key returns the timestamp of row that the walk goes along, turned round where
+// it goes down.
 func (r *runner) key(row *Row) int64 {
-	if r.w.Key == ByCreated {
+	switch r.w.Key {
+	case ByCreated:
 		return row.Created
+	case byMessage:
+		return -row.LastMessage
+	default:
+		return row.Updated
 	}
-	return row.Updated
+}
+
+// placed says whether row has a place in the order of the list.
+func (r *runner) placed(row *Row) bool {
+	return !row.Invalid && (r.w.Key != byMessage || row.LastMessage != 0)
 }

@@ -68,7 +68,7 @@ func (s shelf) body(r *http.Request) ([]byte, error) {
 	i = min(len(s), i+offset)
 	var body []byte
 	for j, at := range s[i:min(len(s), i+limit)] {
-		for _, field := range []uint64{uint64(i+j) + 1, uint64(at * 1000), uint64(at * 1000), 1, 1} {
+		for _, field := range []uint64{uint64(i+j) + 1, uint64(at * 1000), uint64(at * 1000), 1, 1, 0} {
 			body = binary.BigEndian.AppendUint64(body, field)
 		}
 	}

@@ -18,14 +18,20 @@ const (
 	ByUpdated Key = iota
 	// ByCreated walks created_at: nothing moves, rows only come and go.
 	ByCreated
+	// byMessage goes down last_message_at, newest first; see Recent.
+	byMessage
 )
 
 // String returns the column's name.
 func (k Key) String() string {
-	if k == ByCreated {
+	switch k {
+	case ByCreated:
 		return "created_at"
+	case byMessage:
+		return "last_message_at"
+	default:
+		return "updated_at"
 	}
-	return "updated_at"
 }
 
 // Pager gives pages; *Client is one.

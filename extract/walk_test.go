@@ -245,7 +245,7 @@ func TestAWalkIsCheckedBeforeItStarts(t *testing.T) {
 }
 
 func TestFiltersAndKeyReachEveryRequest(t *testing.T) {
-	src := extracttest.New(extracttest.Options{Seed: 3, Contacts: 50, Ties: 40, TieSize: 40})
+	src := extracttest.New(extracttest.Options{Seed: 3, Contacts: 100, Ties: 80, TieSize: 80, Days: 7})
 	seen := 0
 	w := walkOver(src, func(w *extract.Walk) {
 		w.Key, w.Days, w.Filters = extract.ByCreated, 7, url.Values{"stage_id": {"abc"}}

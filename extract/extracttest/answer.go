@@ -11,15 +11,21 @@ import (
 
 const milli = 1_000_000 // nanoseconds
 
-// choose filters, sorts and cuts as the endpoint does.
-func (s *Source) choose(rows []snap, q extract.Query) []snap {
-	key := func(r snap) int64 { return r.updated }
-	after := q.UpdatedAfter
-	if after == nil {
-		key = func(r snap) int64 { return r.created }
-		after = q.CreatedAfter
+// choose filters, sorts and cuts as the endpoint does at a moment.
+func (s *Source) choose(rows []snap, q extract.Query, now int64) []snap {
+	updated := func(r snap) int64 { return r.updated }
+	created := func(r snap) int64 { return r.created }
+	key := func(r snap) int64 { return -r.message } // newest first
+	edge := s.Edge(q.Days, now)
+	rows = slices.DeleteFunc(rows, func(r snap) bool {
+		return q.Days > 0 && r.message <= edge || before(q.CreatedAfter, created(r)) || before(q.UpdatedAfter, updated(r))
+	})
+	switch {
+	case q.UpdatedAfter != nil:
+		key = updated
+	case q.CreatedAfter != nil:
+		key = created
 	}
-	rows = slices.DeleteFunc(rows, func(r snap) bool { return key(r) <= *after*1000 })
 	salt := uint64(0)
 	switch s.TieOrder {
 	case Shuffled:
@@ -36,6 +42,13 @@ func (s *Source) choose(rows []snap, q extract.Query) []snap {
 	}
 	return rows[start:end]
 }
+
+// before says that a filter, in microseconds, keeps a time out.
+func before(after *int64, t int64) bool { return after != nil && t <= *after*1000 }
+
+// Edge is the time at which the window of so many days begins, by the clock
+// behind the timestamps: nanoseconds since 1970.
+func (s *Source) Edge(days int, now int64) int64 { return now + int64(s.DBSkew) - int64(days)*day }
 
 // length is how many of the rows that are left a page holds.
 func (s *Source) length(left, limit int) int {
@@ -93,7 +106,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-const rowBytes = 40
+const rowBytes = 48
 
 // encode prints rows: the times in whole milliseconds, as the endpoint does.
 func encode(rows []snap) []byte {
@@ -104,6 +117,7 @@ func encode(rows []snap) []byte {
 		body = binary.BigEndian.AppendUint64(body, uint64(floor(r.updated)/1000))
 		body = binary.BigEndian.AppendUint64(body, uint64(r.n))
 		body = binary.BigEndian.AppendUint64(body, uint64(r.content))
+		body = binary.BigEndian.AppendUint64(body, uint64(floor(r.message)/1000))
 	}
 	return body
 }
@@ -128,6 +142,8 @@ func Decode(body []byte) ([]extract.Row, error) {
 			Created: int64(field(1)),
 			Updated: int64(field(2)),
 			Version: field(0)<<40 | field(3)<<20 | field(4),
+
+			LastMessage: int64(field(5)),
 		}
 		binary.BigEndian.PutUint64(r.ID[:], field(0)-1)
 		rows = append(rows, r)
@@ -140,3 +156,6 @@ func Decode(body []byte) ([]extract.Row, error) {
 func Identify(r extract.Row) (id, n int) {
 	return int(binary.BigEndian.Uint64(r.ID[:])), int(r.Version >> 20 & 0xfffff)
 }
+
+// Content is the number of the version of a row, counting all writes.
+func Content(r extract.Row) int { return int(r.Version & 0xfffff) }

@@ -39,12 +39,19 @@ func (s *Source) happen() {
 			c.deleted = true
 		}
 	}
+	for range s.times(s.Messages) {
+		s.message(s.pick(), stamp+s.rng.Int64N(milli)-milli/2)
+	}
 	if s.Bulk > 0 && s.rng.Float64() < s.Bulk {
+		campaign := s.Days > 0 && s.rng.IntN(2) == 0
 		create := s.rng.IntN(4) == 0 && s.Creates > 0
 		for range s.TieSize {
-			if create {
+			switch {
+			case campaign:
+				s.message(s.pick(), stamp)
+			case create:
 				s.create(stamp)
-			} else {
+			default:
 				s.touch(s.pick(), stamp)
 			}
 		}
@@ -80,6 +87,21 @@ func (s *Source) touch(c *contact, stamp int64) {
 	v.updated = max(stamp, v.updated+1)
 	v.n++
 	v.content++
+	s.commit(c, v)
+}
+
+// message comes to a contact, or goes out to it.
+func (s *Source) message(c *contact, stamp int64) {
+	if c == nil || c.locked || !c.visible {
+		return
+	}
+	v := c.state
+	v.message = max(stamp, v.message+1)
+	v.content++
+	if s.Touch {
+		v.updated = max(stamp, v.updated+1)
+		v.n++
+	}
 	s.commit(c, v)
 }
 

@@ -32,12 +32,20 @@ type Options struct {
 	Lulls int
 	// Future contacts carry timestamps years ahead.
 	Future int
+	// Days, if not 0, gives most contacts a last message: half of them a
+	// minute ago and before, the others around the edge of a window of so many days. Ties
+	// share an exact last_message_at, too.
+	Days int
 
 	// What happens with each request, on average.
 	Updates, Creates, Deletes float64
 	Silent                    float64 // updates that leave updated_at alone
-	// Bulk is the chance that a request meets a bulk update (or creation) of
-	// TieSize contacts at one timestamp.
+	// Messages come to contacts, and move last_message_at. Whether one moves
+	// updated_at too is up to Touch.
+	Messages float64
+	Touch    bool
+	// Bulk is the chance that a request meets a bulk update (or creation, or,
+	// with Days, message) of TieSize contacts at one timestamp.
 	Bulk float64
 
 	// Late is the share of writes that become visible later than their

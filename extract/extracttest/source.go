@@ -43,6 +43,7 @@ type contact struct {
 // version is a contact between two writes.
 type version struct {
 	updated int64 // nanoseconds
+	message int64 // nanoseconds; 0: none yet
 	n       int   // writes that moved updated_at
 	content int   // all writes
 	place   uint64
@@ -98,12 +99,39 @@ func New(o Options) *Source {
 		a, b := s.contacts[i], s.contacts[j]
 		a.state.updated, b.state.updated = b.state.updated, a.state.updated
 	})
+	if o.Days > 0 {
+		s.sendMessages()
+	}
 	for range o.Future {
 		c := s.add(s.now + int64(time.Duration(1+s.rng.IntN(50))*24*365*time.Hour))
 		c.state.updated, c.visible, c.future = c.created, true, true
+		if o.Days > 0 {
+			c.state.message = c.created
+		}
 	}
 	return s
 }
+
+// sendMessages gives the initial contacts their last messages, in an order of
+// their own.
+func (s *Source) sendMessages() {
+	order := s.rng.Perm(len(s.contacts))
+	span := int64(s.Gap) * int64(len(order)+2)
+	at := s.now - int64(s.Days)*day - span/3 // most of the first half leaves the window, or has left it
+	for i, k := range order {
+		if i == len(order)/2 {
+			at = max(at, s.now-span-int64(time.Minute))
+		}
+		if i >= s.Ties || i%s.TieSize == 0 {
+			at = min(at+s.gap(), s.now-int64(time.Minute))
+		}
+		if s.rng.IntN(12) > 0 {
+			s.contacts[k].state.message = at
+		}
+	}
+}
+
+const day = int64(24 * time.Hour)
 
 // gap is the distance to the next initial timestamp: often within the same
 // printed millisecond or the next.
@@ -145,7 +173,7 @@ func (s *Source) Pass(n int, each time.Duration) {
 
 // Settle ends all change, and lets everything become visible and caches expire.
 func (s *Source) Settle(wait time.Duration) {
-	s.Updates, s.Creates, s.Deletes, s.Silent, s.Bulk, s.Stale = 0, 0, 0, 0, 0, 0
+	s.Updates, s.Creates, s.Deletes, s.Silent, s.Bulk, s.Stale, s.Messages = 0, 0, 0, 0, 0, 0, 0
 	s.spend(wait)
 }
 
@@ -166,6 +194,16 @@ func (s *Source) Contacts() []Contact {
 	}
 	return all
 }
+
+// InWindow says whether a contact can be read now and has a message in a window
+// of so many days, and which version of it that is, counting all writes.
+func (s *Source) InWindow(id, days int) (content int, ok bool) {
+	c := s.contacts[id]
+	return c.state.content, c.visible && !c.deleted && c.state.message > s.Edge(days, s.now)
+}
+
+// Len is the number of contacts that there are or were; their ids go from 0 on.
+func (s *Source) Len() int { return len(s.contacts) }
 
 func micro(ns int64) int64 { return time.Unix(0, ns).UnixMicro() }
 
@@ -205,7 +243,7 @@ func (s *Source) Page(ctx context.Context, q extract.Query, decode func([]byte, 
 		resp.Date = time.Unix(0, date+int64(s.DateSkew)).UTC().Truncate(time.Second)
 	}
 	resp.ReceivedAt = s.Now()
-	body := encode(s.choose(rows, q))
+	body := encode(s.choose(rows, q, read))
 	return resp, decode(body, extract.PageInfo{ReceivedAt: resp.ReceivedAt, Request: "model?" + q.Values().Encode()})
 }
 
