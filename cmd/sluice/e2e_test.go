@@ -201,10 +201,16 @@ func (j *judge) check(t *testing.T) {
 	j.checkHistory(t)
 }
 
-// current reads the table by a bare glob, each contact once.
+// current reads the table contacts by a bare glob, each contact once.
 func (j *judge) current(t *testing.T) map[string]map[string]any {
 	t.Helper()
-	glob := filepath.Join(j.dir, "out", "contacts", "current", "**", "*.parquet")
+	return j.rows(t, "contacts")
+}
+
+// rows reads a table by a bare glob, each contact once.
+func (j *judge) rows(t *testing.T, table string) map[string]map[string]any {
+	t.Helper()
+	glob := filepath.Join(j.dir, "out", table, "current", "**", "*.parquet")
 	rows, err := j.db.QueryContext(t.Context(), "SELECT * FROM read_parquet('"+glob+"', hive_partitioning=false)")
 	if err != nil {
 		t.Fatal(err)

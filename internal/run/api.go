@@ -96,6 +96,12 @@ type Reconciled struct {
 type Destination struct {
 	Name   string
 	Loader load.Loader
+	// QueueBytes and QueueAge bound what waits for a destination that fails:
+	// beyond either, its packages are given up, and it is filled by a full read
+	// once it can take the table again. Bytes of parts, and the time since the
+	// oldest of them was sealed. Zero means 10 GiB and 30 days.
+	QueueBytes int64
+	QueueAge   time.Duration
 }
 
 // Engine runs jobs against one state store.

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func (r *syncRun) drainReady(ctx context.Context) error {
 			r.emit(Event{Type: "commit_failed", Destination: d.Name, Error: err.Error()})
 		}
 	}
-	if err := r.noteFailures(ctx); err != nil {
+	if err := r.noteFailures(ctx, done); err != nil {
 		return err
 	}
 	for runID := range done {
@@ -145,23 +146,67 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 	return nil
 }
 
-// noteFailures lets state remember which destinations fail and since when.
-func (r *syncRun) noteFailures(ctx context.Context) error {
+// The bounds of a queue where Destination does not say.
+const (
+	defaultQueueBytes = 10 << 30
+	defaultQueueAge   = 30 * 24 * time.Hour
+)
+
+// tooLong reports whether a destination's queue is to be given up.
+func (d Destination) tooLong(queue []state.PackageRef, now time.Time) bool {
+	if len(queue) == 0 {
+		return false
+	}
+	var bytes int64
+	for _, p := range queue {
+		bytes += p.Bytes
+	}
+	return bytes > cmp.Or(d.QueueBytes, defaultQueueBytes) || now.Sub(queue[0].SealedAt) > cmp.Or(d.QueueAge, defaultQueueAge)
+}
+
+// giveUp forgets the queues of failing destinations that are too long, and
+// returns the runs whose packages those were.
+func (r *syncRun) giveUp(p *state.Pipeline) (runs []string) {
+	now := r.Clock.Now()
+	for _, f := range r.failed {
+		i := slices.IndexFunc(r.job.Destinations, func(d Destination) bool { return d.Name == f.Destination })
+		d := p.Destinations[f.Destination]
+		if i < 0 || d == nil || !r.job.Destinations[i].tooLong(d.Queue, now) {
+			continue
+		}
+		given := p.GiveUp(f.Destination, now)
+		f.Queued, f.GivenUp = 0, len(given)
+		for _, ref := range given {
+			runs = append(runs, ref.RunID)
+		}
+	}
+	return runs
+}
+
+// noteFailures lets state remember which destinations fail and since when, and
+// gives up the queues that have become too long. Runs whose packages were in
+// them are noted in done.
+func (r *syncRun) noteFailures(ctx context.Context, done map[string]bool) error {
 	if len(r.failed) == 0 {
 		return nil
 	}
+	var given []string
 	st, err := r.Store.Update(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
 		for _, f := range r.failed {
 			if p.Destinations[f.Destination] != nil {
 				p.Failed(f.Destination, r.Clock.Now(), f.Err)
 			}
 		}
+		given = r.giveUp(p)
 		return nil
 	})
 	if err != nil {
 		return errors.Join(&DestinationsError{Failed: r.failed}, fmt.Errorf("record failed commits: %w", err))
 	}
 	r.st = st
+	for _, runID := range given {
+		done[runID] = true
+	}
 	return nil
 }
 

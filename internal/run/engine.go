@@ -160,7 +160,7 @@ func checkContract(st *state.Pipeline, c *schemas.Contract) error {
 func (r *syncRun) checkDestinations(ctx context.Context) error {
 	for _, d := range r.job.Destinations {
 		position, err := d.Loader.Check(ctx, r.st.Lineage)
-		if known := r.st.Destinations[d.Name]; err == nil && known != nil && position < known.Position && !r.job.Full {
+		if known := r.st.Destinations[d.Name]; err == nil && known != nil && known.NeedsFull == nil && position < known.Position && !r.job.Full {
 			err = &LostTableError{Holds: position, Committed: known.Position}
 		}
 		if err != nil {
@@ -200,6 +200,11 @@ func (r *syncRun) mode() (mode, reason string) {
 	}
 	if reason := unprepared(r.st, r.job); reason != "" {
 		return full, reason
+	}
+	for _, name := range r.ready {
+		if d := r.st.Destinations[name]; d != nil && d.NeedsFull != nil {
+			return full, fmt.Sprintf("destination %q was down for so long that its queue was given up", name)
+		}
 	}
 	if r.job.whole() {
 		return full, "every run reads them all"

@@ -295,6 +295,41 @@ func TestADestinationThatFailsStopsNothingAndCatchesUp(t *testing.T) {
 	w.tidy()
 }
 
+func TestAQueueThatIsTooLongIsGivenUpAndTheDestinationFilledAnew(t *testing.T) {
+	w := newWorld(t, contacts(600))
+	broken := &brokenLoader{Loader: w.lake("second")}
+	job := w.job(run.Destination{Name: "lake", Loader: w.lake("lake")}, run.Destination{Name: "second", Loader: broken, QueueBytes: 1})
+	w.mustRun(job)
+	broken.down.Store(true)
+	w.source.Mutate(sandbox.Mutation{Updates: 20, Creates: 5})
+	_, err := w.run(t.Context(), job)
+	var failed *run.DestinationsError
+	if !errors.As(err, &failed) || failed.Failed[0].GivenUp != 1 || !strings.Contains(failed.Hint(), "once more") {
+		t.Fatalf("got %v", err)
+	}
+	d := w.state().Destinations["second"]
+	if d.NeedsFull == nil || len(d.Queue) != 0 || d.FailingSince == nil {
+		t.Errorf("state says %+v", d)
+	}
+	w.same("lake")
+	w.tidy() // the parts that nobody waits for are gone
+	broken.down.Store(false)
+	w.mustRun(job)
+	if ev := w.events[0]; ev.Mode != "full" || !strings.Contains(ev.Reason, `"second"`) {
+		t.Errorf("mode %q: %s", ev.Mode, ev.Reason)
+	}
+	if d := w.state().Destinations["second"]; d.NeedsFull != nil || d.FailingSince != nil {
+		t.Errorf("state says %+v", d)
+	}
+	w.same("lake")
+	w.same("second")
+	w.mustRun(job)
+	if ev := w.events[0]; ev.Mode != "incremental" {
+		t.Errorf("mode %q: %s", ev.Mode, ev.Reason)
+	}
+	w.tidy()
+}
+
 func TestANewDestinationIsSeededByAFullReadAndARemovedOneForgotten(t *testing.T) {
 	w := newWorld(t, contacts(1000))
 	w.mustRun(w.job())

@@ -26,10 +26,14 @@ func (e *FutureFormatError) Hint() string {
 type DestinationError struct {
 	Destination string
 	Queued      int // packages still waiting
+	GivenUp     int // packages that waited for too long and are given up
 	Err         error
 }
 
 func (e *DestinationError) Error() string {
+	if e.GivenUp > 0 {
+		return fmt.Sprintf("commit to destination %q: %v (%d package(s) waited for too long and are given up)", e.Destination, e.Err, e.GivenUp)
+	}
 	if e.Queued == 0 {
 		return fmt.Sprintf("open destination %q: %v", e.Destination, e.Err)
 	}
@@ -72,6 +76,9 @@ func (e *DestinationsError) orNil() error {
 // Hint says what to do.
 func (e *DestinationsError) Hint() string {
 	for _, f := range e.Failed {
+		if f.GivenUp > 0 {
+			return "mend the destination and run again: everything is read once more then, to fill it"
+		}
 		if f.Queued == 0 {
 			return "nothing was read and nothing changed; mend the destination and run again"
 		}

@@ -265,7 +265,27 @@ func (r *syncRun) changes(ctx context.Context, pager extract.Pager, st *staging,
 	return r.endPhase(st, phaseChanges, outcomeOf(extract.ByUpdated, from, out, 1), out.Progress)
 }
 
-func (r *syncRun) recent(context.Context, extract.Pager, *staging) error { return errors.New("later") }
+// recent reads the contacts with a message in the last days where the source
+// takes `days` by itself alone. What an earlier process has read of it stays
+// in the package; the walk begins anew, as its list begins with the present.
+func (r *syncRun) recent(ctx context.Context, pager extract.Pager, st *staging) error {
+	st.begins(phaseRecent)
+	w := &extract.Recent{
+		Client: pager, Days: r.job.Days, StopAt: r.began, Lookback: r.job.Lookback,
+		PageSize: r.job.PageSize, Clock: r.Clock, Seed: r.seed(),
+	}
+	sink := st.stager()
+	out, err := w.Run(ctx, sink)
+	if err = sealAll(ctx, []*stager{sink}, err); err != nil {
+		return fmt.Errorf("read contacts of the last %d days: %w", r.job.Days, err)
+	}
+	outcome := outcomeOf(extract.ByUpdated, r.began.AddDate(0, 0, -r.job.Days), out, 1)
+	outcome.Key = "last_message_at"
+	// No walk by updated_at has come anywhere; the cursor says since when
+	// changes may be missing.
+	since := out.ReadSince - r.job.Lookback.Microseconds()
+	return r.endPhase(st, phaseRecent, outcome, extract.Progress{Mark: since, Final: since, ReadSince: out.ReadSince})
+}
 
 // seed makes the run's statistical passes differ from another's.
 func (r *syncRun) seed() uint64 { return uint64(r.session.start.StartedAt.UnixNano()) } //nolint:gosec // any bits will do

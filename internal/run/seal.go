@@ -31,7 +31,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 			return err
 		}
 		p.NextPackage = max(p.NextPackage, next)
-		ref := state.PackageRef{Serial: p.NextPackage, RunID: s.start.RunID, Rows: s.rows(), SealedAt: now}
+		ref := state.PackageRef{Serial: p.NextPackage, RunID: s.start.RunID, Rows: s.rows(), Bytes: s.bytes(), SealedAt: now}
 		// The journal first: state must never name a package without one.
 		sealed := sealedRecord{Serial: ref.Serial, SealedAt: now, Cursor: cursor, Table: merged.Table(), Coverage: cov}
 		if err := s.journal.append(record{Sealed: &sealed}); err != nil {
@@ -40,7 +40,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		if r.kind == kindSync {
 			r.moveOn(p, cursor)
 		}
-		if err := p.Enqueue(ref, r.destinations()...); err != nil {
+		if err := p.Enqueue(ref, r.takers(p)...); err != nil {
 			return err
 		}
 		seen := r.job.Identity
@@ -93,6 +93,23 @@ func (r *syncRun) moveOn(p *state.Pipeline, cursor *time.Time) {
 	if r.session.start.Mode != modeIncremental {
 		p.LastFull = &r.session.start.StartedAt
 	}
+}
+
+// takers names the destinations that the package goes to: all but those that
+// wait for a full read, unless this is one and they can take it.
+func (r *syncRun) takers(p *state.Pipeline) []string {
+	full := r.kind == kindSync && r.session.start.Mode != modeIncremental
+	return slices.DeleteFunc(r.destinations(), func(name string) bool {
+		d := p.Destinations[name]
+		if d == nil || d.NeedsFull == nil {
+			return false
+		}
+		if full && slices.Contains(r.ready, name) {
+			d.NeedsFull = nil
+			return false
+		}
+		return true
+	})
 }
 
 // destinations names the job's destinations.

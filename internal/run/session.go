@@ -279,6 +279,15 @@ func (s *session) rows() int64 {
 	return n
 }
 
+// bytes is the size of the staged parts.
+func (s *session) bytes() int64 {
+	var n int64
+	for _, p := range s.parts {
+		n += p.Bytes
+	}
+	return n
+}
+
 // endPhase journals that a phase is complete.
 func (s *session) endPhase(p phaseRecord) error {
 	if err := s.journal.append(record{Phase: &p}); err != nil {

@@ -115,22 +115,28 @@ func (s *staging) advanced(from int64, p extract.Progress) {
 	defer s.mu.Unlock()
 	s.noteRead(p.ReadSince)
 	s.update()
-	if len(s.walked) == 0 && !s.fixed {
-		s.begin = max(from, p.Mark)
-	}
-	s.walked = extract.MergeIntervals(append(s.walked, extract.Interval{From: from, Until: p.Mark}))
-	mark := s.begin
-	for _, iv := range s.walked {
-		mark += max(iv.Until-max(iv.From, s.begin), 0)
-	}
-	contacts := s.counts.Rows
+	ev := Event{Type: "progress", Phase: s.phase, Contacts: s.counts.Rows, Pages: s.counts.Pages}
 	if s.looks {
-		contacts = s.seen
+		ev.Contacts = s.seen
 	}
-	s.emit(Event{
-		Type: "progress", Phase: s.phase, Contacts: contacts, Pages: s.counts.Pages,
-		Mark: time.UnixMicro(mark).UTC().Format(time.RFC3339Nano),
-	})
+	if s.phase != phaseRecent { // which comes nowhere along a timestamp
+		ev.Mark = time.UnixMicro(s.reached(from, p.Mark)).UTC().Format(time.RFC3339Nano)
+	}
+	s.emit(ev)
+}
+
+// reached adds the stretch from from to mark to what has been walked, and
+// returns where one walk over as much time would be; mu is held.
+func (s *staging) reached(from, mark int64) int64 {
+	if len(s.walked) == 0 && !s.fixed {
+		s.begin = max(from, mark)
+	}
+	s.walked = extract.MergeIntervals(append(s.walked, extract.Interval{From: from, Until: mark}))
+	at := s.begin
+	for _, iv := range s.walked {
+		at += max(iv.Until-max(iv.From, s.begin), 0)
+	}
+	return at
 }
 
 // begins starts a phase.
