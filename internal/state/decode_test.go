@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -22,36 +21,28 @@ func fixture(tb testing.TB) []byte {
 	return data
 }
 
-// put writes data as the document of pipeline nightly.
-func put(t *testing.T, s *Store, data []byte) {
-	t.Helper()
-	path := s.Path("nightly")
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
+const nightlyDoc = "pipeline.nightly.json"
 
 func TestADocumentOfFormat1LoadsWhole(t *testing.T) {
-	s := open(t, t.TempDir())
-	put(t, s, fixture(t))
-	p := load(t, s, "nightly")
-	again, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(fixture(t)), string(again)+"\n"); diff != "" {
-		t.Errorf("fields were lost or changed:\n%s", diff)
-	}
-	if path := unset(reflect.ValueOf(*p), "Pipeline"); path != "" {
-		t.Errorf("the fixture does not show %s", path)
-	}
-	save(t, s, p)
-	if got := load(t, s, "nightly"); got.Serial != 8 || got.Lineage != p.Lineage {
-		t.Errorf("saved again as serial %d of %s", got.Serial, got.Lineage)
-	}
+	everywhere(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		w.put(t, nightlyDoc, fixture(t))
+		p := load(t, s, "nightly")
+		again, err := json.MarshalIndent(p, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(fixture(t)), string(again)+"\n"); diff != "" {
+			t.Errorf("fields were lost or changed:\n%s", diff)
+		}
+		if path := unset(reflect.ValueOf(*p), "Pipeline"); path != "" {
+			t.Errorf("the fixture does not show %s", path)
+		}
+		save(t, s, p)
+		if got := load(t, s, "nightly"); got.Serial != 8 || got.Lineage != p.Lineage {
+			t.Errorf("saved again as serial %d of %s", got.Serial, got.Lineage)
+		}
+	})
 }
 
 // unset returns the path of a field that holds its zero value, "" if none: a
@@ -118,20 +109,24 @@ func TestADamagedDocumentIsReportedAndLeftAlone(t *testing.T) {
 		"bytes that are no text": strings.Replace(good, "disk full", "disk \xff", 1),
 		"NULs":                   strings.Repeat("\x00", 4096),
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := open(t, t.TempDir(), WithRescueDir(t.TempDir()))
-			put(t, s, []byte(data))
+		everywhere(t, func(t *testing.T, w *world) {
+			s := w.open(t, WithRescueDir(t.TempDir()))
+			w.put(t, nightlyDoc, []byte(data))
 			_, loadErr := s.Load(t.Context(), "nightly")
 			saveErr := s.Save(t.Context(), New("nightly"))
 			_, updateErr := s.Update(t.Context(), "nightly", func(*Pipeline) error { return nil })
-			rescueErr := s.SaveOrRescue(t.Context(), New("nightly"))
-			for _, err := range []error{loadErr, saveErr, updateErr, rescueErr} {
+			_, rescueErr := s.UpdateOrRescue(t.Context(), "nightly", func(*Pipeline) error { return nil })
+			_, claimErr := s.Claim(t.Context(), "nightly", "sync")
+			if !w.shared {
+				claimErr = loadErr // it asks the lock alone
+			}
+			for _, err := range []error{loadErr, saveErr, updateErr, rescueErr, claimErr} {
 				if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), s.Path("nightly")) || hint(t, err) == "" {
-					t.Errorf("got %v", err)
+					t.Errorf("%s: got %v", name, err)
 				}
 			}
-			if now, err := os.ReadFile(s.Path("nightly")); err != nil || string(now) != data {
-				t.Errorf("the file was changed (%v)", err)
+			if now := w.documents(t)[nightlyDoc]; now != data {
+				t.Errorf("%s: the document was changed", name)
 			}
 		})
 	}
@@ -147,19 +142,21 @@ func TestEveryTruncationOfADocumentIsReported(t *testing.T) {
 }
 
 func TestADocumentFromTheFutureIsRefused(t *testing.T) {
-	s := open(t, t.TempDir())
-	put(t, s, []byte(`{"format_version": 9, "sluice_version": "4.0.0", "cursor": {"by": "magic"}}`))
-	_, err := s.Load(t.Context(), "nightly")
-	var future *FutureError
-	if !errors.As(err, &future) || !errors.Is(err, ErrFuture) || future.Version != 9 || future.Supported != FormatVersion {
-		t.Fatalf("got %v", err)
-	}
-	if !strings.Contains(err.Error(), "4.0.0") || !strings.Contains(hint(t, err), "version of sluice") {
-		t.Errorf("got %v; %s", err, hint(t, err))
-	}
-	if err := s.Save(t.Context(), New("nightly")); !errors.Is(err, ErrFuture) {
-		t.Errorf("save: got %v", err)
-	}
+	everywhere(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		w.put(t, nightlyDoc, []byte(`{"format_version": 9, "sluice_version": "4.0.0", "cursor": {"by": "magic"}}`))
+		_, err := s.Load(t.Context(), "nightly")
+		var future *FutureError
+		if !errors.As(err, &future) || !errors.Is(err, ErrFuture) || future.Version != 9 || future.Supported != FormatVersion {
+			t.Fatalf("got %v", err)
+		}
+		if !strings.Contains(err.Error(), "4.0.0") || !strings.Contains(hint(t, err), "version of sluice") {
+			t.Errorf("got %v; %s", err, hint(t, err))
+		}
+		if err := s.Save(t.Context(), New("nightly")); !errors.Is(err, ErrFuture) {
+			t.Errorf("save: got %v", err)
+		}
+	})
 }
 
 func TestADirectoryInTheDocumentsPlaceIsReported(t *testing.T) {

@@ -54,6 +54,10 @@ type HeldError struct {
 	Kind     string
 	Path     string
 	Holder   Holder // its zero value where the holder did not leave a name
+	// Seen is the last sign of life of a holder that may be on another machine,
+	// and Lapses when its claim is over if none follows, both in the bucket's
+	// time; zero for a process of this machine, whose lock is the kernel's.
+	Seen, Lapses time.Time
 }
 
 // Holder is the process that holds a lock.
@@ -83,7 +87,11 @@ func (h Holder) String() string {
 }
 
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("lock pipeline %s for %s: held by %s", e.Pipeline, e.Kind, e.Holder)
+	held := fmt.Sprintf("lock pipeline %s for %s: held by %s", e.Pipeline, e.Kind, e.Holder)
+	if !e.Seen.IsZero() {
+		held += ", last seen " + e.Seen.UTC().Format(time.RFC3339)
+	}
+	return held
 }
 
 // Is makes errors.Is(err, ErrHeld) hold.
@@ -91,7 +99,54 @@ func (e *HeldError) Is(target error) bool { return target == ErrHeld }
 
 // Hint says what to do.
 func (e *HeldError) Hint() string {
+	if !e.Lapses.IsZero() {
+		return "wait for it to end, or stop it; if that process or its machine is dead, run again after " +
+			e.Lapses.UTC().Format(time.RFC3339) + ": without a sign of life until then, this run takes over by itself"
+	}
 	return "wait for it to end, or stop it; the lock goes with the process, there is no file to remove"
+}
+
+// TakenOverError is a run whose place another one has taken, as it gave no sign
+// of life for too long. What it has staged was not sealed.
+type TakenOverError struct {
+	Pipeline string
+	Kind     string
+	By       Holder // its zero value where that one has ended as well
+}
+
+func (e *TakenOverError) Error() string {
+	by := "another run"
+	if e.By.PID != 0 {
+		by = e.By.String()
+	}
+	return fmt.Sprintf("save the %s of pipeline %s: %s took over from this run meanwhile", e.Kind, e.Pipeline, by)
+}
+
+// Is makes errors.Is(err, ErrStale) hold.
+func (e *TakenOverError) Is(target error) bool { return target == ErrStale }
+
+// Hint says what to do.
+func (e *TakenOverError) Hint() string {
+	return "this process was stopped, or cut off from the bucket, for minutes; nothing is lost: the run that took over, or the next one, reads what this one has read"
+}
+
+// LostPackageError is a sealed package that the bucket does not hold as it was
+// put there.
+type LostPackageError struct {
+	Path string // of the object
+	Err  error
+}
+
+func (e *LostPackageError) Error() string {
+	return fmt.Sprintf("fetch sealed package: %s: %v", e.Path, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *LostPackageError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *LostPackageError) Hint() string {
+	return "something removed or changed it in the bucket; restore it there, or read everything again with `sluice run --full`"
 }
 
 // ForeignSourceError is a state that was made from another source than the
@@ -157,7 +212,8 @@ func (e *FutureError) Hint() string {
 	return "use a version of sluice at least as new as the one that wrote it; the file was left as it is"
 }
 
-// AccessError is a state directory or file that the system does not let us use.
+// AccessError is a state directory, file or object that the system does not let
+// us use.
 type AccessError struct {
 	Op   string // verb and noun, such as "write state"
 	Path string
@@ -178,6 +234,13 @@ func (e *AccessError) Unwrap() error { return e.Err }
 
 // Hint says what to do.
 func (e *AccessError) Hint() string {
+	var inner interface{ Hint() string }
+	switch {
+	case errors.As(e.Err, &inner):
+		return inner.Hint()
+	case inBucket(e.Path):
+		return "see that the bucket can be reached, and that the account which runs sluice may read, write and delete objects in it (role roles/storage.objectUser), then run again"
+	}
 	return "make the directory readable, writable and not full for the user who runs sluice, or point `state.path` to one that is"
 }
 
@@ -188,9 +251,12 @@ type EmergencyError struct {
 	// Rescue is the file that holds the document instead, mode 0600; empty
 	// when that failed too, and then Document is all there is.
 	Rescue    string
-	RescueErr error  // why Rescue is empty
-	Document  []byte // the document itself
-	Err       error  // why the save failed
+	RescueErr error // why Rescue is empty
+	// Generation is that of the object at Path that the document was to
+	// replace, 0 for none; of no meaning for a file.
+	Generation int64
+	Document   []byte // the document itself
+	Err        error  // why the save failed
 }
 
 func (e *EmergencyError) Error() string {

@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-etl/sluice/internal/atomicfile"
 )
 
-// LockRun takes the lock of a pipeline for one kind of run (such as "sync")
-// without waiting. It is the kernel's lock on an open file: it lasts until
+// LockRun takes this machine's lock of a pipeline for one kind of run (such as
+// "sync") without waiting. It is the kernel's lock on an open file: it lasts until
 // release or the end of the process, however that ends, and never longer. A
 // *HeldError says that another run has it. Release it once.
 func (s *Store) LockRun(ctx context.Context, pipeline, kind string) (release func() error, err error) {
@@ -106,16 +106,21 @@ func (s *Store) newLock(pipeline, kind string) (*flock.Flock, error) {
 func holderPath(lock string) string { return strings.TrimSuffix(lock, ".lock") + ".holder" }
 
 func (s *Store) writeHolder(lock string) error {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "" // it only informs
-	}
-	data, err := json.Marshal(Holder{PID: os.Getpid(), Host: host, Command: s.command, Since: s.clk.Now()})
+	data, err := json.Marshal(s.holder())
 	if err != nil {
 		return err
 	}
 	removeTemps(holderPath(lock))
 	return atomicfile.WriteFileOn(s.fsys, holderPath(lock), data, filePerm)
+}
+
+// holder describes this process.
+func (s *Store) holder() Holder {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // it only informs
+	}
+	return Holder{PID: os.Getpid(), Host: host, Command: s.command, Since: s.clk.Now()}
 }
 
 // readHolder returns who left a name, a zero Holder where nobody did: the

@@ -1,6 +1,3 @@
-// Package state remembers where each pipeline stands: one versioned JSON
-// document per pipeline, written by rename and guarded by a serial, plus the
-// locks that keep two runs of one pipeline apart.
 package state
 
 import (
@@ -19,6 +16,10 @@ const FormatVersion = 1
 // MaxRuns is how many run records a document keeps; older ones are dropped.
 const MaxRuns = 200
 
+// MaxSaves is how many saves a document names: more than others can make while
+// a process that got no answer to one of its own looks what became of it.
+const MaxSaves = 64
+
 // MaxClientIDs bounds SourceIdentity.ClientIDs, so that a source with a
 // client id per contact cannot make the document grow without end.
 const MaxClientIDs = 256
@@ -35,6 +36,10 @@ type Pipeline struct {
 	Pipeline string `json:"pipeline"`
 	// SluiceVersion is the build that saved the document, set by Save.
 	SluiceVersion string `json:"sluice_version,omitempty"`
+	// Saves are the ids of the last MaxSaves saves, this one's last, where the
+	// document is shared by machines: a process that got no answer knows by
+	// them whether its save took effect.
+	Saves []string `json:"saves,omitempty"`
 
 	// Source is the source that filled the tables. Its zero value means that
 	// none has been read yet.
@@ -60,6 +65,9 @@ type Pipeline struct {
 	Registry []schemas.RegistryEntry `json:"registry,omitempty"`
 	// Destinations by name: how far each has come.
 	Destinations map[string]*Destination `json:"destinations,omitempty"`
+	// Claims say, where the document is shared by machines, which process
+	// extracts, by kind of run; see Store.Claim.
+	Claims map[string]Claimant `json:"claims,omitempty"`
 	// Runs are the last MaxRuns runs, oldest first.
 	Runs []RunRecord `json:"runs,omitempty"`
 }
@@ -102,6 +110,9 @@ type PackageRef struct {
 	Rows     int64     `json:"rows"`
 	Bytes    int64     `json:"bytes,omitempty"` // of its parts
 	SealedAt time.Time `json:"sealed_at"`
+	// Kept is what Claim.Keep called it in the bucket; empty where its files
+	// are on the local disk alone.
+	Kept string `json:"kept,omitempty"`
 }
 
 // RunRecord is the summary of one run.

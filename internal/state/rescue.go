@@ -3,45 +3,32 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
 )
 
-// SaveOrRescue is Save for the moment when losing p would lose work: if the
-// document cannot be written where it belongs, it is written to the rescue
-// directory and the *EmergencyError gives the command that recovers it. A
-// *StaleError is returned as it is: the newer document must not be undone.
-// Pass a context that a cancelled run has not cancelled.
-func (s *Store) SaveOrRescue(ctx context.Context, p *Pipeline) error {
-	return s.rescued(p, s.Save(ctx, p))
-}
-
-// UpdateOrRescue is Update with SaveOrRescue's care: if the changed state
-// cannot be written where it belongs, it is written to the rescue directory
-// and the *EmergencyError gives the command that recovers it.
+// UpdateOrRescue is Update for the moment when losing the change would lose
+// work: if the changed state cannot be written where it belongs, it is written
+// to the rescue directory and the *EmergencyError gives the command that
+// recovers it. A *StaleError is returned as it is: the newer document must not
+// be undone. Pass a context that a cancelled run has not cancelled.
 func (s *Store) UpdateOrRescue(ctx context.Context, pipeline string, change func(*Pipeline) error) (*Pipeline, error) {
 	p, err := s.Update(ctx, pipeline, change)
 	var unsaved *unsavedError
-	if errors.As(err, &unsaved) {
-		return nil, s.rescued(unsaved.changed, unsaved.err)
+	if !errors.As(err, &unsaved) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFuture) {
+		return p, err
 	}
-	return p, err
-}
-
-// rescued writes p elsewhere where err, the outcome of saving it, is a failure
-// that lost it.
-func (s *Store) rescued(p *Pipeline, err error) error {
-	if err == nil || errors.Is(err, ErrStale) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFuture) {
-		return err
-	}
-	_, data, encErr := s.encode(p)
+	_, data, encErr := s.encode(unsaved.changed)
 	if encErr != nil {
-		return err // p itself is the fault; nothing to rescue
+		return nil, unsaved.err // the change itself is the fault; nothing to rescue
 	}
-	e := &EmergencyError{Pipeline: p.Pipeline, Path: s.Path(p.Pipeline), Document: data, Err: err}
-	e.Rescue, e.RescueErr = s.writeRescue(p.Pipeline, data)
-	return e
+	e := &EmergencyError{
+		Pipeline: pipeline, Path: s.Path(pipeline), Generation: int64(unsaved.version), Document: data, Err: unsaved.err,
+	}
+	e.Rescue, e.RescueErr = s.writeRescue(pipeline, data)
+	return nil, e
 }
 
 // writeRescue writes data to a new file that only its owner can read.
@@ -63,8 +50,12 @@ func (s *Store) writeRescue(pipeline string, data []byte) (path string, err erro
 	return f.Name(), nil
 }
 
-// Command returns the shell command that puts the rescued document in place.
+// Command returns the shell command that puts the rescued document in place; in
+// a bucket, unless another has been saved meanwhile.
 func (e *EmergencyError) Command() string {
+	if inBucket(e.Path) {
+		return fmt.Sprintf("gcloud storage cp --if-generation-match=%d %s %s", e.Generation, shellQuote(e.Rescue), shellQuote(e.Path))
+	}
 	if runtime.GOOS == "windows" {
 		return `copy "` + e.Rescue + `" "` + e.Path + `"`
 	}
@@ -79,9 +70,11 @@ func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// unsavedError carries what Update had changed and could not save.
+// unsavedError carries what Update had changed and could not save, and the
+// version that it was to replace.
 type unsavedError struct {
 	changed *Pipeline
+	version version
 	err     error
 }
 

@@ -88,52 +88,52 @@ func TestAStateThatCannotBeSavedIsRescuedAndTheCommandRecoversIt(t *testing.T) {
 	if err := os.Mkdir(rescue, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	change := func(p *Pipeline) error { p.Filters = "precious"; return nil }
-	for name, try := range map[string]func(*Store) error{
-		"SaveOrRescue": func(s *Store) error {
-			p := load(t, s, "nightly")
-			_ = change(p)
-			return s.SaveOrRescue(t.Context(), p)
-		},
-		"UpdateOrRescue": func(s *Store) error {
-			_, err := s.UpdateOrRescue(t.Context(), "nightly", change)
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			good := open(t, dir)
-			save(t, good, New("nightly"))
-			err := try(open(t, dir, WithRescueDir(rescue), WithFS(faultfs.New(nil, faultfs.Fault{Op: 1, Sticky: true}))))
-			var e *EmergencyError
-			if !errors.As(err, &e) || !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("got %v", err)
-			}
-			if info, err := os.Stat(e.Rescue); err != nil || info.Mode().Perm() != 0o600 {
-				t.Fatalf("%v, %v", info, err)
-			}
-			if !strings.Contains(hint(t, err), e.Command()) {
-				t.Errorf("the hint lacks the command: %s", e.Hint())
-			}
-			if p := load(t, good, "nightly"); p.Filters != "" || p.Serial != 1 {
-				t.Fatalf("state is %+v", p)
-			}
-			if out, err := exec.CommandContext(t.Context(), "sh", "-c", e.Command()).CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v: %s", e.Command(), err, out)
-			}
-			p := load(t, good, "nightly")
-			if p.Filters != "precious" || p.Serial != 2 {
-				t.Errorf("recovered: %+v", p)
-			}
-			save(t, good, p)
-		})
+	dir := t.TempDir()
+	good := open(t, dir)
+	save(t, good, New("nightly"))
+	s := open(t, dir, WithRescueDir(rescue), WithFS(faultfs.New(nil, faultfs.Fault{Op: 1, Sticky: true})))
+	_, err := s.UpdateOrRescue(t.Context(), "nightly", precious)
+	e := rescued(t, err)
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
 	}
+	if p := load(t, good, "nightly"); p.Filters != "" || p.Serial != 1 {
+		t.Fatalf("state is %+v", p)
+	}
+	if out, err := exec.CommandContext(t.Context(), "sh", "-c", e.Command()).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", e.Command(), err, out)
+	}
+	p := load(t, good, "nightly")
+	if p.Filters != "precious" || p.Serial != 2 {
+		t.Errorf("recovered: %+v", p)
+	}
+	save(t, good, p)
+}
+
+func precious(p *Pipeline) error {
+	p.Filters = "precious"
+	return nil
+}
+
+// rescued returns the error of a save that was rescued, its file checked.
+func rescued(t *testing.T, err error) *EmergencyError {
+	t.Helper()
+	var e *EmergencyError
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v", err)
+	}
+	if info, err := os.Stat(e.Rescue); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	if !strings.Contains(hint(t, err), e.Command()) {
+		t.Errorf("the hint lacks the command: %s", e.Hint())
+	}
+	return e
 }
 
 func TestWithoutAnyPlaceToWriteTheErrorHoldsTheState(t *testing.T) {
 	s := open(t, t.TempDir(), WithRescueDir(filepath.Join(t.TempDir(), "absent")), WithFS(faultfs.New(nil, faultfs.Fault{Op: 1, Sticky: true})))
-	p := New("nightly")
-	err := s.SaveOrRescue(t.Context(), p)
+	_, err := s.UpdateOrRescue(t.Context(), "nightly", precious)
 	var e *EmergencyError
 	if !errors.As(err, &e) || e.Rescue != "" || e.RescueErr == nil || hint(t, err) == "" {
 		t.Fatalf("got %v", err)
@@ -141,18 +141,6 @@ func TestWithoutAnyPlaceToWriteTheErrorHoldsTheState(t *testing.T) {
 	q, err := decode("document", "nightly", e.Document)
 	if err != nil || q.Serial != 1 {
 		t.Errorf("the document is %+v, %v", q, err)
-	}
-}
-
-func TestAStaleStateIsNotRescued(t *testing.T) {
-	rescue := t.TempDir()
-	s := open(t, t.TempDir(), WithRescueDir(rescue))
-	save(t, s, New("nightly"))
-	if err := s.SaveOrRescue(t.Context(), New("nightly")); !errors.Is(err, ErrStale) {
-		t.Errorf("got %v", err)
-	}
-	if entries, err := os.ReadDir(rescue); err != nil || len(entries) != 0 {
-		t.Errorf("rescued %v, %v", entries, err)
 	}
 }
 

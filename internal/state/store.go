@@ -2,10 +2,13 @@ package state
 
 import (
 	"context"
+	crand "crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +26,8 @@ const (
 	dirPerm  = 0o700 // personal data and cursors are the owner's affair
 	filePerm = 0o600
 
+	stateDir  = "state"
+	runsDir   = "runs"
 	docPrefix = "pipeline."
 	docSuffix = ".json"
 
@@ -33,17 +38,26 @@ const (
 	// saveWait is how long Save and Update wait for another process's save,
 	// which takes milliseconds.
 	saveWait = 30 * time.Second
+
+	// maxTries bounds how often Update starts over where other machines save
+	// in between, and tryWait how long it waits before each, times the tries.
+	maxTries = 20
+	tryWait  = 50 * time.Millisecond
 )
 
-// Store keeps state in a directory:
+// Store keeps state in a directory, or the documents and the sealed packages in
+// a bucket and the rest in a directory:
 //
 //	state/pipeline.NAME.json  the documents
 //	locks/                    lock files, never removed, and who holds them
-//	runs/RUN-ID/              staged parts and journals; the engine's
+//	runs/DIR/                 staged parts and journals; the engine's
+//	quarantine/               records set aside; the engine's, local always
 //
 // It is safe for use by many goroutines and processes at once.
 type Store struct {
 	dir     string
+	docs    backend
+	shared  *shared // the bucket; nil where there is none
 	clk     clock.Clock
 	fsys    atomicfile.FS
 	version string
@@ -76,6 +90,15 @@ func WithFS(fsys atomicfile.FS) Option { return func(s *Store) { s.fsys = fsys }
 // that dir is usable at all is checked here, so that a run fails before it
 // has fetched anything.
 func Open(dir string, clk clock.Clock, opts ...Option) (*Store, error) {
+	s, err := newStore(dir, clk, opts)
+	if err != nil {
+		return nil, err
+	}
+	s.docs = &files{dir: filepath.Join(s.dir, stateDir), fsys: s.fsys}
+	return s, nil
+}
+
+func newStore(dir string, clk clock.Clock, opts []Option) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
@@ -99,37 +122,33 @@ func Open(dir string, clk clock.Clock, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// Dir returns the directory of the store, absolute.
+// Dir returns the local directory of the store, absolute.
 func (s *Store) Dir() string { return s.dir }
 
-// RunDir returns the directory of a run's staged parts and journal. The caller
-// creates it, mode 0700.
-func (s *Store) RunDir(runID string) string { return filepath.Join(s.dir, "runs", runID) }
+// RunDir returns the local directory of a run's staged parts and journal. The
+// caller creates it, mode 0700.
+func (s *Store) RunDir(dirName string) string { return filepath.Join(s.dir, runsDir, dirName) }
 
-// Path returns the file of a pipeline's document.
-func (s *Store) Path(pipeline string) string {
-	return filepath.Join(s.stateDir(), docPrefix+escape(pipeline)+docSuffix)
-}
+// Path returns the file, or the gs:// URL, of a pipeline's document.
+func (s *Store) Path(pipeline string) string { return s.docs.path(docName(pipeline)) }
 
-func (s *Store) stateDir() string { return filepath.Join(s.dir, "state") }
-func (s *Store) lockDir() string  { return filepath.Join(s.dir, "locks") }
+func docName(pipeline string) string { return docPrefix + escape(pipeline) + docSuffix }
+
+func (s *Store) lockDir() string { return filepath.Join(s.dir, "locks") }
 
 // Pipelines returns the names of the pipelines that have state, sorted.
 func (s *Store) Pipelines(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(s.stateDir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	docs, err := s.docs.list(ctx, docPrefix)
 	if err != nil {
-		return nil, &AccessError{Op: "list state directory", Path: s.stateDir(), Err: err}
+		return nil, err
 	}
 	var names []string
-	for _, e := range entries {
-		base, ok := strings.CutPrefix(e.Name(), docPrefix)
-		if !ok || !strings.HasSuffix(base, docSuffix) {
+	for _, doc := range docs {
+		base := strings.TrimPrefix(doc, docPrefix)
+		if !strings.HasSuffix(base, docSuffix) {
 			continue
 		}
 		if name, ok := unescape(strings.TrimSuffix(base, docSuffix)); ok {
@@ -145,22 +164,23 @@ func (s *Store) Load(ctx context.Context, pipeline string) (*Pipeline, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return s.read(pipeline)
+	p, _, err := s.read(ctx, pipeline)
+	return p, err
 }
 
-func (s *Store) read(pipeline string) (*Pipeline, error) {
-	path := s.Path(pipeline)
-	data, err := readBounded(path)
+func (s *Store) read(ctx context.Context, pipeline string) (*Pipeline, version, error) {
+	data, v, err := s.docs.load(ctx, docName(pipeline))
 	if errors.Is(err, fs.ErrNotExist) {
-		return New(pipeline), nil
+		return New(pipeline), 0, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return decode(path, pipeline, data)
+	p, err := decode(s.Path(pipeline), pipeline, data)
+	return p, v, err
 }
 
-// Save writes p if the file still holds what p was loaded from, and moves
+// Save writes p if what is stored is still what p was loaded from, and moves
 // p.Serial on. A *StaleError means that another process saved in between; any
 // other error leaves the old document whole.
 func (s *Store) Save(ctx context.Context, p *Pipeline) error {
@@ -169,41 +189,55 @@ func (s *Store) Save(ctx context.Context, p *Pipeline) error {
 		return err
 	}
 	defer unlock()
-	return s.save(p)
-}
-
-// save is Save under the lock.
-func (s *Store) save(p *Pipeline) error {
-	stored, err := s.read(p.Pipeline)
+	stored, v, err := s.read(ctx, p.Pipeline)
 	if err != nil {
 		return fmt.Errorf("save state of pipeline %s: %w", p.Pipeline, err)
 	}
-	path := s.Path(p.Pipeline)
 	if stored.Serial != p.Serial || stored.Lineage != p.Lineage {
-		return &StaleError{
-			Pipeline: p.Pipeline, Path: path, Loaded: p.Serial, Stored: stored.Serial,
-			OtherLineage: stored.Lineage != p.Lineage && p.Lineage != "" && stored.Lineage != "",
-		}
+		return s.stale(p, stored)
 	}
+	if err = s.replace(ctx, p, v); errors.Is(err, errMoved) {
+		return s.moved(ctx, p)
+	}
+	return err
+}
+
+// moved says which document was saved since p was loaded.
+func (s *Store) moved(ctx context.Context, p *Pipeline) error {
+	stored, _, err := s.read(ctx, p.Pipeline)
+	if err != nil {
+		return fmt.Errorf("save state of pipeline %s: %w", p.Pipeline, err)
+	}
+	return s.stale(p, stored)
+}
+
+// stale says that p was loaded before stored was saved.
+func (s *Store) stale(p, stored *Pipeline) error {
+	return &StaleError{
+		Pipeline: p.Pipeline, Path: s.Path(p.Pipeline), Loaded: p.Serial, Stored: stored.Serial,
+		OtherLineage: stored.Lineage != p.Lineage && p.Lineage != "" && stored.Lineage != "",
+	}
+}
+
+// replace writes p over the document of version v, under the lock.
+func (s *Store) replace(ctx context.Context, p *Pipeline, v version) error {
 	next, data, err := s.encode(p)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.stateDir(), dirPerm); err != nil {
-		return &AccessError{Op: "create state directory", Path: s.stateDir(), Err: err}
+	err = s.docs.save(ctx, docName(p.Pipeline), data, v)
+	if err == nil {
+		*p = *next
+		return nil
 	}
-	removeTemps(path)
-	err = atomicfile.WriteFileOn(s.fsys, path, data, filePerm)
-	if err != nil {
+	if s.shared == nil {
 		// Only the directory's flush may have failed: then the new document
 		// stands, and p must say so, or its next Save would lose against itself.
-		if now, rerr := s.read(p.Pipeline); rerr == nil && now.Serial == next.Serial && now.Lineage == next.Lineage {
+		if now, _, rerr := s.read(ctx, p.Pipeline); rerr == nil && now.Serial == next.Serial && now.Lineage == next.Lineage {
 			*p = *next
 		}
-		return &AccessError{Op: "write state", Path: path, Err: err}
 	}
-	*p = *next
-	return nil
+	return err
 }
 
 // encode returns what p becomes when saved, and its bytes.
@@ -212,6 +246,13 @@ func (s *Store) encode(p *Pipeline) (*Pipeline, []byte, error) {
 	next.FormatVersion = FormatVersion
 	next.SluiceVersion = s.version
 	next.Serial++
+	if s.shared != nil {
+		id, err := randomID()
+		if err != nil {
+			return nil, nil, fmt.Errorf("save state of pipeline %s: %w", p.Pipeline, err)
+		}
+		next.Saves = append(slices.Clone(p.Saves[max(0, len(p.Saves)-MaxSaves+1):]), id)
+	}
 	if next.Lineage == "" {
 		id, err := uuid.NewRandom()
 		if err != nil {
@@ -229,63 +270,47 @@ func (s *Store) encode(p *Pipeline) (*Pipeline, []byte, error) {
 	return &next, append(data, '\n'), nil
 }
 
-// Update loads the state of a pipeline, lets change alter it and saves it, all
-// under one lock, so that two updates never undo each other. An error of
-// change is returned as it is and nothing is saved. change must be quick and
-// must not call the store: others wait for it.
+// randomID returns a name that nobody else gives: 24 hexadecimal digits.
+func randomID() (string, error) {
+	var b [12]byte
+	if _, err := crand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("draw a random id: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// Update loads the state of a pipeline, lets change alter it and saves it, so
+// that two updates never undo each other. An error of change is returned as it
+// is and nothing is saved. change must be quick, as others wait for it, and
+// must not load or save state. Where the state is shared by machines, it is
+// called again, with what stands there then, as often as another machine saves
+// in between.
 func (s *Store) Update(ctx context.Context, pipeline string, change func(*Pipeline) error) (*Pipeline, error) {
 	unlock, err := s.lockSave(ctx, pipeline)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	p, err := s.read(pipeline)
-	if err != nil {
-		return nil, err
-	}
-	if err := change(p); err != nil {
-		return nil, err
-	}
-	if err := s.save(p); err != nil {
-		return nil, &unsavedError{changed: p, err: err}
-	}
-	return p, nil
-}
-
-// removeTemps deletes what killed writers of one file left. The caller holds
-// the lock that keeps other writers of it out. What cannot be deleted stays:
-// it harms nobody.
-func removeTemps(path string) {
-	dir, base := filepath.Split(path)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if atomicfile.IsTemp(e.Name()) && strings.HasSuffix(e.Name(), "-"+base) {
-			_ = os.Remove(filepath.Join(dir, e.Name()))
+	for try := 1; ; try++ {
+		p, v, err := s.read(ctx, pipeline)
+		if err != nil {
+			return nil, err
+		}
+		if err := change(p); err != nil {
+			return nil, err
+		}
+		switch err = s.replace(ctx, p, v); {
+		case err == nil:
+			return p, nil
+		case !errors.Is(err, errMoved):
+			return nil, &unsavedError{changed: p, version: v, err: err}
+		case try == maxTries:
+			return nil, s.moved(ctx, p)
+		}
+		// The one that was faster is done; wait for no more than that the two
+		// do not keep step.
+		if err := clock.Sleep(ctx, rand.N(time.Duration(try)*tryWait)); err != nil { //nolint:gosec // only spreads retries
+			return nil, err
 		}
 	}
-}
-
-// readBounded reads a document, refusing what is no regular file or too large.
-func readBounded(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	if err != nil {
-		return nil, &AccessError{Op: "read state", Path: path, Err: err}
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &CorruptError{Path: path, Reason: "it is not a regular file"}
-	}
-	if info.Size() > maxDocument {
-		return nil, &CorruptError{Path: path, Reason: fmt.Sprintf("it has %d bytes, more than any state (%d)", info.Size(), maxDocument)}
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, &AccessError{Op: "read state", Path: path, Err: err}
-	}
-	return data, nil
 }

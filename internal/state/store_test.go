@@ -58,36 +58,42 @@ func hint(t *testing.T, err error) string {
 }
 
 func TestAPipelineWithoutStateIsFreshAndLeavesNoTrace(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), ".sluice")
-	s := open(t, dir)
-	p := load(t, s, "nightly")
-	if p.Serial != 0 || p.Lineage != "" || p.NextPackage != 1 || p.Pipeline != "nightly" || p.Cursor != nil {
-		t.Errorf("fresh state is %+v", p)
-	}
-	if names, err := s.Pipelines(t.Context()); err != nil || names != nil {
-		t.Errorf("pipelines %v, %v", names, err)
-	}
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("reading made the directory: %v", err)
-	}
+	everywhere(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		p := load(t, s, "nightly")
+		if p.Serial != 0 || p.Lineage != "" || p.NextPackage != 1 || p.Pipeline != "nightly" || p.Cursor != nil {
+			t.Errorf("fresh state is %+v", p)
+		}
+		if names, err := s.Pipelines(t.Context()); err != nil || names != nil {
+			t.Errorf("pipelines %v, %v", names, err)
+		}
+		if entries, err := os.ReadDir(s.Dir()); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("reading left %v, %v", entries, err)
+		}
+		if docs := w.documents(t); len(docs) > 0 {
+			t.Errorf("reading made %v", docs)
+		}
+	})
 }
 
 func TestSaveGivesALineageOnceAndCountsTheSerial(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "a", "b"))
-	p := load(t, s, "nightly")
-	save(t, s, p)
-	lineage := p.Lineage
-	if p.Serial != 1 || len(lineage) != 36 {
-		t.Fatalf("after the first save: serial %d, lineage %q", p.Serial, lineage)
-	}
-	save(t, s, p)
-	got := load(t, s, "nightly")
-	if got.Serial != 2 || got.Lineage != lineage || got.SluiceVersion != "test" || got.FormatVersion != FormatVersion {
-		t.Errorf("stored: %+v", got)
-	}
-	if diff := cmp.Diff(p, got); diff != "" {
-		t.Errorf("what was saved differs from what is loaded:\n%s", diff)
-	}
+	everywhere(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		p := load(t, s, "nightly")
+		save(t, s, p)
+		lineage := p.Lineage
+		if p.Serial != 1 || len(lineage) != 36 {
+			t.Fatalf("after the first save: serial %d, lineage %q", p.Serial, lineage)
+		}
+		save(t, s, p)
+		got := load(t, s, "nightly")
+		if got.Serial != 2 || got.Lineage != lineage || got.SluiceVersion != "test" || got.FormatVersion != FormatVersion {
+			t.Errorf("stored: %+v", got)
+		}
+		if diff := cmp.Diff(p, got); diff != "" {
+			t.Errorf("what was saved differs from what is loaded:\n%s", diff)
+		}
+	})
 }
 
 func TestOnlyTheOwnerCanReadState(t *testing.T) {
@@ -121,25 +127,27 @@ func TestOnlyTheOwnerCanReadState(t *testing.T) {
 }
 
 func TestTheSecondOfTwoSavesIsRefused(t *testing.T) {
-	s := open(t, t.TempDir())
-	first, second := load(t, s, "nightly"), load(t, s, "nightly")
-	save(t, s, first)
-	save(t, s, first)
-	second.Filters = "lost"
-	err := s.Save(t.Context(), second)
-	var stale *StaleError
-	if !errors.As(err, &stale) || !errors.Is(err, ErrStale) || stale.Loaded != 0 || stale.Stored != 2 {
-		t.Fatalf("got %v", err)
-	}
-	if !strings.Contains(err.Error(), "serial 2") || !strings.Contains(err.Error(), "serial 0") || hint(t, err) == "" {
-		t.Errorf("the message lacks a serial: %v", err)
-	}
-	if got := load(t, s, "nightly"); got.Filters != "" || got.Serial != 2 {
-		t.Errorf("the refused save took effect: %+v", got)
-	}
-	if second.Serial != 0 || second.Lineage != "" {
-		t.Errorf("the refused state was altered: %+v", second)
-	}
+	everywhere(t, func(t *testing.T, w *world) {
+		s, other := w.open(t), w.elsewhere(t)
+		first, second := load(t, s, "nightly"), load(t, other, "nightly")
+		save(t, s, first)
+		save(t, s, first)
+		second.Filters = "lost"
+		err := other.Save(t.Context(), second)
+		var stale *StaleError
+		if !errors.As(err, &stale) || !errors.Is(err, ErrStale) || stale.Loaded != 0 || stale.Stored != 2 {
+			t.Fatalf("got %v", err)
+		}
+		if !strings.Contains(err.Error(), "serial 2") || !strings.Contains(err.Error(), "serial 0") || hint(t, err) == "" {
+			t.Errorf("the message lacks a serial: %v", err)
+		}
+		if got := load(t, s, "nightly"); got.Filters != "" || got.Serial != 2 {
+			t.Errorf("the refused save took effect: %+v", got)
+		}
+		if second.Serial != 0 || second.Lineage != "" {
+			t.Errorf("the refused state was altered: %+v", second)
+		}
+	})
 }
 
 func TestAStateOfAnotherHistoryIsNotOverwritten(t *testing.T) {
@@ -154,42 +162,46 @@ func TestAStateOfAnotherHistoryIsNotOverwritten(t *testing.T) {
 }
 
 func TestSaveRefusesWhatItCouldNotReadBack(t *testing.T) {
-	s := open(t, t.TempDir())
-	for name, spoil := range map[string]func(*Pipeline){
-		"a position past the last package": func(p *Pipeline) { p.Destination("lake").Position = 1 },
-		"a queue that goes back": func(p *Pipeline) {
-			p.NextPackage = 3
-			p.Destination("lake").Queue = []PackageRef{{Serial: 2}, {Serial: 1}}
-		},
-		"a queued package that is committed": func(p *Pipeline) {
-			p.NextPackage = 3
-			*p.Destination("lake") = Destination{Position: 2, Queue: []PackageRef{{Serial: 2}}}
-		},
-		"a null destination":         func(p *Pipeline) { p.Destinations["lake"] = nil },
-		"no next package":            func(p *Pipeline) { p.NextPackage = 0 },
-		"too many runs":              func(p *Pipeline) { p.Runs = make([]RunRecord, MaxRuns+1) },
-		"a coverage that is no JSON": func(p *Pipeline) { p.Runs = []RunRecord{{Coverage: json.RawMessage("{")}} },
-	} {
-		p := New("nightly")
-		spoil(p)
-		if err := s.Save(t.Context(), p); err == nil {
-			t.Errorf("%s was saved", name)
+	everywhere(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		for name, spoil := range map[string]func(*Pipeline){
+			"a position past the last package": func(p *Pipeline) { p.Destination("lake").Position = 1 },
+			"a queue that goes back": func(p *Pipeline) {
+				p.NextPackage = 3
+				p.Destination("lake").Queue = []PackageRef{{Serial: 2}, {Serial: 1}}
+			},
+			"a queued package that is committed": func(p *Pipeline) {
+				p.NextPackage = 3
+				*p.Destination("lake") = Destination{Position: 2, Queue: []PackageRef{{Serial: 2}}}
+			},
+			"a null destination":         func(p *Pipeline) { p.Destinations["lake"] = nil },
+			"no next package":            func(p *Pipeline) { p.NextPackage = 0 },
+			"too many runs":              func(p *Pipeline) { p.Runs = make([]RunRecord, MaxRuns+1) },
+			"a coverage that is no JSON": func(p *Pipeline) { p.Runs = []RunRecord{{Coverage: json.RawMessage("{")}} },
+		} {
+			p := New("nightly")
+			spoil(p)
+			if err := s.Save(t.Context(), p); err == nil {
+				t.Errorf("%s was saved", name)
+			}
 		}
-	}
-	if _, err := os.Stat(s.Path("nightly")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("something was written: %v", err)
-	}
+		if docs := w.documents(t); len(docs) > 0 {
+			t.Errorf("something was written: %v", docs)
+		}
+	})
 }
 
 func TestUpdateLeavesStateAloneWhenTheChangeFails(t *testing.T) {
-	s := open(t, t.TempDir())
-	no := errors.New("no")
-	if _, err := s.Update(t.Context(), "nightly", func(*Pipeline) error { return no }); !errors.Is(err, no) {
-		t.Errorf("got %v", err)
-	}
-	if p := load(t, s, "nightly"); p.Serial != 0 {
-		t.Errorf("serial %d", p.Serial)
-	}
+	everywhere(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		no := errors.New("no")
+		if _, err := s.Update(t.Context(), "nightly", func(*Pipeline) error { return no }); !errors.Is(err, no) {
+			t.Errorf("got %v", err)
+		}
+		if p := load(t, s, "nightly"); p.Serial != 0 {
+			t.Errorf("serial %d", p.Serial)
+		}
+	})
 }
 
 // count adds n to the pipeline's next package, one by one.
@@ -206,73 +218,79 @@ func count(ctx context.Context, s *Store, n int) error {
 }
 
 func TestConcurrentUpdatesOfSeveralStoresLoseNothing(t *testing.T) {
-	dir := t.TempDir()
-	const stores, workers, each = 2, 3, 8
-	var wg sync.WaitGroup
-	errs := make(chan error, stores*workers)
-	for range stores {
-		s := open(t, dir)
-		for range workers {
-			wg.Go(func() { errs <- count(t.Context(), s, each) })
+	everywhere(t, func(t *testing.T, w *world) {
+		const stores, workers, each = 2, 3, 8
+		var wg sync.WaitGroup
+		errs := make(chan error, stores*workers)
+		for i := range stores {
+			s := w.open(t)
+			if i > 0 {
+				s = w.elsewhere(t)
+			}
+			for range workers {
+				wg.Go(func() { errs <- count(t.Context(), s, each) })
+			}
 		}
-	}
-	wg.Wait()
-	close(errs)
-	for err := range errs {
-		if err != nil {
-			t.Error(err)
+		wg.Wait()
+		close(errs)
+		for err := range errs {
+			if err != nil {
+				t.Error(err)
+			}
 		}
-	}
-	const want = stores * workers * each
-	p := load(t, open(t, dir), "nightly")
-	if p.Serial != want || p.NextPackage != want+1 || len(p.Destination("lake").Queue) != want {
-		t.Errorf("serial %d, next package %d, queue %d; want %d updates", p.Serial, p.NextPackage, len(p.Destination("lake").Queue), want)
-	}
+		const want = stores * workers * each
+		p := load(t, w.open(t), "nightly")
+		if p.Serial != want || p.NextPackage != want+1 || len(p.Destination("lake").Queue) != want {
+			t.Errorf("serial %d, next package %d, queue %d; want %d updates", p.Serial, p.NextPackage, len(p.Destination("lake").Queue), want)
+		}
+	})
 }
 
 func TestAWaitForAnotherSaveEndsWithTheContext(t *testing.T) {
-	s := open(t, t.TempDir())
-	_, err := s.Update(t.Context(), "nightly", func(*Pipeline) error {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		for _, other := range []*Store{s, open(t, s.Dir())} {
-			if err := other.Save(ctx, New("nightly")); !errors.Is(err, context.Canceled) {
-				return fmt.Errorf("got %w", err)
+	everywhere(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		_, err := s.Update(t.Context(), "nightly", func(*Pipeline) error {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			for _, other := range []*Store{s, w.open(t)} {
+				if err := other.Save(ctx, New("nightly")); !errors.Is(err, context.Canceled) {
+					return fmt.Errorf("got %w", err)
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
 		}
-		return nil
 	})
-	if err != nil {
-		t.Error(err)
-	}
 }
 
 func TestPipelinesListsEveryNameThatCanBeSaved(t *testing.T) {
-	s := open(t, t.TempDir())
-	names := []string{"con", "nightly", "nightly[\"acme\"]", "Ñandú/../x", "UPPER", "upper", "%41"}
-	for _, n := range names {
-		save(t, s, load(t, s, n))
-	}
-	for _, stray := range []string{".tmp-0123456789abcdef-pipeline.nightly.json", "resources.json", "pipeline.%zz.json", "pipeline.X.json", "pipeline..json"} {
-		if err := os.WriteFile(filepath.Join(s.Dir(), "state", stray), []byte("{"), 0o600); err != nil {
+	everywhere(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		names := []string{"con", "nightly", "nightly[\"acme\"]", "Ñandú/../x", "UPPER", "upper", "%41"}
+		for _, n := range names {
+			save(t, s, load(t, s, n))
+		}
+		for _, stray := range []string{".tmp-0123456789abcdef-pipeline.nightly.json", "resources.json", "pipeline.%zz.json", "pipeline.X.json", "pipeline..json"} {
+			w.put(t, stray, []byte("{"))
+		}
+		got, err := s.Pipelines(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	got, err := s.Pipelines(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{"%41", "UPPER", "con", "nightly", "nightly[\"acme\"]", "upper", "Ñandú/../x"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	for _, n := range got {
-		if p := load(t, s, n); p.Pipeline != n || p.Serial != 1 {
-			t.Errorf("%q loads as %+v", n, p)
+		if want := []string{"%41", "UPPER", "con", "nightly", "nightly[\"acme\"]", "upper", "Ñandú/../x"}; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %q, want %q", got, want)
 		}
-		if dir := filepath.Dir(s.Path(n)); dir != filepath.Join(s.Dir(), "state") {
-			t.Errorf("%q is kept in %s", n, dir)
+		for _, n := range got {
+			if p := load(t, s, n); p.Pipeline != n || p.Serial != 1 {
+				t.Errorf("%q loads as %+v", n, p)
+			}
+			if dir := strings.TrimSuffix(s.Path(n), escape(n)+".json"); dir != strings.TrimSuffix(s.Path("a"), "a.json") {
+				t.Errorf("%q is kept in %s", n, dir)
+			}
 		}
-	}
+	})
 }
 
 func TestSaveRemovesWhatAKilledSaveLeftAndNothingElse(t *testing.T) {
