@@ -129,7 +129,7 @@ func (a *app) writeRuns(b *strings.Builder, runs []pastRun, all int, asJSON bool
 		if r.FinishedAt != nil {
 			took = duration(r.FinishedAt.Sub(r.StartedAt))
 		}
-		if r.CursorAfter != nil {
+		if r.CursorAfter != nil && r.CursorAfter.Unix() > 0 {
 			cursor = r.CursorAfter.UTC().Format(time.RFC3339Nano)
 		}
 		g.rows = append(g.rows, []string{

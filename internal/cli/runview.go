@@ -297,13 +297,14 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 		}
 		row("files", "none written, %s %s up to date", joinNames(v.app.tableDirs(v.p)), be)
 	}
-	switch {
-	case v.options.backfilled != "":
+	if v.options.backfilled != "" {
 		row("range", "%s", v.options.backfilled)
+	}
+	switch {
+	case parseTime(s.Cursor).Unix() <= 0: // there is none, or it is at no place yet
+	case v.options.backfilled != "", s.Reconciled != nil:
 		row("cursor", "%s, as before", s.Cursor)
-	case s.Reconciled != nil:
-		row("cursor", "%s, as before", s.Cursor)
-	case s.Cursor != "":
+	default:
 		row("cursor", "%s", s.Cursor)
 	}
 }
