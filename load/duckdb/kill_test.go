@@ -6,12 +6,10 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -159,16 +157,7 @@ func mustBeClean(t *testing.T, path string) {
 // beginning. It reports whether the child died of it.
 func live(t *testing.T, job childJob, patience time.Duration) bool {
 	t.Helper()
-	data, err := json.Marshal(job)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := filepath.Join(t.TempDir(), "job.json")
-	if err := os.WriteFile(text, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), jobVar+"="+text)
+	cmd := command(t, job)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()

@@ -4,9 +4,14 @@ package duckdb_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/sluice-etl/sluice/load"
@@ -18,10 +23,12 @@ import (
 const jobVar = "SLUICE_DUCKDB_CHILD"
 
 // childJob is what a child does: it commits the packages that follow its
-// table's position.
+// table's position, or holds the database open until its input ends.
 type childJob struct {
 	Path     string
 	Packages []load.Package
+	Hold     string // access mode, as DuckDB spells it
+	FileSize uint64 // if not 0: bytes that files may grow to
 }
 
 func TestMain(m *testing.M) {
@@ -31,6 +38,10 @@ func TestMain(m *testing.M) {
 	}
 	if err := child(text); err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		var hinted interface{ Hint() string }
+		if errors.As(err, &hinted) {
+			fmt.Fprintln(os.Stderr, "HINT", hinted.Hint())
+		}
 		os.Exit(1)
 	}
 }
@@ -43,6 +54,14 @@ func child(text string) error {
 	var job childJob
 	if err := json.Unmarshal(data, &job); err != nil {
 		return err
+	}
+	if job.Hold != "" {
+		return hold(job)
+	}
+	if job.FileSize > 0 {
+		if err := limitFiles(job.FileSize); err != nil {
+			return err
+		}
 	}
 	ctx := context.Background()
 	l, err := duckdb.New(duckdb.Options{Path: job.Path, Table: "contacts", Wait: -1})
@@ -64,4 +83,36 @@ func child(text string) error {
 		fmt.Println("committed", p.Serial)
 	}
 	return nil
+}
+
+// hold is an analyst's session.
+func hold(job childJob) error {
+	db, err := sql.Open("duckdb", job.Path+"?access_mode="+job.Hold)
+	if err != nil {
+		return err
+	}
+	if _, err := db.Exec("SELECT * FROM contacts"); err != nil {
+		return err
+	}
+	fmt.Println("begun")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// command is a child that has not been started.
+func command(tb testing.TB, job childJob) *exec.Cmd {
+	tb.Helper()
+	data, err := json.Marshal(job)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	text := filepath.Join(tb.TempDir(), "job.json")
+	if err := os.WriteFile(text, data, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), jobVar+"="+text)
+	return cmd
 }

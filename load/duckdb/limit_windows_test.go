@@ -1,0 +1,5 @@
+package duckdb_test
+
+import "errors"
+
+func limitFiles(uint64) error { return errors.New("not on Windows") }
