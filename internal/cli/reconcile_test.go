@@ -230,7 +230,7 @@ func TestASnapshotMarksWhatLeftAndNeedsNoReconciliation(t *testing.T) {
 func TestARecentPipelineNamesItsWindow(t *testing.T) {
 	t.Parallel()
 	needsDuckDB(t)
-	for name, combine := range map[string]string{"combined": "true"} {
+	for name, combine := range map[string]string{"combined": "true", "alone": "false"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := changing(t, 300, ", sync: recent, days: 30")
