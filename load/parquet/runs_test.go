@@ -3,11 +3,13 @@ package parquet_test
 import (
 	"database/sql"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/atomicfile/faultfs"
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/load/loadtest"
@@ -151,6 +153,32 @@ func TestPackingRunsConvergesWhereverItIsStopped(t *testing.T) {
 	if stopped < each {
 		t.Errorf("packing was stopped %d times", stopped)
 	}
+}
+
+func TestAnArchiveThatDoesNotReadBackIsNotPublished(t *testing.T) {
+	root := t.TempDir()
+	l := open(t, root, on(flippingArchives{}), archiving(3))
+	for n := range int64(56) {
+		commit(t, l, emptyRun(t, n+1))
+	}
+	if loose, archives := runFiles(t, l.Dir()); len(loose) != 56 || len(archives) > 0 {
+		t.Errorf("%d records stand by themselves, beside the archives %v", len(loose), archives)
+	}
+	commit(t, open(t, root, on(unsynced{}), archiving(3)), emptyRun(t, 57))
+	if loose, archives := runFiles(t, l.Dir()); len(loose) != 54 || len(archives) != 1 {
+		t.Errorf("on a good disk, %d records stand by themselves, beside the archives %v", len(loose), archives)
+	}
+}
+
+// flippingArchives is a disk that turns a bit of every archive.
+type flippingArchives struct{ unsynced }
+
+func (f flippingArchives) OpenTemp(path string, perm fs.FileMode) (atomicfile.Temp, error) {
+	t, err := f.unsynced.OpenTemp(path, perm)
+	if strings.Contains(path, "archive-") {
+		return flippingTemp{t}, err
+	}
+	return t, err
 }
 
 func TestAFileThatIsNoRecordStays(t *testing.T) {
