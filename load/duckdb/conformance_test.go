@@ -11,6 +11,7 @@ import (
 )
 
 func TestLoaderConforms(t *testing.T) {
+	t.Parallel()
 	loadtest.Run(t, func(t *testing.T) loadtest.Harness {
 		t.Helper()
 		dir := filepath.Join(t.TempDir(), "lake")

@@ -14,6 +14,7 @@ import (
 )
 
 func TestACommitOnAFullDiskFailsWithAHintAndLeavesTheTable(t *testing.T) {
+	t.Parallel()
 	base := filepath.Join(t.TempDir(), "base.duckdb")
 	commit(t, open(t, base), one(t, 1, "a"))
 	p := benchPackage(t, 2, 0, 3000, 1, 0)

@@ -28,6 +28,7 @@ func one(tb testing.TB, serial int64, names ...string) load.Package {
 }
 
 func TestWhatSluiceDidNotWriteStaysAsItIs(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		make func(t *testing.T, path string)
 		want string
@@ -87,6 +88,7 @@ func write(tb testing.TB, path, text string) {
 }
 
 func TestATableOfALaterFormatIsRefused(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "contacts.duckdb")
 	commit(t, open(t, path), one(t, 1, "a"))
 	run(t, path, "UPDATE _sluice.tables SET format_version = 2")
@@ -98,6 +100,7 @@ func TestATableOfALaterFormatIsRefused(t *testing.T) {
 }
 
 func TestAPathThatCannotBeADatabaseIsExplained(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "file"), "x")
 	for path, want := range map[string]string{dir: "leads to a folder", filepath.Join(dir, "file", "a.duckdb"): "stands where the database's folder"} {
@@ -114,6 +117,7 @@ func TestAPathThatCannotBeADatabaseIsExplained(t *testing.T) {
 }
 
 func TestTwoTablesShareADatabase(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "both.duckdb")
 	leads := func(o *duckdb.Options) { o.Table = "leads" }
 	commit(t, open(t, path), one(t, 1, "a"))
@@ -139,6 +143,7 @@ func TestTwoTablesShareADatabase(t *testing.T) {
 }
 
 func TestWhatUsersMadeInTheDatabaseIsNeverReplaced(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "contacts.duckdb")
 	run(t, path, "CREATE TABLE customers AS SELECT 'mine' AS a; CREATE VIEW unattended AS SELECT 'mine' AS a; CREATE VIEW contacts_unattended AS SELECT 'mine' AS a; CREATE MACRO active(x) AS 'mine'")
 	commit(t, open(t, path), one(t, 1, "a"))
@@ -169,6 +174,7 @@ func TestWhatUsersMadeInTheDatabaseIsNeverReplaced(t *testing.T) {
 }
 
 func TestViewsThatWentMissingComeBack(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "contacts.duckdb")
 	commit(t, open(t, path), one(t, 1, "a"))
 	before := lines(t, path, "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY ALL")
@@ -180,6 +186,7 @@ func TestViewsThatWentMissingComeBack(t *testing.T) {
 }
 
 func TestTheDatabaseMayBeMovedAndAttached(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "contacts.duckdb")
 	commit(t, open(t, path), loadtest.Build(t, loadtest.Spec{Serial: 1, Coverage: []byte(`{"run_id": "run-001"}`), Rows: []loadtest.Row{

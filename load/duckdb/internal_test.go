@@ -60,6 +60,7 @@ func merged(t *testing.T, verify load.Verify) *merge {
 }
 
 func TestVerificationFindsWhatDiffersFromTheParts(t *testing.T) {
+	t.Parallel()
 	m := merged(t, load.VerifyFull)
 	exec := func(t *testing.T, text string) int64 {
 		t.Helper()
@@ -119,6 +120,7 @@ func TestVerificationFindsWhatDiffersFromTheParts(t *testing.T) {
 }
 
 func TestRowsThatDoNotAddUpAreRefused(t *testing.T) {
+	t.Parallel()
 	m := merged(t, load.VerifyOff)
 	// A row number that two rows have makes the join multiply.
 	if _, err := m.exec(t.Context(), "INSERT INTO sluice_fate FROM sluice_fate WHERE wins"); err != nil {

@@ -46,6 +46,7 @@ func holding(t *testing.T, path, mode string) (pid int, release func()) {
 }
 
 func TestADatabaseThatAnAnalystHasOpenIsWaitedForAndNamed(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "contacts.duckdb")
 	commit(t, open(t, path), one(t, 1, "a"))
 	for _, mode := range []string{"READ_ONLY", "READ_WRITE"} {
@@ -91,6 +92,7 @@ func TestADatabaseThatAnAnalystHasOpenIsWaitedForAndNamed(t *testing.T) {
 }
 
 func TestCommitsOfOneProcessToOneFileTakeTurns(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lake", "contacts.duckdb")
 	var wg sync.WaitGroup
 	for i := range 4 {

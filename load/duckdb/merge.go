@@ -119,17 +119,22 @@ func (m *merge) decide(ctx context.Context) error {
 	if rows != m.parts.rows {
 		return damaged(fmt.Errorf("%d of %d rows have an id, its times, a row number and a hash", rows, m.parts.rows))
 	}
-	for _, text := range []string{fmt.Sprintf(createMet, m.table.current()), createTwins, createFate, insertSingles, insertTwins} {
+	for _, text := range []string{fmt.Sprintf(createMet, m.table.current()), createTwins, createFate, insertSingles} {
 		if _, err := m.exec(ctx, text); err != nil {
 			return err
 		}
 	}
-	var met int64
-	r := load.Result{Files: []load.File{}}
-	if err := m.get(ctx, []any{&r.Versions, &m.winners, &r.New, &r.Changed, &r.Deleted, &m.gone}, countFate); err != nil {
+	var met, twins int64
+	if err := m.get(ctx, []any{&met, &twins}, "SELECT (SELECT count(*) FROM sluice_met), (SELECT count(*) FROM sluice_twins)"); err != nil {
 		return err
 	}
-	if err := m.get(ctx, []any{&met}, "SELECT count(*) FROM sluice_met"); err != nil {
+	if twins > 0 {
+		if _, err := m.exec(ctx, insertTwins); err != nil {
+			return err
+		}
+	}
+	r := load.Result{Files: []load.File{}}
+	if err := m.get(ctx, []any{&r.Versions, &m.winners, &r.New, &r.Changed, &r.Deleted, &m.gone}, countFate); err != nil {
 		return err
 	}
 	r.Unchanged = met - m.gone
