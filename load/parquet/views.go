@@ -1,12 +1,13 @@
 package parquet
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/sluice-etl/sluice/load/views"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
@@ -41,170 +42,53 @@ func ViewsFor(dir string, m *Manifest) ViewsOptions {
 }
 
 // View is one view or macro of the SQL that Views writes.
-type View struct {
-	Name    string // as called: contacts, contacts_as_of(t)
-	Comment string
-	macro   bool
-	params  string
-	name    string
-	body    string
-}
+type View = views.View
 
 // Views returns the SQL that creates the table's views and macros in DuckDB,
 // comments included, to be run as a whole, again after columns were added. It
 // is empty but for a remark where the table has no columns yet.
 func Views(o ViewsOptions) string {
 	var b strings.Builder
-	v := newViewWriter(o)
-	fmt.Fprintf(&b, "-- Views over %s, for DuckDB.\n", oneLine(v.o.Root))
+	vo := o.shared()
+	fmt.Fprintf(&b, "-- Views over %s, for DuckDB.\n", oneLine(o.Root))
 	b.WriteString("-- Written by sluice, and again when columns are added. Your own views belong in another file.\n")
-	fmt.Fprintf(&b, "-- *_date columns are days in %s. Text without an offset, as in %s_as_of('2026-09-01'), is a time in the session's TimeZone.\n", v.zone, v.o.Table)
-	views := v.views()
-	if len(views) == 0 {
-		b.WriteString("-- Nothing has been exported yet.\n")
-		return b.String()
+	fmt.Fprintf(&b, "-- *_date columns are days in %s. Text without an offset, as in %s_as_of('2026-09-01'), is a time in the session's TimeZone.\n", views.Zone(o.Timezone), vo.Table)
+	text := views.SQL(vo)
+	if text == "" {
+		text = "-- Nothing has been exported yet.\n"
 	}
-	if o.Schema != "" {
-		fmt.Fprintf(&b, "CREATE SCHEMA IF NOT EXISTS %s;\n", quoteName(o.Schema))
-	}
-	for _, view := range views {
-		b.WriteString("\n")
-		if view.macro {
-			fmt.Fprintf(&b, "CREATE OR REPLACE MACRO %s(%s) AS TABLE\n%s;\n", v.ref(view.name), view.params, view.body)
-			fmt.Fprintf(&b, "COMMENT ON MACRO TABLE %s IS %s;\n", v.ref(view.name), quoteText(view.Comment))
-			continue
-		}
-		fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s AS\n%s;\n", v.ref(view.name), view.body)
-		fmt.Fprintf(&b, "COMMENT ON VIEW %s IS %s;\n", v.ref(view.name), quoteText(view.Comment))
-	}
+	b.WriteString(text)
 	return b.String()
 }
 
 // ListViews returns what Views creates, in order.
-func ListViews(o ViewsOptions) []View { return newViewWriter(o).views() }
+func ListViews(o ViewsOptions) []View { return views.List(o.shared()) }
 
-// viewWriter spells the views of one table.
-type viewWriter struct {
-	o    ViewsOptions
-	zone string
-}
-
-func newViewWriter(o ViewsOptions) *viewWriter {
-	if o.Table == "" {
-		o.Table = "contacts"
+// shared says where the rows stand: in files below Root.
+func (o ViewsOptions) shared() views.Options {
+	vo := views.Options{Table: cmp.Or(o.Table, "contacts"), Schema: o.Schema, Columns: o.Columns, Timezone: o.Timezone}
+	if o.HasCurrent {
+		vo.Current = fmt.Sprintf("read_parquet(%s, hive_partitioning = false)", o.glob(currentDir, "**", "*.parquet"))
 	}
-	w := &viewWriter{o: o, zone: "UTC"}
-	// "Local" is a name only Go knows; SQL needs one of the IANA's.
-	if o.Timezone != nil && o.Timezone != time.Local {
-		w.zone = o.Timezone.String()
+	if o.HasHistory {
+		// The empty side names every column: one that is new may stand in no
+		// history file yet.
+		vo.History = fmt.Sprintf("(FROM read_parquet(%s, union_by_name = true, hive_partitioning = false)\n  UNION ALL BY NAME %s)",
+			o.glob(historyDir, "**", "*.parquet"), views.Nothing(o.Columns))
 	}
-	return w
-}
-
-// ref returns the name of a view, qualified if a schema is given.
-func (w *viewWriter) ref(name string) string {
-	if w.o.Schema != "" {
-		return quoteName(w.o.Schema) + "." + quoteName(name)
+	if o.HasRuns {
+		// One glob for both kinds of file: there may be no archive yet, and DuckDB
+		// refuses a glob without a match.
+		vo.Runs = `SELECT if(packed, json->>'$.run_id', parse_filename(filename, true)) AS run_id,
+  if(packed, json->'$.coverage', json) AS coverage
+FROM (SELECT *, ends_with(filename, '` + archiveSuffix + `') AS packed FROM read_json_objects(` + o.glob(runsDir, "*.json*") + `, filename = true))
+QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY packed) = 1`
 	}
-	return quoteName(name)
+	return vo
 }
 
-// main returns the name of the table's own view with a suffix.
-func (w *viewWriter) main(suffix string) string { return w.ref(w.o.Table + suffix) }
-
-func (w *viewWriter) has(columns ...string) bool {
-	return !slices.ContainsFunc(columns, func(c string) bool { return w.o.Columns.Index(c) < 0 })
+func (o ViewsOptions) glob(parts ...string) string {
+	return views.QuoteText(views.EscapeGlob(filepath.ToSlash(o.Root)) + "/" + strings.Join(parts, "/"))
 }
-
-// dates returns the *_date columns: name and the timestamp they come from.
-func (w *viewWriter) dates() [][2]string {
-	var out [][2]string
-	for _, c := range w.o.Columns.Columns {
-		base, ok := strings.CutSuffix(c.Name, "_at")
-		if ok && c.Type == schemas.Timestamp && c.Origin != schemas.SystemDefined && !w.has(base+"_date") {
-			out = append(out, [2]string{base + "_date", c.Name})
-		}
-	}
-	return out
-}
-
-// day is the local day of a timestamp column.
-func (w *viewWriter) day(column string) string {
-	return fmt.Sprintf("CAST(timezone(%s, %s) AS DATE)", quoteText(w.zone), quoteName(column))
-}
-
-// columns is the select list: exported columns, their dates, system columns.
-func (w *viewWriter) columns() string {
-	var exported, system []string
-	for _, c := range w.o.Columns.Columns {
-		if c.Origin == schemas.SystemDefined {
-			system = append(system, quoteName(c.Name))
-		} else {
-			exported = append(exported, quoteName(c.Name))
-		}
-	}
-	for _, d := range w.dates() {
-		exported = append(exported, w.day(d[1])+" AS "+quoteName(d[0]))
-	}
-	return strings.Join(append(exported, system...), ",\n  ")
-}
-
-// nothing is an empty relation with the table's columns.
-func (w *viewWriter) nothing() string {
-	var cols []string
-	for _, c := range w.o.Columns.Columns {
-		cols = append(cols, fmt.Sprintf("CAST(NULL AS %s) AS %s", duckType(c.Type), quoteName(c.Name)))
-	}
-	return "SELECT " + strings.Join(cols, ", ") + " WHERE false"
-}
-
-// currentRows and historyRows are the stored rows, as they are.
-func (w *viewWriter) currentRows() string {
-	if !w.o.HasCurrent {
-		return "(" + w.nothing() + ")"
-	}
-	return fmt.Sprintf("read_parquet(%s, hive_partitioning = false)", w.glob(currentDir, "**", "*.parquet"))
-}
-
-func (w *viewWriter) historyRows() string {
-	if !w.o.HasHistory {
-		return "(" + w.nothing() + ")"
-	}
-	// The empty side names every column: one that is new may stand in no
-	// history file yet.
-	return fmt.Sprintf("(FROM read_parquet(%s, union_by_name = true, hive_partitioning = false)\n  UNION ALL BY NAME %s)", w.glob(historyDir, "**", "*.parquet"), w.nothing())
-}
-
-func (w *viewWriter) glob(parts ...string) string {
-	return quoteText(escapeGlob(filepath.ToSlash(w.o.Root)) + "/" + strings.Join(parts, "/"))
-}
-
-// escapeGlob makes a path match itself.
-func escapeGlob(path string) string {
-	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(path)
-}
-
-func quoteName(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-
-func quoteText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 func oneLine(s string) string { return strings.NewReplacer("\n", " ", "\r", " ").Replace(s) }
-
-func duckType(t schemas.Type) string {
-	switch t {
-	case schemas.Int64:
-		return "BIGINT"
-	case schemas.Float64:
-		return "DOUBLE"
-	case schemas.Bool:
-		return "BOOLEAN"
-	case schemas.Timestamp:
-		return "TIMESTAMP WITH TIME ZONE"
-	case schemas.Date:
-		return "DATE"
-	case schemas.String, schemas.JSON:
-		return "VARCHAR"
-	default:
-		return "VARCHAR"
-	}
-}
