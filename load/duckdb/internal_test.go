@@ -3,6 +3,7 @@
 package duckdb
 
 import (
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ func merged(t *testing.T, verify load.Verify) *merge {
 	}
 	p := loadtest.Build(t, loadtest.Spec{Serial: 2, Extra: extra, PartRows: 3, Verify: verify, Rows: []loadtest.Row{
 		row("changes", 2, "name", "1:a\u0000~", "phone", "", "blocked", true, "cf_customer_float", 1.5, "cf_customer_int", -7),
-		row("new", 3, "name", "ü", "email", "a", "cf_customer_float", -0.0, "cf_customer_json", "{}", "cf_customer_day", loadtest.Epoch.AddDate(-100, 0, 0)),
+		row("new", 3, "name", "ü", "email", "a", "cf_customer_float", math.Copysign(0, -1), "cf_customer_json", "{}", "cf_customer_day", loadtest.Epoch.AddDate(-100, 0, 0)),
 		row("changes", 1, "name", "older"), // to history alone
 		row("fourth", 4, "name", "b", "phone", "c", "blocked", false), row("fifth", 5, "name", "c", "phone", "b"),
 	}})
