@@ -170,3 +170,9 @@ func mkdir(tb testing.TB, dir string) {
 		tb.Fatal(err)
 	}
 }
+
+// hinted reports whether err has a hint with the word.
+func hinted(err error, word string) bool {
+	var h interface{ Hint() string }
+	return errors.As(err, &h) && strings.Contains(h.Hint(), word)
+}
