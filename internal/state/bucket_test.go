@@ -189,6 +189,7 @@ func openBucket(t *testing.T, b *shared, dir string, opts ...Option) *Store {
 
 // world is where documents are kept, and machines that have stores there.
 type world struct {
+	t *testing.T
 	// open gives another store to the same documents, of the same machine.
 	open func(t *testing.T, opts ...Option) *Store
 	// elsewhere gives one of another machine, where machines can share it.
@@ -200,10 +201,14 @@ type world struct {
 }
 
 // everywhere runs a test over each backend.
-func everywhere(t *testing.T, test func(t *testing.T, w *world)) {
+func everywhere(t *testing.T, test func(w *world)) {
 	t.Helper()
-	for name, make := range map[string]func(*testing.T) *world{"file": fileWorld, "memory": memoryWorld} {
-		t.Run(name, func(t *testing.T) { test(t, make(t)) })
+	for name, begin := range map[string]func(*testing.T) *world{"file": fileWorld, "memory": memoryWorld, "gcs": gcsWorld} {
+		t.Run(name, func(t *testing.T) {
+			w := begin(t)
+			w.t = t
+			test(w)
+		})
 	}
 }
 
@@ -266,7 +271,7 @@ func bucketWorld(t *testing.T, b *shared) *world {
 		documents: func(t *testing.T) map[string]string {
 			t.Helper()
 			found := map[string]string{}
-			objs, err := b.objects.list(t.Context(), "state/")
+			objs, err := b.list(t.Context(), "state/")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -172,7 +172,7 @@ func (c *Claim) seen(ctx context.Context, kind string, other Claimant) (object, 
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
 	name := c.beatName(other)
-	_, obj, err := c.store.shared.get(ctx, name)
+	obj, err := c.look(ctx, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return object{name: name}, nil
@@ -180,6 +180,21 @@ func (c *Claim) seen(ctx context.Context, kind string, other Claimant) (object, 
 		return object{}, &AccessError{Op: "look at the claim for " + kind, Path: c.store.shared.path(name), Err: err}
 	}
 	return obj, nil
+}
+
+// look describes a sign of life; fs.ErrNotExist where there is none. A listing
+// gives the time of the last put, which not every answer to get has.
+func (c *Claim) look(ctx context.Context, name string) (object, error) {
+	found, err := c.store.shared.list(ctx, name)
+	if err != nil {
+		return object{}, err
+	}
+	for _, obj := range found {
+		if obj.name == name {
+			return obj, nil
+		}
+	}
+	return object{}, fs.ErrNotExist
 }
 
 // silence removes a claimant's sign of life, also where it has just given
@@ -217,7 +232,7 @@ func (c *Claim) again(ctx context.Context) bool {
 		// Whoever takes over removes it; else the answer to ours was lost.
 		look, cancel := context.WithTimeout(ctx, stateTimeout)
 		defer cancel()
-		_, obj, err = c.store.shared.get(look, c.beatName(c.self))
+		obj, err = c.look(look, c.beatName(c.self))
 	}
 	if err == nil {
 		c.mu.Lock()

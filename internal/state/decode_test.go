@@ -24,7 +24,8 @@ func fixture(tb testing.TB) []byte {
 const nightlyDoc = "pipeline.nightly.json"
 
 func TestADocumentOfFormat1LoadsWhole(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s := w.open(t)
 		w.put(t, nightlyDoc, fixture(t))
 		p := load(t, s, "nightly")
@@ -109,7 +110,8 @@ func TestADamagedDocumentIsReportedAndLeftAlone(t *testing.T) {
 		"bytes that are no text": strings.Replace(good, "disk full", "disk \xff", 1),
 		"NULs":                   strings.Repeat("\x00", 4096),
 	} {
-		everywhere(t, func(t *testing.T, w *world) {
+		everywhere(t, func(w *world) {
+			t := w.t
 			s := w.open(t, WithRescueDir(t.TempDir()))
 			w.put(t, nightlyDoc, []byte(data))
 			_, loadErr := s.Load(t.Context(), "nightly")
@@ -142,7 +144,8 @@ func TestEveryTruncationOfADocumentIsReported(t *testing.T) {
 }
 
 func TestADocumentFromTheFutureIsRefused(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s := w.open(t)
 		w.put(t, nightlyDoc, []byte(`{"format_version": 9, "sluice_version": "4.0.0", "cursor": {"by": "magic"}}`))
 		_, err := s.Load(t.Context(), "nightly")

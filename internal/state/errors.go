@@ -236,7 +236,7 @@ func (e *AccessError) Unwrap() error { return e.Err }
 func (e *AccessError) Hint() string {
 	var inner interface{ Hint() string }
 	switch {
-	case errors.As(e.Err, &inner):
+	case errors.As(e.Err, &inner) && inner.Hint() != "":
 		return inner.Hint()
 	case inBucket(e.Path):
 		return "see that the bucket can be reached, and that the account which runs sluice may read, write and delete objects in it (role roles/storage.objectUser), then run again"

@@ -294,9 +294,9 @@ func (c *Claim) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	wanted := map[string]bool{}
+	living, wanted := map[string]bool{}, map[string]bool{}
 	for _, claimant := range p.Claims {
-		wanted[claimant.ID] = true
+		living[claimant.ID] = true
 	}
 	for _, d := range p.Destinations {
 		for _, ref := range d.Queue {
@@ -305,14 +305,14 @@ func (c *Claim) Sweep(ctx context.Context) error {
 	}
 	var dead []object
 	for _, obj := range runs {
-		if parts := strings.Split(obj.name, "/"); len(parts) == 4 && !wanted[parts[2]] {
+		if parts := strings.Split(obj.name, "/"); len(parts) == 4 && !wanted[parts[2]] && !living[parts[2]] {
 			dead = append(dead, obj)
 		}
 	}
 	for _, obj := range beats {
 		_, id, _ := strings.Cut(obj.name, ".")
 		// One that is young may be of a run that is about to make its claim.
-		if !wanted[id] && c.lastBeat().updated.Sub(obj.updated) >= claimLapses {
+		if !living[id] && c.lastBeat().updated.Sub(obj.updated) >= claimLapses {
 			dead = append(dead, obj)
 		}
 	}
@@ -322,7 +322,7 @@ func (c *Claim) Sweep(ctx context.Context) error {
 func (b *shared) listAll(ctx context.Context, prefix string) ([]object, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	found, err := b.objects.list(ctx, prefix)
+	found, err := b.list(ctx, prefix)
 	if err != nil {
 		return nil, &AccessError{Op: "list objects", Path: b.path(prefix), Err: err}
 	}
@@ -333,7 +333,7 @@ func (b *shared) listAll(ctx context.Context, prefix string) ([]object, error) {
 // somebody's.
 func (b *shared) removeAll(ctx context.Context, found []object) error {
 	for _, obj := range found {
-		if err := b.objects.remove(ctx, obj.name, obj.generation); err != nil && !errors.Is(err, errMoved) {
+		if err := b.remove(ctx, obj.name, obj.generation); err != nil && !errors.Is(err, errMoved) {
 			return &AccessError{Op: "remove object", Path: b.path(obj.name), Err: err}
 		}
 	}

@@ -33,7 +33,8 @@ const (
 // put that was acknowledged. The methods block until done or ctx ends, and may
 // be called from any goroutine.
 type objects interface {
-	// get returns a small object; fs.ErrNotExist where there is none.
+	// get returns a small object, described but for the time; fs.ErrNotExist
+	// where there is none.
 	get(ctx context.Context, name string) ([]byte, object, error)
 	// put writes an object in the place of the given generation of it, or
 	// fails with errMoved where another stands there. After any other error it
@@ -83,6 +84,11 @@ func (d *sharedDocs) load(ctx context.Context, name string) ([]byte, version, er
 	data, obj, err := d.bucket.get(ctx, stateDir+"/"+name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		// A bucket that is not there answers the same, and is not to be taken
+		// for one without state; a listing tells.
+		if _, listErr := d.list(ctx, name); listErr != nil {
+			return nil, 0, listErr
+		}
 		return nil, absent, err
 	case err != nil:
 		return nil, 0, &AccessError{Op: "read state", Path: d.path(name), Err: err}

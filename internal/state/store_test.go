@@ -58,7 +58,8 @@ func hint(t *testing.T, err error) string {
 }
 
 func TestAPipelineWithoutStateIsFreshAndLeavesNoTrace(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s := w.open(t)
 		p := load(t, s, "nightly")
 		if p.Serial != 0 || p.Lineage != "" || p.NextPackage != 1 || p.Pipeline != "nightly" || p.Cursor != nil {
@@ -77,7 +78,8 @@ func TestAPipelineWithoutStateIsFreshAndLeavesNoTrace(t *testing.T) {
 }
 
 func TestSaveGivesALineageOnceAndCountsTheSerial(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s := w.open(t)
 		p := load(t, s, "nightly")
 		save(t, s, p)
@@ -127,7 +129,8 @@ func TestOnlyTheOwnerCanReadState(t *testing.T) {
 }
 
 func TestTheSecondOfTwoSavesIsRefused(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s, other := w.open(t), w.elsewhere(t)
 		first, second := load(t, s, "nightly"), load(t, other, "nightly")
 		save(t, s, first)
@@ -162,7 +165,8 @@ func TestAStateOfAnotherHistoryIsNotOverwritten(t *testing.T) {
 }
 
 func TestSaveRefusesWhatItCouldNotReadBack(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s := w.open(t)
 		for name, spoil := range map[string]func(*Pipeline){
 			"a position past the last package": func(p *Pipeline) { p.Destination("lake").Position = 1 },
@@ -192,7 +196,8 @@ func TestSaveRefusesWhatItCouldNotReadBack(t *testing.T) {
 }
 
 func TestUpdateLeavesStateAloneWhenTheChangeFails(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s := w.open(t)
 		no := errors.New("no")
 		if _, err := s.Update(t.Context(), "nightly", func(*Pipeline) error { return no }); !errors.Is(err, no) {
@@ -218,7 +223,8 @@ func count(ctx context.Context, s *Store, n int) error {
 }
 
 func TestConcurrentUpdatesOfSeveralStoresLoseNothing(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		const stores, workers, each = 2, 3, 8
 		var wg sync.WaitGroup
 		errs := make(chan error, stores*workers)
@@ -247,7 +253,8 @@ func TestConcurrentUpdatesOfSeveralStoresLoseNothing(t *testing.T) {
 }
 
 func TestAWaitForAnotherSaveEndsWithTheContext(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s := w.open(t)
 		_, err := s.Update(t.Context(), "nightly", func(*Pipeline) error {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -266,7 +273,8 @@ func TestAWaitForAnotherSaveEndsWithTheContext(t *testing.T) {
 }
 
 func TestPipelinesListsEveryNameThatCanBeSaved(t *testing.T) {
-	everywhere(t, func(t *testing.T, w *world) {
+	everywhere(t, func(w *world) {
+		t := w.t
 		s := w.open(t)
 		names := []string{"con", "nightly", "nightly[\"acme\"]", "Ñandú/../x", "UPPER", "upper", "%41"}
 		for _, n := range names {
