@@ -49,7 +49,7 @@ func (l *Loader) open(ctx context.Context, readOnly bool) (*session, error) {
 				return nil, err
 			}
 		default:
-			return nil, explain("open", l.o.Path, err)
+			return nil, explain("open database", l.o.Path, err)
 		}
 	}
 }
@@ -60,13 +60,13 @@ func (l *Loader) reading(ctx context.Context, f func(*session) error) error {
 	if _, err := os.Stat(l.o.Path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
-		return explain("read", l.o.Path, err)
+		return explain("read database", l.o.Path, err)
 	}
 	s, err := l.open(ctx, true)
 	if err != nil {
 		return err
 	}
-	return explain("read", l.o.Path, errors.Join(f(s), s.close()))
+	return explain("read database", l.o.Path, errors.Join(f(s), s.close()))
 }
 
 // create makes an empty database where there is no file. DuckDB creates a file
@@ -74,7 +74,7 @@ func (l *Loader) reading(ctx context.Context, f func(*session) error) error {
 // anyone: so the file is made under another name and moved into place whole.
 func (l *Loader) create(ctx context.Context) error {
 	if _, err := os.Stat(l.o.Path); !errors.Is(err, fs.ErrNotExist) {
-		return explain("read", l.o.Path, err)
+		return explain("read database", l.o.Path, err)
 	}
 	if _, err := os.Lstat(l.o.Path + ".wal"); err == nil {
 		return foreign(l.o.Path+".wal", "a write-ahead log lies there without its database", "Put the database back beside it, or move the log away to start anew.")
@@ -92,14 +92,14 @@ func (l *Loader) create(ctx context.Context) error {
 	fresh := filepath.Join(tmp, filepath.Base(l.o.Path))
 	f, err := duck.OpenFile(ctx, fresh, duck.FileOptions{})
 	if err != nil {
-		return explain("create", l.o.Path, err)
+		return explain("create database", l.o.Path, err)
 	}
 	_, err = f.Conn().ExecContext(ctx, "CREATE SCHEMA "+schemaName+"; CHECKPOINT")
 	if err := errors.Join(err, f.Close()); err != nil {
-		return explain("create", l.o.Path, err)
+		return explain("create database", l.o.Path, err)
 	}
 	if err := os.Chmod(fresh, fileMode); err != nil {
-		return explain("create", l.o.Path, err)
+		return explain("create database", l.o.Path, err)
 	}
 	// A link, unlike a rename, never replaces what another process has put
 	// there meanwhile. Where there are no links, the rename has to do.
@@ -111,7 +111,7 @@ func (l *Loader) create(ctx context.Context) error {
 		err = os.Rename(fresh, l.o.Path)
 	}
 	if err != nil {
-		return explain("create", l.o.Path, err)
+		return explain("create database", l.o.Path, err)
 	}
 	return explain("flush folder", dir, atomicfile.SyncDir(dir))
 }

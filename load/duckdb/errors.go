@@ -88,7 +88,7 @@ func explain(doing, path string, err error) error {
 	case has("Serialization Error", "Corrupt", "checksum", "Failed to deserialize"):
 		hint = "The database is damaged, or a newer DuckDB wrote it. " + startAnew
 	default:
-		return fmt.Errorf("%s %s: %w", doing, path, err)
+		return fmt.Errorf("%s (%s): %w", doing, path, err)
 	}
 	return &Error{Message: "cannot " + doing, Path: path, Err: err, hint: hint}
 }

@@ -146,7 +146,7 @@ func (l *Loader) Commit(ctx context.Context, p load.Package) (load.Result, error
 		err = explain("close database", l.o.Path, closeErr)
 	}
 	if err != nil {
-		return load.Result{}, explain(fmt.Sprintf("commit package %d to", p.Serial), l.o.Path, err)
+		return load.Result{}, explain(fmt.Sprintf("commit package %d", p.Serial), l.o.Path, err)
 	}
 	return result, nil
 }

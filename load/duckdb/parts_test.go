@@ -90,13 +90,13 @@ func TestWhatAKilledCommitSpilledIsRemoved(t *testing.T) {
 func TestAMergeLargerThanItsMemorySpills(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "contacts.duckdb")
-	small := func(o *duckdb.Options) { o.MemoryLimit, o.Threads = "20MB", 1 }
-	p := benchPackage(t, 1, 0, 15_000, 1, 0)
-	if r := commit(t, open(t, path, small), p); r.New != 15_000 {
+	small := func(o *duckdb.Options) { o.MemoryLimit, o.Threads = "48MB", 1 }
+	p := benchPackage(t, 1, 0, 20_000, 1, 0)
+	if r := commit(t, open(t, path, small), p); r.New != 20_000 {
 		t.Errorf("result is %+v", r)
 	}
-	p = benchPackage(t, 2, 0, 15_000, 1, 1)
-	if r := commit(t, open(t, path, small), p); r.Changed != 15_000 {
+	p = benchPackage(t, 2, 0, 20_000, 1, 1)
+	if r := commit(t, open(t, path, small), p); r.Changed != 20_000 {
 		t.Errorf("result is %+v", r)
 	}
 	if exists(path + ".tmp") {
