@@ -64,7 +64,7 @@ func (r *runner) drain(ctx context.Context, p page) (done bool, err error) {
 				b.tie.Size++
 			}
 		}
-		r.out.Ties = append(r.out.Ties, b.tie)
+		r.tied(b.tie)
 	}
 	if v == passLeft {
 		// A slice may end here too. What its last page holds past the block is

@@ -3,7 +3,6 @@ package extract
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/clock"
@@ -101,7 +100,7 @@ func (w *Recent) newRun(sink Sink) (*recentRun, error) {
 		"ties keep their order between two requests, except where a block is recorded as statistical",
 		"an answer with neither an Age nor an old Date is no cache's",
 	}
-	return &recentRun{runner: r, lag: math.MaxInt64}, nil
+	return &recentRun{runner: r}, nil
 }
 
 // farAway is a time before or after all times, with room to reckon with.
@@ -111,11 +110,9 @@ const farAway = int64(1) << 61
 type recentRun struct {
 	*runner
 	descent
-	down   int64         // a pass has to show everything printed at or after it
-	keep   int64         // rows printed at or after it are remembered beyond their page
-	lag    time.Duration // the least time from a Date to our clock
-	cached bool          // a cache's answer had to do
-	varied bool          // a page was shorter than others, and not the last
+	down   int64 // a pass has to show everything printed at or after it
+	keep   int64 // rows printed at or after it are remembered beyond their page
+	varied bool  // a page was shorter than others, and not the last
 }
 
 // run reads the whole list, and then its front until that fits a page.
@@ -132,15 +129,13 @@ func (r *recentRun) run(ctx context.Context) error {
 		}
 		switch {
 		case atOnce || !r.keeps(ruleTop) || passes > 1 && !r.keeps(ruleTopAgain):
-			r.finishRecent()
-			return nil
+			return r.finish(ctx, EndOfRows)
 		case passes > maxTopPasses:
-			r.out.Ties = append(r.out.Ties, TieBlock{
+			r.tied(TieBlock{
 				At: r.down, Size: r.out.Rows - r.rows, Passes: passes - 1, Requests: r.out.Requests - before, Statistical: true,
 				Why: fmt.Sprintf("more than a page of contacts has messages within %s, and they kept moving while they were read again", r.w.Lookback),
 			})
-			r.finishRecent()
-			return nil
+			return r.finish(ctx, EndOfRows)
 		}
 		r.down = r.began - r.w.Lookback.Microseconds()
 		if !r.keeps(ruleTopDepth) {
@@ -148,46 +143,6 @@ func (r *recentRun) run(ctx context.Context) error {
 		}
 		r.down = floorMilli(r.down)
 	}
-}
-
-func (r *recentRun) finishRecent() {
-	if r.cached {
-		r.out.Ties = append(r.out.Ties, TieBlock{Statistical: true, Passes: 1, Why: "answers came from a cache, however often they were asked for"})
-	}
-	r.out.EndReason = EndOfRows
-}
-
-// freshAttempts is how often a page is asked for that comes from a cache.
-const freshAttempts = 6
-
-// fresh asks for a page until it is no cache's: rows that have jumped since
-// then would be missing at the front.
-func (r *recentRun) fresh(ctx context.Context, offset int) (page, error) {
-	for attempt := 1; ; attempt++ {
-		p, err := r.fetch(ctx, offset)
-		if err != nil || !r.old(p.resp) || !r.keeps(ruleCached) {
-			return p, err
-		}
-		if attempt == freshAttempts {
-			r.cached = true
-			return p, nil
-		}
-		r.out.Discarded++
-	}
-}
-
-// old says whether an answer comes from a cache, by its own word or by a Date
-// that lags behind those of other answers.
-func (r *recentRun) old(resp Response) bool {
-	if resp.Cached {
-		return true
-	}
-	if resp.Date.IsZero() {
-		return false
-	}
-	lag := resp.ReceivedAt.Sub(resp.Date)
-	r.lag = min(r.lag, lag)
-	return lag-r.lag > minTrustedSkew+resp.ReceivedAt.Sub(resp.SentAt)
 }
 
 // readAt returns the source's time at which the rows of a pass's first page

@@ -12,6 +12,8 @@ type tiePass struct {
 	start int              // offset of its first page
 	last  int              // offset of its last page
 	why   string           // why anchors do not carry it; empty where they do
+	idle  int              // pages in a row that brought nothing
+	back  int              // steps back in a row
 }
 
 // drainTie reads the rows printed at t, which more than fill a page, until two
@@ -57,11 +59,11 @@ func (r *recentRun) drainTie(ctx context.Context, t int64, offset int) (next int
 		}
 	}
 	tie.Size, tie.Requests = int64(len(met)), r.out.Requests-requests
-	r.out.Ties = append(r.out.Ties, tie)
+	r.tied(tie)
 	// What lies below is read by the descent, from a page with a row of the tie
 	// or above on it.
 	r.frontier = t - milli
-	r.idle, r.back, r.clear, r.endings = 0, 0, false, 0
+	r.idle, r.back, r.probed, r.ends = 0, 0, notProbed, 0
 	return next, nil
 }
 
@@ -94,70 +96,84 @@ func (now tiePass) differs(before tiePass) string {
 }
 
 // passTie reads the rows printed at t once, from a page that starts above them
-// to one that ends below them.
+// to one that ends below them, or until pages bring nothing more.
 func (r *recentRun) passTie(ctx context.Context, t int64, offset int, tie *TieBlock) (tiePass, error) {
 	pass := tiePass{order: map[[16]byte]int{}}
 	p, err := r.startTie(ctx, t, offset)
-	if err != nil {
-		return pass, err
-	}
-	if tie.Passes == 2 {
+	if err == nil && tie.Passes == 2 {
 		// Asked for twice: a source that answers from two replicas in turn
 		// would otherwise give each pass the same wrong orders.
-		if p, err = r.startTie(ctx, t, p.offset); err != nil {
-			return pass, err
-		}
+		p, err = r.startTie(ctx, t, p.offset)
 	}
-	pass.start = p.offset
-	for idle, back := 0, 0; ; {
-		n := len(p.rows)
-		common, ordered := pass.match(r, p, t)
-		ends := p.anyValid && -p.last < t
-		vouched := p.offset == 0 || p.anyValid && -p.first > t || ordered && common >= minAnchor
+	pass.start, pass.last = p.offset, p.offset
+	for err == nil {
 		if !tie.Statistical {
-			switch {
-			case !ordered:
-				pass.why = "ties changed their order"
-			case r.longest < minAnchorPage:
-				pass.why = fmt.Sprintf("pages of %d rows are too short to anchor", r.longest)
-			case !vouched && p.offset > 0 && back < maxDoublings:
-				r.out.Discarded++
-				if p, err = r.fresh(ctx, max(0, p.offset-overlapOf(n)<<back)); err != nil {
-					return pass, err
-				}
-				back++
-				continue
-			}
+			instead, vouched := pass.vouch(r, p, t)
 			if pass.why != "" {
-				pass.last = pass.start
 				return pass, nil
 			}
+			if !vouched {
+				p, err = r.fetch(ctx, instead)
+				continue
+			}
 		}
-		back = 0
-		if p.anyValid && -p.first >= t {
-			pass.last = p.offset
-		}
-		brought := len(pass.order)
-		pass.place(r, p, t)
-		if err := r.stagePage(ctx, p); err != nil {
+		var ended bool
+		if ended, err = pass.take(ctx, r, p, t); err != nil || ended {
 			return pass, err
 		}
-		if len(pass.order) > brought {
-			idle = 0
-		} else {
-			idle++
-		}
-		if ends || idle > maxIdle || n == 0 {
-			return pass, nil
-		}
+		n := len(p.rows)
 		step := max(1, n-max(minAnchor, min(goodOverlap, n/2), n/5))
 		if tie.Statistical {
 			step = max(1, n/2+r.rng.IntN(max(1, step-n/2+1)))
 		}
-		if p, err = r.fresh(ctx, p.offset+step); err != nil {
-			return pass, err
-		}
+		p, err = r.fetch(ctx, p.offset+step)
 	}
+	return pass, err
+}
+
+// vouch says whether what a page shows of the tie is adjacent to what the pass
+// has delivered of it, or else where to ask instead, or why that cannot be
+// told.
+func (now *tiePass) vouch(r *recentRun, p page, t int64) (instead int, vouched bool) {
+	common, ordered := now.match(r, p, t)
+	start := p.offset == 0 || p.anyValid && -p.first > t
+	switch {
+	case !ordered:
+		now.why = "ties changed their order"
+	case r.longest < minAnchorPage:
+		now.why = fmt.Sprintf("pages of %d rows are too short to anchor", r.longest)
+	case start && now.back > 0 && len(now.order) > 0:
+		now.why = "no page overlapped with what was read before it"
+	case start || common >= minAnchor:
+		now.back = 0
+		return 0, true
+	}
+	r.out.Discarded++
+	now.back++
+	return max(0, p.offset-overlapOf(len(p.rows))<<min(now.back, maxDoublings)), false
+}
+
+// take stages a page and says whether it ends the pass.
+func (now *tiePass) take(ctx context.Context, r *recentRun, p page, t int64) (ended bool, err error) {
+	had := len(now.order)
+	now.place(r, p, t)
+	if err := r.stagePage(ctx, p); err != nil || len(p.rows) == 0 {
+		return true, err
+	}
+	above := p.anyValid && -p.last > t
+	if p.anyValid && -p.first >= t {
+		now.last = p.offset
+	}
+	if r.idle++; r.idle > maxStill {
+		return true, &DriftError{At: t, Requests: r.idle}
+	}
+	switch {
+	case len(now.order) > had:
+		now.idle, r.idle = 0, 0
+	case !above || len(p.rows) < r.limit: // a full page above the tie was pushed there, and says nothing of it
+		now.idle++
+	}
+	return p.anyValid && -p.last < t || now.idle > maxIdle, nil
 }
 
 // startTie asks for a page that starts above the rows printed at t and reaches
@@ -167,7 +183,7 @@ func (r *recentRun) startTie(ctx context.Context, t int64, offset int) (page, er
 		if r.idle++; r.idle > maxStill {
 			return page{}, &DriftError{At: t, Requests: r.idle}
 		}
-		p, err := r.fresh(ctx, offset)
+		p, err := r.fetch(ctx, offset)
 		if err != nil {
 			return page{}, err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"time"
 
 	"github.com/sluice-etl/sluice/internal/clock"
 )
@@ -34,9 +35,11 @@ type runner struct {
 	newest int64 // the last time printed on any of recent
 	// notEnd is the longest page known to have been followed by more rows.
 	notEnd  int
-	longest int   // the longest page seen
-	ahead   int   // pages read past the run's start because they lie in the future; 0 before it
-	trim    int64 // rows printed after it are left for the next slice
+	longest int           // the longest page seen
+	lag     time.Duration // the least time from a Date to our clock
+	cached  bool          // a cache's answer had to do
+	ahead   int           // pages read past the run's start because they lie in the future; 0 before it
+	trim    int64         // rows printed after it are left for the next slice
 	skip    []bool
 }
 
@@ -84,6 +87,7 @@ func (w *Walk) newRunner(sink Sink) (*runner, error) {
 	r.w.Until = -floorMilli(-w.Until) // a bound inside a millisecond cannot be seen
 	r.rng = rand.New(rand.NewPCG(w.Seed, 0x9e3779b97f4a7c15))
 	r.mark, r.newest, r.trim = floorMilli(w.From), never, math.MaxInt64
+	r.lag = math.MaxInt64
 	r.out.Progress = Progress{Mark: w.From, Final: w.From}
 	r.out.Assumptions = w.assumptions()
 	return r, nil
@@ -268,6 +272,11 @@ func (r *runner) finish(ctx context.Context, why EndReason) error {
 		why = EndAtStop
 	}
 	r.out.EndReason = why
+	if r.cached {
+		r.out.Ties = append(r.out.Ties, TieBlock{
+			At: r.out.Mark, Passes: 1, Statistical: true, Why: "answers came from a cache, however often they were asked for",
+		})
+	}
 	return nil
 }
 
@@ -328,6 +337,14 @@ func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 		return fmt.Errorf("stage page: %w", err)
 	}
 	return nil
+}
+
+// tied notes a tie that has been drained.
+func (r *runner) tied(t TieBlock) {
+	r.out.Ties = append(r.out.Ties, t)
+	if s, ok := r.sink.(TieSink); ok {
+		s.Tied(t)
+	}
 }
 
 // key returns the timestamp of row that the walk goes along, turned round where

@@ -46,6 +46,14 @@ type Sink interface {
 	Advance(ctx context.Context, p Progress) error
 }
 
+// TieSink is a Sink that is also told of ties as they are drained, so that a
+// run that is killed later still knows of them. Tied is called between the
+// Stage of the last of a tie's rows and the next Advance.
+type TieSink interface {
+	Sink
+	Tied(t TieBlock)
+}
+
 // Progress is how far a walk has come.
 type Progress struct {
 	// Mark: everything printed at or before it has been staged, or has moved

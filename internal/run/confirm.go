@@ -19,9 +19,9 @@ import (
 
 // confirm asks for missing contacts one by one, and returns those that the
 // source does not have, each with a moment before it was asked.
-func (r *syncRun) confirm(ctx context.Context, st *staging, missing, walked idSet) (map[idKey]time.Time, error) {
+func (r *syncRun) confirm(ctx context.Context, st *staging, missing, walked idSet) (gone map[idKey]time.Time, ids []string, err error) {
 	if len(missing) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	// Which ones are left to the next run is drawn anew each time, so that none
 	// is left for ever.
@@ -30,8 +30,9 @@ func (r *syncRun) confirm(ctx context.Context, st *staging, missing, walked idSe
 	slices.SortFunc(missing, lot)
 	chosen := newIDSet(slices.Clone(missing[:min(len(missing), r.recon.o.MaxProbes)]))
 	r.recon.found.Unasked = int64(len(missing) - len(chosen))
-	var ids, known []string
-	err := r.withTable(ctx, func(l load.Lister) error {
+	var known []string
+	err = r.withTable(ctx, func(l load.Lister) error {
+		r.recon.next = r.st.NextPackage
 		return r.list(ctx, l, func(s stored) {
 			switch k := hashID(s.id); {
 			case s.deleted:
@@ -45,12 +46,13 @@ func (r *syncRun) confirm(ctx context.Context, st *staging, missing, walked idSe
 		})
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := r.checkInfo(ctx, known); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return r.probeAll(ctx, st, ids)
+	gone, err = r.probeAll(ctx, st, ids)
+	return gone, ids, err
 }
 
 // checkInfo makes sure that the source tells a contact that it has from one
@@ -86,7 +88,7 @@ func (r *syncRun) probeAll(ctx context.Context, st *staging, ids []string) (map[
 	if p.err != nil {
 		return nil, fmt.Errorf("ask for single contacts: %w", p.err)
 	}
-	r.recon.found.Unlisted = p.there
+	r.recon.found.Unlisted += p.there
 	return p.gone, nil
 }
 
@@ -143,12 +145,20 @@ func (p *probes) done() int64 {
 	return p.there + int64(len(p.gone))
 }
 
-// markGone stages tombstones of the contacts that are gone.
-func (r *syncRun) markGone(ctx context.Context, st *staging, gone map[idKey]time.Time) error {
+// markGone stages tombstones of the contacts that are gone. Where another run
+// has made a package since they were asked for, they are asked for once more:
+// it may have seen one again just as it was, which leaves no trace in the
+// table. A run that ends later has read its rows later, and wins by that.
+func (r *syncRun) markGone(ctx context.Context, st *staging, gone map[idKey]time.Time, ids []string) error {
 	var marked int64
 	if len(gone) > 0 {
 		lister, err := r.table(ctx)
+		if err == nil && r.st.NextPackage != r.recon.next {
+			ids = slices.DeleteFunc(ids, func(id string) bool { return gone[hashID(id)].IsZero() })
+			gone, err = r.probeAll(ctx, st, ids)
+		}
 		if err == nil {
+			r.recon.found.Gone = int64(len(gone))
 			marked, err = r.bury(ctx, st, lister, func(s stored) (time.Time, bool) {
 				since, is := gone[hashID(s.id)]
 				return since, is && !s.deleted && s.extracted.Before(since)

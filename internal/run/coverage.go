@@ -110,6 +110,6 @@ func outcomeOf(key extract.Key, from time.Time, out extract.Outcome, windows int
 		Key: key.String(), From: from.UTC(), EndReason: out.EndReason, Windows: windows,
 		Pages: out.Pages, Requests: out.Requests, Rows: out.Rows, Duplicates: out.Duplicates,
 		Discarded: out.Discarded, OutOfOrder: out.OutOfOrder, Undated: out.Undated,
-		Ties: append([]extract.TieBlock{}, out.Ties...), Assumptions: out.Assumptions,
+		Assumptions: out.Assumptions,
 	}
 }

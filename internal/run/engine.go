@@ -294,7 +294,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 			return err
 		}
 	}
-	r.emit(Event{Type: "run_started", Mode: want.Mode, Reason: r.session.start.Reason})
+	r.emit(Event{Type: "run_started", Mode: want.Mode, Reason: r.session.start.Reason, Contacts: r.session.rows()})
 	return nil
 }
 

@@ -90,10 +90,15 @@ func (e *DestinationsError) Hint() string {
 type InterruptedError struct {
 	RunID  string
 	Staged int64 // contacts that the next run need not fetch again
-	Err    error
+	// Anew says that nothing is kept: the next run begins from the start.
+	Anew bool
+	Err  error
 }
 
 func (e *InterruptedError) Error() string {
+	if e.Anew {
+		return fmt.Sprintf("run %s was interrupted", e.RunID)
+	}
 	return fmt.Sprintf("run %s was interrupted with %d contacts staged", e.RunID, e.Staged)
 }
 
@@ -102,6 +107,9 @@ func (e *InterruptedError) Unwrap() error { return e.Err }
 
 // Hint says what to do.
 func (e *InterruptedError) Hint() string {
+	if e.Anew {
+		return "nothing was marked; run the same command again: it begins anew"
+	}
 	return "run the same command again: it goes on from there"
 }
 

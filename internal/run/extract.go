@@ -305,7 +305,7 @@ func sealAll(ctx context.Context, sinks []*stager, walkErr error) error {
 func (r *syncRun) endPhase(st *staging, phase string, outcome outcomeRecord, p extract.Progress) error {
 	c := st.totals()
 	st.noteRead(p.ReadSince)
-	outcome.Final = finalOf(st.covered(phase))
+	outcome.Final, outcome.Ties = finalOf(st.covered(phase)), st.tiesOf(phase)
 	r.session.parts = st.parts
 	return r.session.endPhase(phaseRecord{
 		Phase:     phase,

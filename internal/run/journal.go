@@ -56,6 +56,7 @@ type partRecord struct {
 	SHA256  string             `json:"sha256"`
 	Phase   string             `json:"phase"`
 	Covered []extract.Interval `json:"covered,omitempty"` // stretches that this part completes
+	Ties    []extract.TieBlock `json:"ties,omitempty"`    // drained by requests for its rows
 	// ReadSince is the earliest moment at which rows of the run were read, in
 	// the source's time: a scan's changes are those from there on, less the
 	// lookback.

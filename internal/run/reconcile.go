@@ -45,6 +45,7 @@ func (e *Engine) Reconcile(ctx context.Context, job Job, o Reconciliation) (Summ
 type reconcile struct {
 	o     Reconciliation
 	found Reconciled
+	next  int64 // number of the next package when contacts were asked for
 }
 
 // reconcile finds and stages what Engine.Reconcile promises.
@@ -74,7 +75,7 @@ func (r *syncRun) reconcile(ctx context.Context, st *staging) error {
 	case found.Missing > found.MaxMissing:
 		return &MissingShareError{Found: *found, MaxShare: r.recon.o.MaxShare}
 	}
-	gone, err := r.confirm(ctx, st, missing, walked)
+	gone, ids, err := r.confirm(ctx, st, missing, walked)
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (r *syncRun) reconcile(ctx context.Context, st *staging) error {
 	if r.recon.o.DryRun {
 		return nil
 	}
-	return r.markGone(ctx, st, gone)
+	return r.markGone(ctx, st, gone, ids)
 }
 
 // tableIDs returns the contacts of the table that are not marked as deleted,

@@ -128,6 +128,35 @@ func (w *world) others(name string, gone ...string) {
 	}
 }
 
+func TestAContactThatAnotherRunSawAgainMeanwhileStays(t *testing.T) {
+	w := newWorld(t, contacts(400))
+	w.mustRun(w.job())
+	ids := w.remove(2)
+	job := w.job()
+	var asked atomic.Int64
+	job.Source.Transport = transport(func(r *http.Request) (*http.Response, error) {
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		// After the answer for the last of the two, one comes back as it was, and
+		// a full read that ends before the mark is made meets it.
+		if strings.HasSuffix(r.URL.Path, "/info") && resp.StatusCode == http.StatusNotFound && asked.Add(1) == 2 {
+			if err := w.source.Restore(ids[0], false); err != nil {
+				t.Error(err)
+			}
+			full := w.job()
+			full.Full = true
+			e := run.Engine{Store: w.store, Clock: clock.System{}}
+			if _, err := e.Run(r.Context(), full); err != nil {
+				t.Error(err)
+			}
+		}
+		return resp, err
+	})
+	if got := w.mustReconcile(job, run.Reconciliation{}); got.Gone != 1 || got.Unlisted != 1 {
+		t.Errorf("got %+v", got)
+	}
+	w.holds("lake", everybody)
+}
+
 func TestAShareThatIsTooLargeMarksNothing(t *testing.T) {
 	w := newWorld(t, contacts(500))
 	w.mustRun(w.job())

@@ -22,13 +22,17 @@ type stager struct {
 	*staging
 	chunk     *transform.Chunk
 	stretches extract.Stretches
-	from      int64     // where the window being read starts
-	opened    time.Time // when the chunk took its first row
+	from      int64              // where the window being read starts
+	opened    time.Time          // when the chunk took its first row
+	ties      []extract.TieBlock // drained since the last part
 	info      extract.PageInfo
 	rows      []extract.Row
 }
 
-var _ extract.WindowSink = (*stager)(nil)
+var (
+	_ extract.WindowSink = (*stager)(nil)
+	_ extract.TieSink    = (*stager)(nil)
+)
 
 func (s *staging) stager() *stager {
 	return &stager{staging: s, chunk: transform.NewChunk(s.decoding)}
@@ -86,6 +90,9 @@ func (s *stager) Advance(_ context.Context, p extract.Progress) error {
 	return nil
 }
 
+// Tied implements extract.TieSink.
+func (s *stager) Tied(t extract.TieBlock) { s.ties = append(s.ties, t) }
+
 // seal makes what the chunk holds a part, with the stretches it completes.
 func (s *stager) seal(ctx context.Context) error {
 	sealed, err := s.chunk.Seal(s.registry, s.runID, memory.DefaultAllocator)
@@ -94,8 +101,10 @@ func (s *stager) seal(ctx context.Context) error {
 	}
 	defer sealed.Record.Release()
 	covered := s.stretches.Seal()
-	if sealed.Record.NumRows() == 0 && len(sealed.Rejects) == 0 && len(covered) == 0 {
+	if sealed.Record.NumRows() == 0 && len(sealed.Rejects) == 0 && len(covered) == 0 && len(s.ties) == 0 {
 		return nil
 	}
-	return s.add(ctx, sealed, covered)
+	ties := s.ties
+	s.ties = nil
+	return s.add(ctx, sealed, covered, ties)
 }

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -211,8 +212,23 @@ func (s *staging) covered(phase string) []extract.Interval {
 	return extract.MergeIntervals(ivs)
 }
 
+// tiesOf returns the ties of a phase, those that earlier processes drained
+// included, in order.
+func (s *staging) tiesOf(phase string) []extract.TieBlock {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ties := []extract.TieBlock{}
+	for _, p := range s.parts {
+		if p.Phase == phase {
+			ties = append(ties, p.Ties...)
+		}
+	}
+	slices.SortStableFunc(ties, func(a, b extract.TieBlock) int { return cmp.Compare(a.At, b.At) })
+	return ties
+}
+
 // add makes a part durable with the stretches it completes, and journals it.
-func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []extract.Interval) error {
+func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []extract.Interval, ties []extract.TieBlock) error {
 	s.mu.Lock()
 	s.numbers++
 	n := s.numbers
@@ -222,7 +238,7 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 		return err
 	}
 	part := partRecord{
-		Rows: sealed.Record.NumRows(), Covered: covered, Misfits: sealed.Misfits, Rejects: int64(len(rejects)),
+		Rows: sealed.Record.NumRows(), Covered: covered, Ties: ties, Misfits: sealed.Misfits, Rejects: int64(len(rejects)),
 	}
 	if part.Rows > 0 {
 		part.File = fmt.Sprintf("part-%04d.parquet", n)

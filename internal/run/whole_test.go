@@ -334,3 +334,45 @@ func TestTheCoverageSaysWhatWasRetriedWhatIsFinalAndWhichIDsCame(t *testing.T) {
 		t.Errorf("phases: %+v", cov.Phases)
 	}
 }
+
+func TestTiesDrainedBeforeAKillAreInTheCoverage(t *testing.T) {
+	o := contacts(4000)
+	o.CreatedTies = 330
+	w := newWorld(t, o)
+	job := w.job()
+	job.Source.Concurrency = 1
+	var sum run.Summary
+	for stops := 0; ; stops++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		pages := 0
+		w.afterPage = func(int64) {
+			if pages++; pages == 8 {
+				cancel()
+			}
+		}
+		var err error
+		sum, err = w.run(ctx, job)
+		cancel()
+		if err == nil {
+			if stops < 3 {
+				t.Fatalf("it was stopped %d times only", stops)
+			}
+			break
+		}
+	}
+	var cov struct {
+		Phases []struct {
+			Phase   string `json:"phase"`
+			Outcome struct {
+				Ties []extract.TieBlock `json:"ties"`
+			} `json:"outcome"`
+		} `json:"phases"`
+	}
+	if err := json.Unmarshal(sum.Coverage, &cov); err != nil {
+		t.Fatal(err)
+	}
+	if ties := cov.Phases[0].Outcome.Ties; len(ties) != 1 || ties[0].Size < 330 {
+		t.Errorf("ties of %s: %+v", cov.Phases[0].Phase, ties)
+	}
+	w.same("lake")
+}
