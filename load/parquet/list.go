@@ -48,27 +48,45 @@ func (l *Loader) listLocked(ctx context.Context, q load.Listing, each func(arrow
 	if err != nil {
 		return err
 	}
+	return l.listTable(ctx, m, q, each)
+}
+
+// listTable gives the rows of the table that m describes to each.
+func (l *Loader) listTable(ctx context.Context, m *Manifest, q load.Listing, each func(arrow.Record) error) error {
 	if len(m.Schema.Columns) == 0 {
 		return nil // no package has come yet
 	}
 	table, err := project(m.Schema, q.Columns)
 	if err != nil {
-		return &Error{Message: "cannot list the table", Path: l.dir, Err: err, hint: "Ask for columns that the table has, each once."}
+		return &Error{Message: "cannot list the table", Path: l.root, Err: err, hint: "Ask for columns that the table has, each once."}
 	}
 	schema := table.Arrow()
-	for _, f := range m.Current {
-		mo, err := monthOfPath(f.Path)
-		if err != nil {
-			return err
-		}
-		if !mo.meets(q.From, q.Until) {
-			continue
-		}
+	files, err := filesFor(m, q)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
 		if err := l.listFile(ctx, f, table, schema, each); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// filesFor returns the files of current that may hold rows within the listing's
+// bounds.
+func filesFor(m *Manifest, q load.Listing) ([]File, error) {
+	var files []File
+	for _, f := range m.Current {
+		mo, err := monthOfPath(f.Path)
+		if err != nil {
+			return nil, err
+		}
+		if mo.meets(q.From, q.Until) {
+			files = append(files, f)
+		}
+	}
+	return files, nil
 }
 
 // project returns the columns of t that names says, in that order; all for

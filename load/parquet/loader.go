@@ -19,9 +19,10 @@ import (
 // Loader commits packages to one table of Parquet files. It holds nothing
 // between calls: every commit starts from what is on disk.
 type Loader struct {
-	o   Options
-	dir string // the table's, absolute
-	mem memory.Allocator
+	o    Options
+	dir  string // the table's, absolute
+	root string // the same, as readers of the table name it
+	mem  memory.Allocator
 }
 
 var _ load.Lister = (*Loader)(nil)
@@ -59,7 +60,8 @@ func New(o Options) (*Loader, error) {
 	if o.ArchiveRuns <= 0 {
 		o.ArchiveRuns = 1024
 	}
-	return &Loader{o: o, dir: filepath.Join(root, o.Table), mem: memory.DefaultAllocator}, nil
+	dir := filepath.Join(root, o.Table)
+	return &Loader{o: o, dir: dir, root: dir, mem: memory.DefaultAllocator}, nil
 }
 
 // Dir returns the table's directory, absolute.

@@ -22,6 +22,11 @@ func readManifest(path string) (*Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
+	return decodeManifest(data, path)
+}
+
+// decodeManifest reads a manifest that was found at path.
+func decodeManifest(data []byte, path string) (*Manifest, error) {
 	var version struct {
 		FormatVersion *int `json:"format_version"`
 	}

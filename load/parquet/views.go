@@ -7,13 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-etl/sluice/internal/gcs"
 	"github.com/sluice-etl/sluice/load/views"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
 // ViewsOptions describe the table that Views writes SQL for.
 type ViewsOptions struct {
-	// Root is the table's directory, absolute.
+	// Root is the table's directory, absolute, or its URL (gs://).
 	Root string
 	// Table is the name of the main view (contacts) and the prefix of
 	// <table>_all, <table>_history and <table>_as_of(t). Default: contacts.
@@ -53,6 +54,10 @@ func Views(o ViewsOptions) string {
 	fmt.Fprintf(&b, "-- Views over %s, for DuckDB.\n", oneLine(o.Root))
 	b.WriteString("-- Written by sluice, and again when columns are added. Your own views belong in another file.\n")
 	fmt.Fprintf(&b, "-- *_date columns are days in %s. Text without an offset, as in %s_as_of('2026-09-01'), is a time in the session's TimeZone.\n", views.Zone(o.Timezone), vo.Table)
+	if strings.HasPrefix(o.Root, gcs.Scheme) {
+		b.WriteString("-- DuckDB reads gs:// by its extension httpfs, with a key of the bucket's:\n")
+		b.WriteString("--   CREATE SECRET (TYPE gcs, KEY_ID '...', SECRET '...');\n")
+	}
 	text := views.SQL(vo)
 	if text == "" {
 		text = "-- Nothing has been exported yet.\n"

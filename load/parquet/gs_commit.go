@@ -1,0 +1,309 @@
+package parquet
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/gcs"
+	"github.com/sluice-etl/sluice/internal/parquetfile"
+	"github.com/sluice-etl/sluice/load"
+)
+
+// cleanupTime bounds the removal of what a failed commit staged.
+const cleanupTime = 30 * time.Second
+
+// commitOnce commits p to the table as it is now; errOvertaken if that changed
+// meanwhile.
+func (l *GSLoader) commitOnce(ctx context.Context, p load.Package) (load.Result, error) {
+	t, prev, err := l.base(ctx, p)
+	if err != nil {
+		return load.Result{}, err
+	}
+	if p.Serial <= prev.Package {
+		r, err := recorded(l.URL(), prev, p)
+		if err == nil {
+			l.sweep(ctx, prev.Number)
+		}
+		return r, err
+	}
+	next, err := l.stage(ctx, t, prev, p)
+	if err != nil {
+		return load.Result{}, err
+	}
+	if err := l.upload(ctx, next); err != nil {
+		l.unstage(ctx, next)
+		return load.Result{}, err
+	}
+	data, err := json.MarshalIndent(next, "", " ")
+	if err != nil {
+		l.unstage(ctx, next)
+		return load.Result{}, fmt.Errorf("encode manifest: %w", err)
+	}
+	// From here on the package may be committed, also if this call fails for any
+	// other reason than that another commit came first: what is staged stays.
+	_, err = l.o.Client.Put(ctx, l.bucket, l.name(path.Join(manifestsDir, headName)), append(data, '\n'), t.headGen, nil)
+	if errors.Is(err, gcs.ErrChanged) {
+		l.unstage(ctx, next)
+		return load.Result{}, errOvertaken
+	}
+	if err != nil {
+		return load.Result{}, err
+	}
+	if err := l.settle(ctx, next); err != nil {
+		return load.Result{}, err
+	}
+	l.tidy(ctx, &next.Manifest)
+	return next.Results[len(next.Results)-1].Result, nil
+}
+
+// base returns the table that p is merged with, the last commit wholly in
+// place, and its manifest: an empty one where there is none.
+func (l *GSLoader) base(ctx context.Context, p load.Package) (gsTable, *Manifest, error) {
+	t, err := l.look(ctx)
+	if err != nil {
+		return t, nil, err
+	}
+	if !t.found() {
+		return t, &Manifest{Lineage: p.Lineage, Current: []File{}, History: []File{}, Results: []Committed{}}, nil
+	}
+	prev, err := t.ours(l.URL(), p.Lineage)
+	if err != nil {
+		return t, nil, err
+	}
+	if t.pending() {
+		err = l.settle(ctx, t.head)
+	}
+	return t, prev, err
+}
+
+// settled returns the table with its last commit wholly in place.
+func (l *GSLoader) settled(ctx context.Context) (gsTable, error) {
+	t, err := l.look(ctx)
+	if err == nil && t.pending() {
+		err = l.settle(ctx, t.head)
+	}
+	return t, err
+}
+
+// stage merges p in the working directory and returns the head that would put
+// the result in place. Nothing has changed in the bucket when it returns.
+func (l *GSLoader) stage(ctx context.Context, t gsTable, prev *Manifest, p load.Package) (*head, error) {
+	if err := l.wipe(); err != nil {
+		return nil, err
+	}
+	files, err := touchedBy(ctx, prev, p)
+	if err != nil {
+		return nil, err
+	}
+	replaces, err := l.fetch(ctx, t, files)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.fetchSmall(ctx, replaces); err != nil {
+		return nil, err
+	}
+	m, err := l.local.stage(ctx, prev, p)
+	if err != nil {
+		return nil, err
+	}
+	h := &head{Manifest: *m, Commit: gsCommit{Replaces: map[string]int64{}}}
+	if h.Commit.ID, err = newCommitID(m); err != nil {
+		return nil, err
+	}
+	for _, rel := range m.Published {
+		h.Commit.Replaces[rel] = replaces[rel]
+	}
+	return h, l.mustBeFree(ctx, t, h, prev)
+}
+
+func newCommitID(m *Manifest) (string, error) {
+	var random [8]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return "", fmt.Errorf("name commit: %w", err)
+	}
+	return fmt.Sprintf("%08d-%s-%s", m.Number, m.RunID, hex.EncodeToString(random[:])), nil
+}
+
+// touchedBy returns the files of current that merging p reads.
+func touchedBy(ctx context.Context, prev *Manifest, p load.Package) ([]File, error) {
+	united, err := unite(prev.Schema, p.Table, prev.Rows() > 0)
+	if err != nil {
+		return nil, err
+	}
+	if prev.Rows() > 0 && !sameLayout(prev.Schema, united) {
+		return prev.Current, nil
+	}
+	touched := map[month]bool{}
+	for _, part := range p.Parts {
+		spans, err := planPart(ctx, part)
+		if err != nil {
+			return nil, fmt.Errorf("read part %s: %w", part.Path, err)
+		}
+		for _, s := range spans {
+			touched[s.month] = true
+		}
+	}
+	var files []File
+	for _, f := range prev.Current {
+		mo, err := monthOfPath(f.Path)
+		if err != nil {
+			return nil, err
+		}
+		if touched[mo] {
+			files = append(files, f)
+		}
+	}
+	return files, nil
+}
+
+// fetch downloads files of the table and returns their generations, having
+// checked that they are those of the manifest.
+func (l *GSLoader) fetch(ctx context.Context, t gsTable, files []File) (map[string]int64, error) {
+	generations := map[string]int64{}
+	var mu sync.Mutex
+	err := atOnce(ctx, l.o.Transfers, files, func(ctx context.Context, f File) error {
+		g, err := l.fetchFile(ctx, f)
+		mu.Lock()
+		defer mu.Unlock()
+		generations[f.Path] = g
+		return err
+	})
+	if errors.Is(err, gcs.ErrNotExist) || errors.Is(err, parquetfile.ErrDamaged) {
+		return nil, l.overtakenOr(ctx, t, &Error{
+			Message: "a file of the table is not what its manifest says", Path: l.URL(), Err: err,
+			hint: "Something else removed or replaced it. Put its earlier version back, or move the table's folder away and run with --full.",
+		})
+	}
+	return generations, err
+}
+
+func (l *GSLoader) fetchFile(ctx context.Context, f File) (generation int64, err error) {
+	to := at(l.local.dir, f.Path)
+	if err := os.MkdirAll(filepath.Dir(to), dirMode); err != nil {
+		return 0, explain("create folder", filepath.Dir(to), err)
+	}
+	file, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, fileMode)
+	if err != nil {
+		return 0, explain("create file", to, err)
+	}
+	sum := sha256.New()
+	o, err := l.o.Client.Read(ctx, l.bucket, l.name(f.Path), io.MultiWriter(file, sum))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return 0, explain("write file", to, err)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != f.SHA256 {
+		return 0, fmt.Errorf("%w: %s has checksum %s, recorded was %s", parquetfile.ErrDamaged, l.url(f.Path), got, f.SHA256)
+	}
+	return o.Generation, nil
+}
+
+// overtakenOr returns errOvertaken if a commit came since t was read, else err.
+func (l *GSLoader) overtakenOr(ctx context.Context, t gsTable, err error) error {
+	now, lookErr := l.glance(ctx)
+	switch {
+	case lookErr != nil:
+		return errors.Join(err, lookErr)
+	case now.headGen != t.headGen:
+		return errOvertaken
+	default:
+		return err
+	}
+}
+
+// fetchSmall fetches what the local side looks at beside the files of current:
+// views.sql, and whether there are coverage records.
+func (l *GSLoader) fetchSmall(ctx context.Context, generations map[string]int64) error {
+	sql, o, err := l.get(ctx, viewsName)
+	if err != nil {
+		return err
+	}
+	if sql != nil {
+		generations[viewsName] = o.Generation
+		if err := os.WriteFile(at(l.local.dir, viewsName), sql, fileMode); err != nil {
+			return explain("write file", at(l.local.dir, viewsName), err)
+		}
+	}
+	some := errors.New("some")
+	err = l.o.Client.Each(ctx, l.bucket, l.name(runsDir)+"/", func(o gcs.Object) error {
+		if isRunFile(o.Name) {
+			return some
+		}
+		return nil
+	})
+	if !errors.Is(err, some) {
+		return err
+	}
+	dir := at(l.local.dir, runsDir)
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return explain("create folder", dir, err)
+	}
+	return explain("write file", dir, os.WriteFile(filepath.Join(dir, "some"+runSuffix), nil, fileMode))
+}
+
+// mustBeFree finds out what the small files replace, and that nothing stands
+// where the commit creates others: after the commit it would be too late.
+func (l *GSLoader) mustBeFree(ctx context.Context, t gsTable, h *head, prev *Manifest) error {
+	known := map[string]bool{viewsName: true}
+	for _, f := range prev.Current {
+		known[f.Path] = true
+	}
+	var ask []string
+	for _, rel := range h.Published {
+		if !known[rel] {
+			ask = append(ask, rel)
+		}
+	}
+	var mu sync.Mutex
+	err := atOnce(ctx, l.o.Transfers, ask, func(ctx context.Context, rel string) error {
+		o, err := l.o.Client.Stat(ctx, l.bucket, l.name(rel))
+		switch {
+		case errors.Is(err, gcs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case path.Dir(rel) != runsDir:
+			return foreign(l.url(rel), "an object that is none of the table's stands where a file of it will be", "Move it away, and run again.")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		h.Commit.Replaces[rel] = o.Generation
+		return nil
+	})
+	if errors.Is(err, load.ErrForeign) {
+		return l.overtakenOr(ctx, t, err)
+	}
+	return err
+}
+
+// upload stages the commit's files in the bucket.
+func (l *GSLoader) upload(ctx context.Context, h *head) error {
+	return atOnce(ctx, l.o.Transfers, h.Published, func(ctx context.Context, rel string) error {
+		from := filepath.Join(l.local.dir, stagingDir, stagedName(rel))
+		_, err := l.o.Client.Upload(ctx, l.bucket, l.name(h.Commit.stagedAt(rel)), from, gcs.Absent, h.Commit.metadata())
+		return err
+	})
+}
+
+// metadata marks an object as one of the commit's.
+func (c gsCommit) metadata() map[string]string { return map[string]string{commitKey: c.ID} }
+
+// unstage removes what a commit staged that will not be. What cannot be removed
+// now, a later commit sweeps.
+func (l *GSLoader) unstage(ctx context.Context, h *head) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	_ = atOnce(ctx, l.o.Transfers, h.Published, func(ctx context.Context, rel string) error {
+		return l.o.Client.Delete(ctx, l.bucket, l.name(h.Commit.stagedAt(rel)), gcs.Any)
+	})
+}
