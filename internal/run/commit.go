@@ -51,7 +51,7 @@ func (r *syncRun) drainReady(ctx context.Context) error {
 		return err
 	}
 	for runID := range done {
-		if err := r.release(r.Store.RunDir(runDirName(r.job.Pipeline, runID)), runID); err != nil {
+		if err := r.release(ctx, runID); err != nil {
 			return err
 		}
 	}
@@ -113,13 +113,18 @@ func (r *syncRun) unlockCommits() error {
 // contacts of the first destination: they are the same contacts everywhere.
 func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done map[string]bool) error {
 	for _, ref := range slices.Clone(r.queue(d.Name)) {
-		p, err := r.load(ref)
-		if err != nil {
-			return err
+		p, err := r.load(ctx, ref)
+		var result load.Result
+		if err == nil {
+			if result, err = d.Loader.Commit(ctx, p); err != nil {
+				err = fmt.Errorf("commit package %d: %w", ref.Serial, err)
+			}
 		}
-		result, err := d.Loader.Commit(ctx, p)
 		if err != nil {
-			return fmt.Errorf("commit package %d: %w", ref.Serial, err)
+			if !r.committedElsewhere(ctx, d.Name, ref) {
+				return err
+			}
+			continue
 		}
 		if first {
 			r.summary.New += result.New
@@ -134,7 +139,9 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 		// The commit took effect, so state has to learn of it even when a
 		// Ctrl-C came meanwhile; if it does not, the next run repeats it.
 		st, err := r.Store.UpdateOrRescue(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
-			p.Committed(d.Name, ref.Serial)
+			if p.Destinations[d.Name] != nil { // else another machine's run has dropped it
+				p.Committed(d.Name, ref.Serial)
+			}
 			return nil
 		})
 		if err != nil {
@@ -144,6 +151,25 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 		done[ref.RunID] = true
 	}
 	return nil
+}
+
+// committedElsewhere reports whether another machine has committed, or given
+// up, a kept package meanwhile, and removed it.
+func (r *syncRun) committedElsewhere(ctx context.Context, destination string, ref state.PackageRef) bool {
+	if ref.Kept == "" {
+		return false
+	}
+	st, err := r.Store.Load(ctx, r.job.Pipeline)
+	if err != nil {
+		return false // what has failed already is the error
+	}
+	same := func(q state.PackageRef) bool { return q.Serial == ref.Serial && q.RunID == ref.RunID }
+	if d := st.Destinations[destination]; d != nil && slices.ContainsFunc(d.Queue, same) {
+		return false
+	}
+	st.NextPackage = max(st.NextPackage, r.st.NextPackage)
+	r.st = st
+	return true
 }
 
 // The bounds of a queue where Destination does not say.
@@ -210,9 +236,13 @@ func (r *syncRun) noteFailures(ctx context.Context, done map[string]bool) error 
 	return nil
 }
 
-// load reads a sealed package back from its journal.
-func (r *syncRun) load(ref state.PackageRef) (load.Package, error) {
-	dir := r.Store.RunDir(runDirName(r.job.Pipeline, ref.RunID))
+// load reads a sealed package back from its journal, wherever they are kept.
+func (r *syncRun) load(ctx context.Context, ref state.PackageRef) (load.Package, error) {
+	dirName := runDirName(r.job.Pipeline, ref.RunID)
+	if err := r.Store.FetchRun(ctx, dirName, ref.Kept); err != nil {
+		return load.Package{}, fmt.Errorf("open package %d: %w", ref.Serial, err)
+	}
+	dir := r.Store.RunDir(dirName)
 	records, _, err := readJournal(dir)
 	if err != nil {
 		return load.Package{}, fmt.Errorf("open package %d: %w", ref.Serial, err)

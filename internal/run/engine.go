@@ -36,10 +36,11 @@ func (e *Engine) Run(ctx context.Context, job Job) (Summary, error) {
 
 // start does one run under the lock of its kind.
 func (e *Engine) start(ctx context.Context, r *syncRun) (Summary, error) {
-	release, err := e.Store.LockRun(ctx, r.job.Pipeline, r.kind)
+	claim, err := e.Store.Claim(ctx, r.job.Pipeline, r.kind)
 	if err != nil {
 		return Summary{Status: "failed"}, err
 	}
+	r.claim = claim
 	own := *e // a run beside it may share e
 	if own.Log == nil {
 		own.Log = slog.New(slog.DiscardHandler)
@@ -47,7 +48,11 @@ func (e *Engine) start(ctx context.Context, r *syncRun) (Summary, error) {
 	r.Engine, r.began = &own, e.Clock.Now()
 	err = r.run(ctx)
 	summary := r.finish(ctx, err)
-	return summary, errors.Join(err, release())
+	if releaseErr := claim.Release(ctx); releaseErr != nil {
+		// It is over with this process, and lapses by itself elsewhere.
+		own.Log.WarnContext(ctx, "the run's lock could not be given up", "error", releaseErr)
+	}
+	return summary, err
 }
 
 // syncRun is one call of Engine.Run, Engine.Backfill or Engine.Reconcile.
@@ -57,6 +62,7 @@ type syncRun struct {
 	kind    string
 	span    *span      // what a backfill reads; nil for others
 	recon   *reconcile // what a reconciliation does; nil for others
+	claim   *state.Claim
 	began   time.Time
 	client  *extract.Client
 	st      *state.Pipeline
@@ -251,7 +257,7 @@ func (r *syncRun) wanted() startRecord {
 // openSession resumes the unfinished run if it was for the same thing, and
 // starts a new one otherwise.
 func (r *syncRun) openSession(ctx context.Context) error {
-	if err := r.sweep(); err != nil {
+	if err := errors.Join(r.sweep(ctx), r.claim.Sweep(ctx)); err != nil {
 		return err
 	}
 	found, err := leftovers(r.disk(), filepath.Dir(r.Store.RunDir("x")), r.job.Pipeline, r.kind)
@@ -299,7 +305,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 }
 
 // sweep removes what runs of any kind have left whose package is everywhere.
-func (r *syncRun) sweep() error {
+func (r *syncRun) sweep(ctx context.Context) error {
 	runs := filepath.Dir(r.Store.RunDir("x"))
 	names, err := runDirs(runs, r.job.Pipeline)
 	if err != nil {
@@ -307,7 +313,7 @@ func (r *syncRun) sweep() error {
 	}
 	for _, name := range names {
 		if runID := runIDOf(name); r.accounted(runID) {
-			if err := r.release(filepath.Join(runs, name), runID); err != nil {
+			if err := r.release(ctx, runID); err != nil {
 				return err
 			}
 		}
@@ -326,13 +332,17 @@ func (r *syncRun) accounted(runID string) bool {
 }
 
 // release removes a run's parts once no destination waits for them.
-func (r *syncRun) release(dir, runID string) error {
+func (r *syncRun) release(ctx context.Context, runID string) error {
 	for _, d := range r.st.Destinations {
 		if slices.ContainsFunc(d.Queue, func(p state.PackageRef) bool { return p.RunID == runID }) {
 			return nil
 		}
 	}
-	return removeRun(r.disk(), dir)
+	dirName := runDirName(r.job.Pipeline, runID)
+	if err := r.Store.DropRun(ctx, dirName); err != nil {
+		r.Log.WarnContext(ctx, "a package that is committed everywhere is left to the next run to remove", "run_id", runID, "error", err)
+	}
+	return removeRun(r.disk(), r.Store.RunDir(dirName))
 }
 
 // settings fingerprints what the staged rows of a run depend on.

@@ -48,6 +48,9 @@ func (r *syncRun) extract(ctx context.Context) error {
 		return nil
 	case r.recon == nil && r.session.digest == nil:
 		if _, err := r.session.readIDs(ctx); err != nil {
+			if ctx.Err() != nil {
+				return r.interrupted(err)
+			}
 			return err
 		}
 	}

@@ -14,6 +14,14 @@ import (
 // moves the cursor, in one save of state. From there on the rows are safe. A
 // backfill has no cursor.
 func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, cursor *time.Time) error {
+	// What is long of it first, while others may commit.
+	dirName := runDirName(r.job.Pipeline, r.session.start.RunID)
+	if _, err := r.claim.Keep(ctx, dirName); err != nil {
+		if ctx.Err() != nil {
+			return r.interrupted(err)
+		}
+		return err
+	}
 	if err := r.lockCommits(ctx); err != nil {
 		return err
 	}
@@ -26,6 +34,9 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 	}
 	next := r.st.NextPackage
 	st, err := r.Store.UpdateOrRescue(ctx, r.job.Pipeline, func(p *state.Pipeline) error {
+		if err := r.claim.Check(p); err != nil {
+			return err
+		}
 		merged, err := r.agree(p, registry)
 		if err != nil {
 			return err
@@ -35,6 +46,9 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		// The journal first: state must never name a package without one.
 		sealed := sealedRecord{Serial: ref.Serial, SealedAt: now, Cursor: cursor, Table: merged.Table(), Coverage: cov}
 		if err := s.journal.append(record{Sealed: &sealed}); err != nil {
+			return err
+		}
+		if ref.Kept, err = r.claim.Keep(ctx, dirName); err != nil {
 			return err
 		}
 		if r.kind == kindSync {
