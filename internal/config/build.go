@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/sluice-etl/sluice/internal/gcs"
 )
 
 const (
@@ -52,7 +54,22 @@ func (r *reader) state(top fields) State {
 	if f.has("backend") && st.Backend == "" {
 		return st // what it is refused for is said; its other keys may not apply
 	}
-	st.path, st.Path = f.path("path")
+	if st.Backend != "gcs" {
+		if f.has("work_dir") {
+			r.errorf(f.keyPos["work_dir"], "leave it out, or write backend: gcs", "work_dir does not go with backend: %s", st.Backend)
+		}
+		if v := f.vals["path"]; v != nil && strings.HasPrefix(v.text, gcs.Scheme) {
+			r.errorf(v.pos, "write backend: gcs, or a local directory", "path: gs:// needs backend: gcs")
+			return st
+		}
+		st.path, st.Path = f.path("path")
+		return st
+	}
+	if _, st.Path = f.path("work_dir"); !f.has("path") {
+		f.missing("path", "gs://BUCKET/PREFIX")
+		return st
+	}
+	st.path, st.URL = f.bucket("path")
 	return st
 }
 
@@ -247,7 +264,15 @@ func (r *reader) destination(n namedValue) *Destination {
 			r.errorf(f.keyPos[k.name()], "it belongs to type "+strings.ReplaceAll(k.Of, " ", " or "), "%s is not a key of type %s", k.name(), d.Type)
 		}
 	}
-	d.path, d.Path = f.path("path")
+	if v, ok := f.text("path"); ok && d.Type == Parquet && strings.HasPrefix(v, gcs.Scheme) {
+		d.path, d.URL = f.bucket("path")
+	} else if ok {
+		d.path, d.Path = f.path("path")
+	}
+	if d.Type == DuckDB {
+		d.MemoryLimit = f.size("memory_limit")
+	}
+	d.QueueLimit, d.QueueAge = f.size("queue_limit"), f.duration("queue_age")
 	compatibility, _ := f.text("compatibility")
 	d.Plain = compatibility == "plain"
 	return d

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/sluice-etl/sluice/internal/diag"
+	"github.com/sluice-etl/sluice/internal/gcs"
 )
 
 // ParseDuration reads a duration: Go's units and d (24 hours) and w (7 days),
@@ -151,6 +153,75 @@ func percentBound(s string) float64 {
 	return n
 }
 
+// ParseSize reads a size in bytes: a decimal number and B, KB, MB, GB or TB
+// (1000, 1000², ...) or KiB, MiB, GiB or TiB (1024, 1024², ...), as in 512MB or
+// 1.5GiB. It comes to whole bytes and is not negative.
+func ParseSize(s string) (int64, error) {
+	number := strings.TrimRight(s, "BKMGTi")
+	unit, known := sizeUnit(s[len(number):])
+	n, ok := new(big.Rat).SetString(number)
+	if !known || !ok || strings.Trim(number, "0123456789.") != "" {
+		return 0, fmt.Errorf("%s is not a size such as 512MB or 10GiB", quote(s))
+	}
+	n.Mul(n, new(big.Rat).SetInt64(unit))
+	if !n.IsInt() || !n.Num().IsInt64() {
+		return 0, fmt.Errorf("%s is not a whole number of bytes, or too many", quote(s))
+	}
+	return n.Num().Int64(), nil
+}
+
+func sizeUnit(u string) (int64, bool) {
+	if u == "B" {
+		return 1, true
+	}
+	prefix, base := strings.TrimSuffix(u, "B"), int64(1000)
+	if p, binary := strings.CutSuffix(prefix, "i"); binary {
+		prefix, base = p, 1024
+	}
+	power := strings.Index("KMGT", prefix)
+	if !strings.HasSuffix(u, "B") || len(prefix) != 1 || power < 0 {
+		return 0, false
+	}
+	unit := base
+	for range power {
+		unit *= base
+	}
+	return unit, true
+}
+
+const sizeUnits = " units: KB, MB, GB, TB (thousands), KiB, MiB, GiB, TiB (1024s)"
+
+// size returns a size within the table's range, in bytes.
+func (f fields) size(name string) int64 {
+	s, ok := f.scalar(name)
+	if !ok {
+		return 0
+	}
+	k := f.key(name)
+	n, err := ParseSize(s.text)
+	if err != nil {
+		hint := k.hint() + ";"
+		if s.kind == numberKind && !s.env {
+			hint = "did you mean " + s.text + "MB?"
+		}
+		f.r.errorf(s.pos, hint+sizeUnits, "%s: expected %s, got %s", name, k.Type.expects(), s.shown)
+		return 0
+	}
+	if !within(float64(n), k.Min, k.Max, sizeBound) {
+		f.r.errorf(s.pos, k.hint(), "%s is out of range: %s", name, s.shown)
+	}
+	return n
+}
+
+// sizeBound reads a size of the key table.
+func sizeBound(s string) float64 {
+	n, err := ParseSize(s)
+	if err != nil {
+		panic("config: bound in the key table: " + err.Error())
+	}
+	return float64(n)
+}
+
 // parseBound reads a duration of the key table.
 func parseBound(s string) float64 {
 	d, err := ParseDuration(s)
@@ -250,10 +321,28 @@ func (f fields) path(name string) (given, abs string) {
 		return "", ""
 	}
 	if strings.Contains(s, "://") {
-		f.r.errorf(f.pos(name), "write a path, absolute or relative to "+f.r.file, "%s: %s is not a path on this machine", name, f.shown(name))
+		hint := "write a path, absolute or relative to " + f.r.file
+		if strings.HasPrefix(s, gcs.Scheme) {
+			hint += "; type: parquet and state can be at gs://"
+		}
+		f.r.errorf(f.pos(name), hint, "%s: %s is not a path on this machine", name, f.shown(name))
 		return "", ""
 	}
 	return s, f.r.resolve(s)
+}
+
+// bucket returns a gs:// URL as given, and without a slash at its end.
+func (f fields) bucket(name string) (given, url string) {
+	s, ok := f.text(name)
+	if !ok {
+		return "", ""
+	}
+	bucket, prefix, err := gcs.ParseURL(s)
+	if err != nil {
+		f.r.errorf(f.pos(name), "write gs://BUCKET/PREFIX; a bucket's name has 3 or more of a-z, 0-9, dash, underscore and dot, and a prefix none of # ? * [ ] \\", "%s: %s is not the URL of a place in a bucket", name, f.shown(name))
+		return "", ""
+	}
+	return s, strings.TrimSuffix(gcs.URL(bucket, prefix), "/")
 }
 
 func (r *reader) resolve(path string) string {

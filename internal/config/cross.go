@@ -2,26 +2,64 @@ package config
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/sluice-etl/sluice/internal/gcs"
 )
 
 // table is what one pipeline writes in one destination.
 type table struct {
-	dir      string
+	place    place
 	pipeline *Pipeline
 	dest     *Destination
 }
 
+// place is a directory or file of this machine, or what begins with a prefix in
+// a bucket.
+type place struct {
+	bucket bool
+	path   string
+}
+
+// placeOf returns the place of an absolute path or a gs:// URL.
+func placeOf(path string) place {
+	if rest, ok := strings.CutPrefix(path, gcs.Scheme); ok {
+		return place{true, rest}
+	}
+	return place{false, path}
+}
+
+// in reports whether p lies below q.
+func (p place) in(q place) bool {
+	if p.bucket != q.bucket {
+		return false
+	}
+	if p.bucket {
+		return strings.HasPrefix(p.path, q.path+"/")
+	}
+	rel, err := filepath.Rel(q.path, p.path)
+	return err == nil && rel != "." && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+// below returns the place of a name in p.
+func (p place) below(name string) place {
+	if p.bucket {
+		return place{true, p.path + "/" + name}
+	}
+	return place{false, filepath.Join(p.path, name)}
+}
+
 // checkTables reports tables that two pipelines would write, also through two
-// destinations that share a directory, or that lie in each other or in state.
+// destinations that share a place, or that lie in each other or in state.
 func (r *reader) checkTables(c *Config) {
 	var tables []table
 	for _, p := range c.Pipelines {
 		for _, d := range p.Destinations {
-			if p.Table == "" || d.Path == "" {
+			if p.Table == "" || d.Path == "" && d.URL == "" {
 				continue
 			}
-			t := table{filepath.Join(d.Path, p.Table), p, d}
+			t := table{placeOf(d.Place(p.Table)), p, d}
 			at := p.Pos("destinations")
 			if _, given := p.Keys["table"]; given {
 				at = p.Pos("table")
@@ -32,21 +70,27 @@ func (r *reader) checkTables(c *Config) {
 				}
 			}
 			tables = append(tables, t)
-			if c.State.Path != "" {
-				r.checkStateApart(c, t.dir, p, d)
-			}
+			r.checkStateApart(c, t)
 		}
 	}
 }
 
-// clash reports, and returns whether, two tables share a directory.
+// clash reports, and returns whether, two tables share a place.
 func (r *reader) clash(o, t table, at Pos) bool {
+	same := o.place == t.place
+	file := same && o.dest.Type == DuckDB && t.dest.Type == DuckDB
 	switch {
-	case o.dir == t.dir && o.pipeline == t.pipeline:
-		r.errorf(t.pipeline.Pos("destinations"), "keep one of them", "destinations %s and %s are the same directory", o.dest.Name, t.dest.Name)
-	case o.dir == t.dir:
+	case file && o.pipeline.Table != t.pipeline.Table:
+		return r.sharesViews(o, t, at) || r.sharesViews(t, o, at)
+	case same && o.pipeline == t.pipeline:
+		what := "directory"
+		if t.dest.Type == DuckDB {
+			what = "file"
+		}
+		r.errorf(t.pipeline.Pos("destinations"), "keep one of them", "destinations %s and %s are the same %s", o.dest.Name, t.dest.Name, what)
+	case same && o.dest.Type == t.dest.Type:
 		r.errorf(at, "give one of them another table or destination", "pipelines %s (line %d) and %s both write table %s of destination %s", o.pipeline.Name, o.pipeline.At.Line, t.pipeline.Name, t.pipeline.Table, t.dest.Name)
-	case inside(o.dir, t.dir) || inside(t.dir, o.dir):
+	case same, o.place.in(t.place), t.place.in(o.place):
 		r.errorf(at, "choose paths that are apart", "table %s of destination %s (line %d) and table %s of destination %s lie in each other", o.pipeline.Table, o.dest.Name, o.pipeline.At.Line, t.pipeline.Table, t.dest.Name)
 	default:
 		return false
@@ -54,22 +98,54 @@ func (r *reader) clash(o, t table, at Pos) bool {
 	return true
 }
 
-// checkStateApart reports a table in a directory that state uses, or around it.
-func (r *reader) checkStateApart(c *Config, dir string, p *Pipeline, d *Destination) {
-	clash := inside(c.State.Path, dir) || c.State.Path == dir
-	for _, own := range []string{"state", "locks", "runs"} {
-		s := filepath.Join(c.State.Path, own)
-		clash = clash || s == dir || inside(dir, s)
-	}
-	if clash {
-		r.errorf(p.Pos("destinations"), "choose a path for state or for the destination that is apart", "table %s of destination %s and state share a directory", p.Table, d.Name)
+// ownViews are what a table's own views are called, behind its name, and
+// reports the views that only the first table of a database file has by these
+// names. load/views has both.
+func ownViews() []string { return []string{"_all", "_history", "_as_of"} }
+
+func reports() []string {
+	return []string{
+		"customers", "active", "reengagement", "activity_daily", "engagement_by_channel",
+		"unattended", "stage_funnel", "new_and_updated", "runs",
 	}
 }
 
-// inside reports whether path lies below dir.
-func inside(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && rel != "." && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+// sharesViews reports, and returns whether, a table has the name that a view of
+// another table in the same database file has.
+func (r *reader) sharesViews(t, o table, at Pos) bool {
+	name := t.pipeline.Table
+	suffix, of := strings.CutPrefix(name, o.pipeline.Table)
+	if !slices.Contains(reports(), name) && (!of || !slices.Contains(ownViews(), suffix)) {
+		return false
+	}
+	r.errorf(at, "give it another table or destination", "table %s of destination %s has the name of a view of table %s in the same file", name, t.dest.Name, o.pipeline.Table)
+	return true
+}
+
+// stateFolders are what state keeps below its path.
+func stateFolders() []string {
+	return []string{"state", "locks", "runs", "quarantine", "fetch", "claims", WorkFolder}
+}
+
+// WorkFolder is the folder of State.Path in which files on their way to or from
+// a bucket stand.
+const WorkFolder = "transfer"
+
+// checkStateApart reports a table in a directory that state uses, or around it.
+func (r *reader) checkStateApart(c *Config, t table) {
+	for _, path := range []string{c.State.Path, c.State.URL} {
+		if path == "" {
+			continue
+		}
+		s := placeOf(path)
+		clash := s == t.place || s.in(t.place)
+		for _, own := range stateFolders() {
+			clash = clash || s.below(own) == t.place || t.place.in(s.below(own))
+		}
+		if clash {
+			r.errorf(t.pipeline.Pos("destinations"), "choose a path for state or for the destination that is apart", "table %s of destination %s and state share a directory", t.pipeline.Table, t.dest.Name)
+		}
+	}
 }
 
 // checkSandbox keeps generated contacts out of places that others read.
@@ -79,14 +155,9 @@ func (r *reader) checkSandbox(c *Config) {
 			continue
 		}
 		for _, d := range p.Destinations {
-			if d.Type != "" && !d.local() {
+			if remote := d.URL != "" || !slices.Contains([]string{"", Parquet, DuckDB}, d.Type); remote {
 				r.errorf(p.Pos("destinations"), "give it a local destination, or a real source", "pipeline %s would write the sandbox's contacts to %s, which is not on this machine", p.Name, d.Name)
 			}
 		}
 	}
-}
-
-// local reports whether a destination is on this machine.
-func (d *Destination) local() bool {
-	return (d.Type == "parquet" || d.Type == "duckdb") && !strings.Contains(d.path, "://")
 }

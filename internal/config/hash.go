@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,8 +21,9 @@ func (c *Config) Hash() string {
 		CombineFilters               bool
 	}
 	type destination struct {
-		Type, Path string
-		Plain      bool
+		Type, Path                        string
+		Plain                             bool
+		MemoryLimit, QueueLimit, QueueAge int64
 	}
 	type reconcile struct {
 		Schedule  string
@@ -45,7 +47,7 @@ func (c *Config) Hash() string {
 		Sources      map[string]source
 		Destinations map[string]destination
 		Pipelines    map[string]pipeline
-	}{1, c.State.Backend, c.State.path, map[string]source{}, map[string]destination{}, map[string]pipeline{}}
+	}{1, c.State.Backend, cmp.Or(c.State.URL, c.State.path), map[string]source{}, map[string]destination{}, map[string]pipeline{}}
 	for _, s := range c.Sources {
 		all.Sources[s.Name] = source{
 			s.Type, s.URL, s.AllowInsecure, s.PageSize, s.Concurrency, s.RequestsPerSecond,
@@ -54,7 +56,7 @@ func (c *Config) Hash() string {
 		}
 	}
 	for _, d := range c.Destinations {
-		all.Destinations[d.Name] = destination{d.Type, d.path, d.Plain}
+		all.Destinations[d.Name] = destination{d.Type, cmp.Or(d.URL, d.path), d.Plain, d.MemoryLimit, d.QueueLimit, int64(d.QueueAge)}
 	}
 	for _, p := range c.Pipelines {
 		v := pipeline{

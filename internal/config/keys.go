@@ -23,6 +23,7 @@ const (
 	BooleansType KeyType = "booleans" // a list of booleans, or one
 	DurationType KeyType = "duration" // 90s, 1h30m, 7d, 2w
 	ShareType    KeyType = "share"    // 1%, 0.5%
+	SizeType     KeyType = "size"     // 512MB, 10GiB
 	URLType      KeyType = "url"
 	PathType     KeyType = "path" // relative ones start at the file's directory
 	SecretType   KeyType = "secret"
@@ -47,6 +48,8 @@ func (t KeyType) expects() string {
 		return "a duration such as 90s, 1h30m or 7d"
 	case ShareType:
 		return "a percentage such as 1% or 0.5%"
+	case SizeType:
+		return "a size such as 512MB or 10GiB"
 	case NamesType:
 		return "a name or a list of names"
 	case ValuesType:
@@ -153,12 +156,16 @@ func Keys() []Key {
 	return keys
 }
 
+// chain says where access to gs:// comes from: never this file.
+const chain = "Credentials for gs:// come from Google's default chain (GOOGLE_APPLICATION_CREDENTIALS, gcloud's login, the machine's service account), never from this file."
+
 func topKeys() []Key {
 	return []Key{
 		{Path: "version", Type: ChoiceType, Required: true, Allowed: []string{"1"}, Description: "Version of this file's format."},
 		{Path: "state", Type: MappingType, Description: "Where Sluice remembers how far each pipeline is, and keeps packages until they are committed."},
-		{Path: "state.backend", Type: ChoiceType, Default: "file", Allowed: []string{"file", "gcs"}, Description: "Kind of storage for state."},
-		{Path: "state.path", Type: PathType, Default: ".sluice", Description: "Directory of the file backend; created with mode 0700."},
+		{Path: "state.backend", Type: ChoiceType, Default: "file", Allowed: []string{"file", "gcs"}, Description: "Kind of storage for state: file, a directory of this machine; gcs, a Google Cloud Storage bucket that several machines may share."},
+		{Path: "state.path", Type: PathType, Default: ".sluice", Description: "Directory of the file backend, created with mode 0700; or gs://BUCKET/PREFIX of the gcs backend, which needs it. " + chain},
+		{Path: "state.work_dir", Type: PathType, Default: ".sluice", Description: "Of the gcs backend: local directory for locks, for what is read and not sealed yet, and for records set aside. What it holds may be lost between runs; several processes of one machine should share it. It should be on a disk, not in memory."},
 		{Path: "sources", Type: MappingType, Required: true, Description: "Accounts to read from, by name."},
 		{Path: "destinations", Type: MappingType, Required: true, Description: "Places to write to, by name."},
 		{Path: "pipelines", Type: MappingType, Required: true, Description: "What is read from which source and written where, by name."},
@@ -190,8 +197,11 @@ func destinationKeys() []Key {
 	return []Key{
 		{Path: p, Type: MappingType, Description: "One place to write to. Its name is for references in this file and in state."},
 		{Path: p + ".type", Type: ChoiceType, Required: true, Allowed: []string{"parquet", "bigquery", "duckdb"}, Description: "Kind of destination."},
-		{Path: p + ".path", Type: PathType, Required: true, Of: "parquet duckdb", Description: "Directory that holds one directory per table (parquet), or the database file (duckdb)."},
+		{Path: p + ".path", Type: PathType, Required: true, Of: "parquet duckdb", Description: "Directory, or gs://BUCKET/PREFIX, that holds one directory per table (parquet); or the database file (duckdb), which several pipelines may share. " + chain},
 		{Path: p + ".compatibility", Type: ChoiceType, Default: "standard", Allowed: []string{"standard", "plain"}, Of: "parquet", Description: "plain writes files for old Parquet readers: snappy instead of zstd, no DELTA encodings, larger."},
+		{Path: p + ".memory_limit", Type: SizeType, Default: "512MB", Min: "64MB", Max: "1TB", Of: "duckdb", Description: "Memory that DuckDB may take while it commits; beyond it, it spills beside the database file. A table with many hundred columns needs more. KB, MB, GB and TB count in thousands, KiB, MiB, GiB and TiB in 1024s."},
+		{Path: p + ".queue_limit", Type: SizeType, Default: "10GiB", Min: "1MiB", Max: "100TiB", Description: "How much may wait for the destination while it fails: beyond it, what waits is given up, and everything is read again once the destination works."},
+		{Path: p + ".queue_age", Type: DurationType, Default: "30d", Min: "1h", Max: "366d", Description: "How long something may wait for the destination while it fails; beyond it as with queue_limit."},
 		{Path: p + ".project", Type: TextType, Of: "bigquery", Description: "Google Cloud project."},
 		{Path: p + ".dataset", Type: TextType, Of: "bigquery", Description: "BigQuery dataset."},
 		{Path: p + ".location", Type: TextType, Default: "US", Of: "bigquery", Description: "Location of the dataset."},

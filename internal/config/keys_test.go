@@ -31,8 +31,8 @@ func TestTheKeyTableIsSound(t *testing.T) {
 	}
 }
 
-// place returns a file that is right but for one key, whose value is given.
-func place(k Key, value string) string {
+// fileWith returns a file that is right but for one key, whose value is given.
+func fileWith(k Key, value string) string {
 	doc := map[string]string{"version": "1"}
 	source := map[string]string{"type": "contacts_api", "url": "sandbox://"}
 	destination := map[string]string{"type": "parquet", "path": "out"}
@@ -51,6 +51,12 @@ func place(k Key, value string) string {
 		pipeline["sync"] = "recent"
 	case k.Path == "pipelines.*.sync" && value == "recent":
 		pipeline["days"] = "30"
+	case k.Path == "state.backend" && value == "gcs":
+		state["path"] = "gs://bucket/state"
+	case k.Path == "state.work_dir":
+		state["backend"], state["path"] = "gcs", "gs://bucket/state"
+	case k.Path == "destinations.*.memory_limit":
+		destination["type"] = "duckdb"
 	case k.Path == "pipelines.*.filters.entity_type":
 		filters["custom_field_key"], filters["custom_field_value"] = "city", "Lima"
 	}
@@ -90,16 +96,16 @@ func TestEveryKnownKeyIsLookedAt(t *testing.T) {
 			continue
 		}
 		if k.Type == MappingType {
-			if _, list := Parse("p.yaml", []byte(place(k, "5")), "/srv", none); !list.HasErrors() {
-				t.Errorf("%s: 5 was accepted:\n%s", k.Path, place(k, "5"))
+			if _, list := Parse("p.yaml", []byte(fileWith(k, "5")), "/srv", none); !list.HasErrors() {
+				t.Errorf("%s: 5 was accepted:\n%s", k.Path, fileWith(k, "5"))
 			}
 			continue
 		}
-		if c, list := Parse("p.yaml", []byte(place(k, "{a: {b: c}}")), "/srv", none); c != nil || !list.HasErrors() {
-			t.Errorf("%s: a mapping was accepted:\n%s", k.Path, place(k, "{a: {b: c}}"))
+		if c, list := Parse("p.yaml", []byte(fileWith(k, "{a: {b: c}}")), "/srv", none); c != nil || !list.HasErrors() {
+			t.Errorf("%s: a mapping was accepted:\n%s", k.Path, fileWith(k, "{a: {b: c}}"))
 		}
 	}
-	if c, list := Parse("p.yaml", []byte(place(Key{Path: "version"}, "1")), "/srv", none); c == nil {
+	if c, list := Parse("p.yaml", []byte(fileWith(Key{Path: "version"}, "1")), "/srv", none); c == nil {
 		t.Errorf("the file is wrong by itself: %s", rendered(t, list))
 	}
 }
@@ -113,7 +119,7 @@ func TestDefaultsAndBoundsOfTheTableAreAccepted(t *testing.T) {
 			if v == "" {
 				continue
 			}
-			if c, list := Parse("p.yaml", []byte(place(k, v)), "/srv", none); c == nil {
+			if c, list := Parse("p.yaml", []byte(fileWith(k, v)), "/srv", none); c == nil {
 				t.Errorf("%s: %s was refused: %s", k.Path, v, rendered(t, list))
 			}
 		}

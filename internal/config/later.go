@@ -14,11 +14,7 @@ type refused struct {
 func notYet() []refused {
 	const destination = "destinations.*"
 	return []refused{
-		{"state.backend", "gcs", "available: file"},
-		{"state.path", "gs://", "available: a local directory"},
-		{destination + ".type", "bigquery", "available: parquet"},
-		{destination + ".type", "duckdb", "available: parquet (`sluice query` reads it with DuckDB)"},
-		{destination + ".path", "gs://", "available: a local directory"},
+		{destination + ".type", "bigquery", "available: parquet, duckdb"},
 	}
 }
 

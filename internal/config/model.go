@@ -3,6 +3,7 @@
 package config
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -44,9 +45,12 @@ func (n Node) Pos(key string) Pos {
 // State says where state is kept.
 type State struct {
 	Node
-	Backend string // "file"
-	Path    string // directory, absolute
-	path    string // as given
+	Backend string // file or gcs
+	// Path is a directory of this machine, absolute: of all of the state (file),
+	// or of what may be lost between runs (gcs).
+	Path string
+	URL  string // gs://bucket[/prefix] without a slash at the end; empty for file
+	path string // of the state, as given
 }
 
 // Source is an account of a contacts endpoint.
@@ -84,11 +88,40 @@ func (s *Source) Sandbox() bool { return s.Scheme == schemeSandbox }
 type Destination struct {
 	Node
 	Name string
-	Type string // "parquet"
-	Path string // directory, absolute
+	Type string // parquet or duckdb
+	Path string // on this machine, absolute: directory (parquet) or file (duckdb); empty for gs://
+	URL  string // gs://bucket[/prefix] without a slash at the end; empty for Path
 	path string // as given
 	// Plain asks for files that old readers take: snappy, no DELTA encodings.
 	Plain bool
+	// MemoryLimit is what DuckDB may hold during a commit, in bytes; 0 for
+	// other types.
+	MemoryLimit int64
+	// QueueLimit (bytes) and QueueAge bound what waits while it fails.
+	QueueLimit int64
+	QueueAge   time.Duration
+}
+
+// The types of destinations.
+const (
+	Parquet = "parquet"
+	DuckDB  = "duckdb"
+)
+
+// Local reports whether the destination is on this machine.
+func (d *Destination) Local() bool { return d.Path != "" }
+
+// Place is where a table of the destination stands: its directory, absolute,
+// or its URL; for DuckDB the database file, which may hold other tables too.
+func (d *Destination) Place(table string) string {
+	switch {
+	case d.URL != "":
+		return d.URL + "/" + table
+	case d.Type == DuckDB:
+		return d.Path
+	default:
+		return filepath.Join(d.Path, table)
+	}
 }
 
 // Pipeline brings one source's contacts to one table in each destination.
