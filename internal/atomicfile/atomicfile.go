@@ -183,6 +183,35 @@ func SyncDir(dir string) error {
 	return nil
 }
 
+// MakeDirs creates dir and what is missing above it, and makes each name
+// durable in the folder that it stands in: a file that was flushed is gone
+// after a power cut if its folder is. nil means OS.
+func MakeDirs(fsys FS, dir string, perm fs.FileMode) error {
+	if fsys == nil {
+		fsys = OS{}
+	}
+	info, err := os.Stat(dir)
+	if err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir && errors.Is(err, fs.ErrNotExist) {
+		if err := MakeDirs(fsys, parent, perm); err != nil {
+			return err
+		}
+	}
+	// Another process may have made it meanwhile; a file in its place is an error.
+	if err := os.Mkdir(dir, perm); err != nil {
+		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
+			return err
+		}
+	}
+	if err := fsys.SyncDir(parent); err != nil {
+		return fmt.Errorf("flush directory %s: %w", parent, err)
+	}
+	return nil
+}
+
 // IsTemp reports whether base is a name that OpenTemp gives.
 func IsTemp(base string) bool {
 	rest, ok := strings.CutPrefix(base, tempPrefix)

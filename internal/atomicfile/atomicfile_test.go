@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -263,5 +264,34 @@ func TestReadersSeeOldOrNewWhileFilesAreReplaced(t *testing.T) {
 	close(stop)
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestFoldersAreMadeDurableWhereTheyStand(t *testing.T) {
+	root := t.TempDir()
+	deep := filepath.Join(root, "a", "b", "c")
+	disk := faultfs.New(nil, faultfs.Fault{})
+	if err := atomicfile.MakeDirs(disk, deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"syncdir " + root, "syncdir " + filepath.Join(root, "a"), "syncdir " + filepath.Join(root, "a", "b")}
+	if got := disk.Trace(); !slices.Equal(got, want) {
+		t.Errorf("flushed %q, want %q", got, want)
+	}
+	if err := atomicfile.MakeDirs(disk, deep, 0o700); err != nil || disk.Ops() != 3 {
+		t.Errorf("made again: %v, %d operations", err, disk.Ops())
+	}
+	file := filepath.Join(deep, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, filepath.Join(file, "below")} {
+		if err := atomicfile.MakeDirs(nil, dir, 0o700); err == nil {
+			t.Errorf("made %s, where a file is in the way", dir)
+		}
+	}
+	failing := faultfs.New(nil, faultfs.Fault{Op: 1})
+	if err := atomicfile.MakeDirs(failing, filepath.Join(root, "d", "e"), 0o700); !errors.Is(err, faultfs.ErrNoSpace) {
+		t.Errorf("got %v", err)
 	}
 }

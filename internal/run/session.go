@@ -76,18 +76,13 @@ func kindOf(runID string) string {
 
 // newSession creates a run's directory and journal.
 func newSession(disk atomicfile.Disk, dir string, start startRecord) (*session, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := atomicfile.MakeDirs(disk, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create run directory: %w", err)
 	}
 	start.Format = journalFormat
 	j, err := createJournal(disk, dir, start)
 	if err != nil {
 		return nil, err
-	}
-	for _, d := range []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
-		if err := disk.SyncDir(d); err != nil {
-			return nil, errors.Join(fmt.Errorf("flush directory %s: %w", d, err), j.close())
-		}
 	}
 	return &session{start: start, disk: disk, dir: dir, journal: j, phases: map[string]phaseRecord{}}, nil
 }

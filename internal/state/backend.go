@@ -56,7 +56,7 @@ func (f *files) load(_ context.Context, name string) ([]byte, version, error) {
 // save relies on the lock: nobody else has replaced the file since it was
 // loaded under it.
 func (f *files) save(_ context.Context, name string, data []byte, _ version) error {
-	if err := os.MkdirAll(f.dir, dirPerm); err != nil {
+	if err := atomicfile.MakeDirs(f.fsys, f.dir, dirPerm); err != nil {
 		return &AccessError{Op: "create state directory", Path: f.dir, Err: err}
 	}
 	path := f.path(name)

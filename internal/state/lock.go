@@ -96,7 +96,7 @@ func (s *Store) newLock(pipeline, kind string) (*flock.Flock, error) {
 	if pipeline == "" || kind == "" {
 		return nil, fmt.Errorf("lock pipeline %q for %q: both need a name", pipeline, kind)
 	}
-	if err := os.MkdirAll(s.lockDir(), dirPerm); err != nil {
+	if err := atomicfile.MakeDirs(s.fsys, s.lockDir(), dirPerm); err != nil {
 		return nil, &AccessError{Op: "create lock directory", Path: s.lockDir(), Err: err}
 	}
 	path := filepath.Join(s.lockDir(), escape(pipeline)+"."+escape(kind)+".lock")

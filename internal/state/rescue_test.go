@@ -19,8 +19,9 @@ import (
 func operations(t *testing.T) (ops int, bytes int64) {
 	t.Helper()
 	counting := faultfs.New(nil, faultfs.Fault{})
-	s := open(t, t.TempDir(), WithFS(counting))
-	save(t, s, New("nightly"))
+	dir := t.TempDir()
+	save(t, open(t, dir), New("another")) // the folders are there
+	save(t, open(t, dir, WithFS(counting)), New("nightly"))
 	return counting.Ops(), counting.Bytes()
 }
 
@@ -115,6 +116,18 @@ func precious(p *Pipeline) error {
 	return nil
 }
 
+// lockRun takes the lock of a run and gives it free.
+func lockRun(t *testing.T, s *Store) {
+	t.Helper()
+	release, err := s.LockRun(t.Context(), "nightly", "sync")
+	if err == nil {
+		err = release()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // rescued returns the error of a save that was rescued, its file checked.
 func rescued(t *testing.T, err error) *EmergencyError {
 	t.Helper()
@@ -132,7 +145,9 @@ func rescued(t *testing.T, err error) *EmergencyError {
 }
 
 func TestWithoutAnyPlaceToWriteTheErrorHoldsTheState(t *testing.T) {
-	s := open(t, t.TempDir(), WithRescueDir(filepath.Join(t.TempDir(), "absent")), WithFS(faultfs.New(nil, faultfs.Fault{Op: 1, Sticky: true})))
+	dir := t.TempDir()
+	lockRun(t, open(t, dir)) // a run has made the folders before it has anything to save
+	s := open(t, dir, WithRescueDir(filepath.Join(t.TempDir(), "absent")), WithFS(faultfs.New(nil, faultfs.Fault{Op: 1, Sticky: true})))
 	_, err := s.UpdateOrRescue(t.Context(), "nightly", precious)
 	var e *EmergencyError
 	if !errors.As(err, &e) || e.Rescue != "" || e.RescueErr == nil || hint(t, err) == "" {

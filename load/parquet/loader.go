@@ -127,7 +127,7 @@ func (l *Loader) Commit(ctx context.Context, p load.Package) (load.Result, error
 			return load.Result{}, err
 		}
 	}
-	if err := os.MkdirAll(l.dir, dirMode); err != nil {
+	if err := atomicfile.MakeDirs(l.o.FS, l.dir, dirMode); err != nil {
 		return load.Result{}, explain("create folder", l.dir, err)
 	}
 	release, err := acquire(ctx, l.dir, p.RunID, l.o.LockWait, l.o.Clock)
