@@ -108,12 +108,17 @@ const (
 // Result is what a commit did, in contacts (New, Changed, Unchanged, Deleted)
 // and in files.
 type Result struct {
-	New       int64  `json:"new"`       // ids the table did not hold
-	Changed   int64  `json:"changed"`   // ids whose row was replaced
-	Unchanged int64  `json:"unchanged"` // ids whose stored row was the same version, or newer
-	Deleted   int64  `json:"deleted"`   // ids that became tombstones
-	Versions  int64  `json:"versions"`  // rows added to history
-	Files     []File `json:"files"`     // published by this commit
+	New       int64 `json:"new"`       // ids the table did not hold
+	Changed   int64 `json:"changed"`   // ids whose row was replaced
+	Unchanged int64 `json:"unchanged"` // ids whose stored row was the same version, or newer
+	Deleted   int64 `json:"deleted"`   // ids that became tombstones
+	Versions  int64 `json:"versions"`  // rows added to history
+	// Moved are contacts, among those above, that now stand in another partition
+	// than before because their created_at changed, which it should not. MovedIDs
+	// names a few. A loader without partitions need not tell.
+	Moved    int64    `json:"moved,omitempty"`
+	MovedIDs []string `json:"moved_ids,omitempty"`
+	Files    []File   `json:"files"` // published by this commit
 }
 
 // File is a published file.

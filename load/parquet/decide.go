@@ -63,6 +63,8 @@ type partition struct {
 	known  []bool  // per id: current holds it
 	winner []int32 // per id: the row that goes to current, or -1
 	fate   []uint8 // per row
+	// decided are the ids whose rows have their fate already, see takeOver.
+	decided map[int32]bool
 }
 
 func newPartition(rows int64) *partition {
@@ -100,6 +102,7 @@ func (p *partition) added() {
 		slices.SortStableFunc(rows, func(a, b int32) int { return p.keys[a].compare(p.keys[b]) })
 	}
 	n := len(p.first)
+	p.fate = make([]uint8, len(p.keys))
 	p.stored, p.known, p.winner = make([]key, n), make([]bool, n), make([]int32, n)
 	for id := range p.first {
 		p.winner[id] = p.fold(int32(id), nil) //nolint:gosec // no more ids than rows
@@ -150,25 +153,17 @@ func (p *partition) fold(id int32, stored *key) int32 {
 
 // decide settles the fate of every row once current has been met, and counts.
 func (p *partition) decide(r *load.Result) (current, history bool) {
-	p.fate = make([]uint8, len(p.keys))
 	for id, winner := range p.winner {
+		current = current || winner >= 0
+		if p.decided[int32(id)] { //nolint:gosec // no more ids than rows
+			continue
+		}
 		rows := p.twins[int32(id)] //nolint:gosec // no more ids than rows
 		if rows == nil {
 			rows = p.first[id : id+1]
 		}
 		p.settle(id, rows)
-		switch {
-		case winner < 0 && !p.known[id]:
-		case winner < 0:
-			r.Unchanged++
-		case p.keys[winner].deleted:
-			r.Deleted++
-		case p.known[id]:
-			r.Changed++
-		default:
-			r.New++
-		}
-		current = current || winner >= 0
+		p.count(id, r)
 	}
 	for _, fate := range p.fate {
 		if fate != rowDropped {
@@ -177,6 +172,21 @@ func (p *partition) decide(r *load.Result) (current, history bool) {
 		}
 	}
 	return current, history
+}
+
+// count counts an id by what became of it.
+func (p *partition) count(id int, r *load.Result) {
+	switch winner := p.winner[id]; {
+	case winner < 0 && !p.known[id]:
+	case winner < 0:
+		r.Unchanged++
+	case p.keys[winner].deleted:
+		r.Deleted++
+	case p.known[id]:
+		r.Changed++
+	default:
+		r.New++
+	}
 }
 
 // settle gives the rows of one id their fate: each version that current did

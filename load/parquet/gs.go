@@ -103,7 +103,7 @@ func NewGS(o GSOptions) (*GSLoader, error) {
 	if err != nil {
 		return nil, err
 	}
-	inner.root = url
+	inner.root, inner.keepEmpty = url, true // see the type: removing takes care
 	o.Options = inner.o
 	return &GSLoader{o: o, bucket: bucket, prefix: prefix + "/", local: inner}, nil
 }

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,6 +115,9 @@ func (l *GSLoader) stage(ctx context.Context, t gsTable, prev *Manifest, p load.
 	if err := l.fetchSmall(ctx, replaces); err != nil {
 		return nil, err
 	}
+	l.local.fetch = func(ctx context.Context, files []File, small []string) error {
+		return l.fetchMore(ctx, t, files, small, replaces)
+	}
 	m, err := l.local.stage(ctx, prev, p)
 	if err != nil {
 		return nil, err
@@ -146,7 +151,7 @@ func touchedBy(ctx context.Context, prev *Manifest, p load.Package) ([]File, err
 	}
 	touched := map[month]bool{}
 	for _, part := range p.Parts {
-		spans, err := planPart(ctx, part)
+		spans, err := planPart(ctx, part, map[month][]uint64{})
 		if err != nil {
 			return nil, fmt.Errorf("read part %s: %w", part.Path, err)
 		}
@@ -206,6 +211,33 @@ func (l *GSLoader) fetchFile(ctx context.Context, f File) (generation int64, err
 		return 0, fmt.Errorf("%w: %s has checksum %s, recorded was %s", parquetfile.ErrDamaged, l.url(f.Path), got, f.SHA256)
 	}
 	return o.Generation, nil
+}
+
+// fetchMore fetches what the merge finds that it needs besides: files of the
+// table, and small ones, which need not exist.
+func (l *GSLoader) fetchMore(ctx context.Context, t gsTable, files []File, small []string, generations map[string]int64) error {
+	files = slices.DeleteFunc(files, func(f File) bool { return generations[f.Path] != 0 })
+	small = slices.DeleteFunc(small, func(rel string) bool { return generations[rel] != 0 })
+	more, err := l.fetch(ctx, t, files)
+	if err != nil {
+		return err
+	}
+	maps.Copy(generations, more)
+	var mu sync.Mutex
+	return atOnce(ctx, l.o.Transfers, small, func(ctx context.Context, rel string) error {
+		data, o, err := l.get(ctx, rel)
+		if err != nil || data == nil {
+			return err
+		}
+		mu.Lock()
+		generations[rel] = o.Generation
+		mu.Unlock()
+		to := at(l.local.dir, rel)
+		if err := os.MkdirAll(filepath.Dir(to), dirMode); err != nil {
+			return explain("create folder", filepath.Dir(to), err)
+		}
+		return explain("write file", to, os.WriteFile(to, data, fileMode))
+	})
 }
 
 // overtakenOr returns errOvertaken if a commit came since t was read, else err.
@@ -272,7 +304,7 @@ func (l *GSLoader) mustBeFree(ctx context.Context, t gsTable, h *head, prev *Man
 			return nil
 		case err != nil:
 			return err
-		case path.Dir(rel) != runsDir:
+		case path.Dir(rel) != runsDir && path.Dir(rel) != idsDir:
 			return foreign(l.url(rel), "an object that is none of the table's stands where a file of it will be", "Move it away, and run again.")
 		}
 		mu.Lock()

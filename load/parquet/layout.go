@@ -15,6 +15,7 @@ const (
 	historyDir   = "history"
 	manifestsDir = "_manifests"
 	runsDir      = "_sluice_runs"
+	idsDir       = "_ids"
 	stagingDir   = "_staging"
 	latestName   = "latest.json"
 	viewsName    = "views.sql"

@@ -29,6 +29,9 @@ type Manifest struct {
 	// Published lists the files this commit moved into place, relative to the
 	// table: whoever finds the manifest ahead of latest.json moves the rest.
 	Published []string `json:"published,omitempty"`
+	// Removed lists the files this commit takes away once the others are in
+	// place, relative to the table.
+	Removed []string `json:"removed,omitempty"`
 	// Results are those of the last packages, oldest first.
 	Results []Committed `json:"results"`
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
 )
@@ -52,7 +53,7 @@ func decodeManifest(data []byte, path string) (*Manifest, error) {
 	if m.Lineage == "" || m.Number < 0 || m.Package < 0 {
 		return nil, &Error{Message: "manifest lacks lineage, number or package", Path: path, hint: damaged}
 	}
-	for _, rel := range m.Published {
+	for _, rel := range slices.Concat(m.Published, m.Removed) {
 		if !filepath.IsLocal(filepath.FromSlash(rel)) {
 			return nil, &Error{Message: fmt.Sprintf("manifest names a file outside the table: %q", rel), Path: path, hint: damaged}
 		}

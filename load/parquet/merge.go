@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	mathbits "math/bits"
 	"os"
 	"slices"
 
@@ -25,7 +26,8 @@ type span struct {
 
 // merge brings one package together with what current holds, month by month,
 // into staged files. At any time it holds the keys of one month, a batch of
-// each part that has rows in it, and a row group of each file being written.
+// each part that has rows in it, and a row group of each file being written;
+// before that, 8 bytes for each row of the package.
 type merge struct {
 	dir    string
 	pkg    load.Package
@@ -35,12 +37,20 @@ type merge struct {
 	fill   *filler
 	out    *output
 
-	stored  map[month]File // current before the package
-	rewrite bool           // every file of current, to the new schema
-	parts   []*part
-	history *historyWriter
-	current []File // written for current
-	result  load.Result
+	stored    map[month]File                                                // current before the package
+	fetch     func(ctx context.Context, files []File, small []string) error // as Loader has it
+	keepEmpty bool                                                          // as Loader has it
+	rewrite   bool                                                          // every file of current, to the new schema
+	parts     []*part
+	history   *historyWriter
+	current   []File // written for current
+	removed   []File // of current: nothing is left of them
+	result    load.Result
+
+	arrivals map[month][]uint64 // hashes of the package's ids; until findMoved
+	movers   movers
+	leave    map[month]bool  // current loses rows of movers there
+	losers   map[string]bool // files of current that lose rows of movers and get none
 }
 
 // part is one staged file of the package.
@@ -59,7 +69,7 @@ func (m *merge) run(ctx context.Context) (err error) {
 		m.history.abort()
 	}()
 	for _, p := range m.pkg.Parts {
-		spans, err := planPart(ctx, p)
+		spans, err := planPart(ctx, p, m.arrivals)
 		if err != nil {
 			return fmt.Errorf("read part %s: %w", p.Path, err)
 		}
@@ -69,6 +79,9 @@ func (m *merge) run(ctx context.Context) (err error) {
 			spans: spans,
 		})
 	}
+	if err := m.findMoved(ctx); err != nil {
+		return fmt.Errorf("look for contacts in other months: %w", err)
+	}
 	for _, mo := range m.months() {
 		if err := m.month(ctx, mo); err != nil {
 			return fmt.Errorf("merge month %s: %w", mo, err)
@@ -77,14 +90,17 @@ func (m *merge) run(ctx context.Context) (err error) {
 	return m.history.close(ctx)
 }
 
-// months returns the months to visit: those the package touches, and all that
-// current has where it is rewritten.
+// months returns the months to visit: those the package touches, those that
+// contacts leave, and all that current has where it is rewritten.
 func (m *merge) months() []month {
 	set := map[month]bool{}
 	for _, p := range m.parts {
 		for _, s := range p.spans {
 			set[s.month] = true
 		}
+	}
+	for mo := range m.leave {
+		set[mo] = true
 	}
 	if m.rewrite {
 		for mo := range m.stored {
@@ -99,31 +115,40 @@ func (m *merge) months() []month {
 	return out
 }
 
-// planPart finds which rows of a part belong to which month.
-func planPart(ctx context.Context, p load.Part) (spans []span, err error) {
-	c := &cursor{path: p.Path, columns: []string{schemas.ColCreatedAt}, want: p.Rows}
+// planPart finds which rows of a part belong to which month, and adds hashes of
+// their ids to arrivals.
+func planPart(ctx context.Context, p load.Part, arrivals map[month][]uint64) (spans []span, err error) {
+	c := &cursor{path: p.Path, columns: []string{schemas.ColCreatedAt, schemas.ColID}, want: p.Rows}
 	defer func() { err = errors.Join(err, c.close()) }()
-	var from, to int64               // of the last span's month
 	if err := c.open(); err != nil { // also where the part says it has no rows
 		return nil, err
 	}
+	var hashes []uint64
 	err = c.take(ctx, p.Rows, func(rec arrow.Record) error {
 		created, ok := rec.Column(0).(*array.Timestamp)
 		if !ok || created.NullN() > 0 {
 			return errors.New("created_at is missing, null or of another type")
 		}
-		for _, v := range created.TimestampValues() {
-			us := int64(v)
-			if n := len(spans); n > 0 && us >= from && us < to {
-				spans[n-1].rows++
-				continue
+		if hashes, err = appendHashes(hashes[:0], rec.Column(1)); err != nil {
+			return err
+		}
+		for times, at := created.TimestampValues(), 0; at < len(times); {
+			mo := monthOf(int64(times[at]))
+			from, to := mo.bounds()
+			n := 1
+			for at+n < len(times) && int64(times[at+n]) >= from && int64(times[at+n]) < to {
+				n++
 			}
-			mo := monthOf(us)
-			if n := len(spans); n > 0 && mo <= spans[n-1].month {
-				return fmt.Errorf("rows are not grouped by month of created_at: %s after %s", mo, spans[n-1].month)
+			switch last := len(spans) - 1; {
+			case last >= 0 && mo == spans[last].month:
+				spans[last].rows += int64(n)
+			case last >= 0 && mo < spans[last].month:
+				return fmt.Errorf("rows are not grouped by month of created_at: %s after %s", mo, spans[last].month)
+			default:
+				spans = append(spans, span{month: mo, rows: int64(n)})
 			}
-			spans = append(spans, span{month: mo, rows: 1})
-			from, to = mo.bounds()
+			arrivals[mo] = append(arrivals[mo], hashes[at:at+n]...)
+			at += n
 		}
 		return nil
 	})
@@ -138,10 +163,7 @@ func (p *part) spanOf(mo month) int64 {
 	return 0
 }
 
-// month merges one partition. A contact whose created_at changed stands in
-// another partition as well: here is where a lookup of ids across partitions
-// plugs in, between reading the package's keys and meeting current, with the
-// ids that are found elsewhere reported and dropped from the other partition.
+// month merges one partition.
 func (m *merge) month(ctx context.Context, mo month) error {
 	keys, err := m.readKeys(ctx, mo)
 	if err != nil {
@@ -149,18 +171,25 @@ func (m *merge) month(ctx context.Context, mo month) error {
 	}
 	file, exists := m.stored[mo]
 	var gone *bits // rows of the stored file that are replaced
-	if exists && len(keys.keys) > 0 {
-		if gone, err = m.meetCurrent(ctx, file, keys); err != nil {
+	stay := file.Rows
+	if exists && (len(keys.keys) > 0 || m.leave[mo]) {
+		if gone, err = m.meetCurrent(ctx, mo, file, keys); err != nil {
 			return fmt.Errorf("read %s: %w", file.Path, err)
 		}
+		stay -= gone.count()
 	}
+	keys.takeOver(mo, m.movers)
 	current, history := keys.decide(&m.result)
 	var to *outFile
-	if current || (exists && m.rewrite) {
+	switch {
+	case m.leave[mo] && !current && stay == 0 && !m.keepEmpty:
+		m.removed = append(m.removed, file)
+	case current || (exists && (m.rewrite || m.leave[mo])):
 		if to, err = m.out.create(currentPath(mo)); err != nil {
 			return err
 		}
 		defer to.w.Abort()
+		to.month, to.hashes = mo, make([]uint64, 0, stay)
 		if exists {
 			if err := m.copyCurrent(ctx, file, gone, to); err != nil {
 				return fmt.Errorf("copy %s: %w", file.Path, err)
@@ -178,6 +207,9 @@ func (m *merge) month(ctx context.Context, mo month) error {
 		return err
 	}
 	m.current = append(m.current, written)
+	if m.leave[mo] && !current {
+		m.losers[written.Path] = true
+	}
 	return nil
 }
 
@@ -211,26 +243,15 @@ func (m *merge) readKeys(ctx context.Context, mo month) (*partition, error) {
 
 // meetCurrent compares the stored file with the package's keys and returns the
 // rows to leave out.
-func (m *merge) meetCurrent(ctx context.Context, file File, keys *partition) (gone *bits, err error) {
-	c := &cursor{path: at(m.dir, file.Path), columns: keyColumns, want: file.Rows}
-	defer func() { err = errors.Join(err, c.close()) }()
-	s, err := c.schema()
-	if err != nil {
-		return nil, err
-	}
-	kr, err := newKeyReader(s)
-	if err != nil {
-		return nil, err
-	}
-	gone = newBits(file.Rows)
+func (m *merge) meetCurrent(ctx context.Context, mo month, file File, keys *partition) (*bits, error) {
+	gone := newBits(file.Rows)
 	row := int64(0)
-	err = c.take(ctx, file.Rows, func(rec arrow.Record) error {
-		return kr.each(rec, func(id string, k key) {
-			if !keys.meet(id, k) {
-				gone.set(row)
-			}
-			row++
-		})
+	err := m.eachStoredKey(ctx, file, func(id string, k key) {
+		leaves, known := m.movers.leaves(mo, id)
+		if leaves || (!known && !keys.meet(id, k)) {
+			gone.set(row)
+		}
+		row++
 	})
 	return gone, err
 }
@@ -390,7 +411,14 @@ func newBits(n int64) *bits {
 	return &b
 }
 
-func (b bits) set(i int64)      { b[i/64] |= 1 << (i % 64) }
+func (b bits) set(i int64) { b[i/64] |= 1 << (i % 64) }
+func (b bits) count() (n int64) {
+	for _, w := range b {
+		n += int64(mathbits.OnesCount64(w))
+	}
+	return n
+}
+
 func (b bits) get(i int64) bool { return b[i/64]&(1<<(i%64)) != 0 }
 
 // byPath orders files as directories list them.

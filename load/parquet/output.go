@@ -23,6 +23,8 @@ type output struct {
 	fs      atomicfile.FS
 	verify  parquetfile.Mode
 	meta    map[string]string
+	id      int            // column of the ids
+	ids     map[month]bool // whose file of ids is staged
 }
 
 // outFile is a Parquet file under construction.
@@ -31,6 +33,10 @@ type outFile struct {
 	rel  string
 	w    *parquetfile.Writer
 	rows int64
+	// Of a file of current: its month, and hashes of the ids in it, which are
+	// staged beside it. nil: of history.
+	month  month
+	hashes []uint64
 }
 
 func (o *output) create(rel string) (*outFile, error) {
@@ -49,6 +55,12 @@ func (f *outFile) path() string { return filepath.Join(f.out.dir, f.rel) }
 
 func (f *outFile) write(rec arrow.Record) error {
 	f.rows += rec.NumRows()
+	if f.hashes != nil {
+		var err error
+		if f.hashes, err = appendHashes(f.hashes, rec.Column(f.out.id)); err != nil {
+			return fmt.Errorf("write file %s: %w", f.rel, err)
+		}
+	}
 	if err := f.w.Write(rec); err != nil {
 		return explain("write file", f.path(), err)
 	}
@@ -70,6 +82,11 @@ func (f *outFile) finish(ctx context.Context) (File, error) {
 	}
 	if err := f.w.Publish(); err != nil {
 		return File{}, explain("write file", f.path(), err)
+	}
+	if f.hashes != nil {
+		if err := f.out.stageIDs(f.month, stats.SHA256, f.hashes); err != nil {
+			return File{}, err
+		}
 	}
 	return File{
 		Path: f.rel, Rows: stats.Rows, Bytes: stats.Bytes, SHA256: stats.SHA256,

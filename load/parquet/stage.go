@@ -2,11 +2,13 @@ package parquet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -38,11 +40,14 @@ func (l *Loader) stage(ctx context.Context, prev *Manifest, p load.Package) (*Ma
 	out := &output{
 		dir: l.dir, schema: schema, plain: l.o.Plain, workers: l.o.Workers, fs: flushOnce{l.o.FS}, verify: mode,
 		meta: map[string]string{"sluice.pipeline": p.Pipeline, "sluice.table": l.o.Table, "sluice.package": fmt.Sprint(p.Serial)},
+		id:   table.Index(schemas.ColID), ids: map[month]bool{},
 	}
 	m := &merge{
 		dir: l.dir, pkg: p, mem: l.mem, table: table, schema: schema, fill: fill, out: out,
 		stored: map[month]File{}, rewrite: prev.Rows() > 0 && !sameLayout(prev.Schema, table),
 		history: newHistoryWriter(out, p.Serial, l.o.HistoryFileRows),
+		fetch:   l.fetch, keepEmpty: l.keepEmpty,
+		arrivals: map[month][]uint64{}, losers: map[string]bool{},
 	}
 	for _, f := range prev.Current {
 		mo, err := monthOfPath(f.Path)
@@ -76,16 +81,19 @@ func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m
 		Current: slices.Clone(m.current), History: slices.Concat(prev.History, m.history.done), Results: slices.Clone(prev.Results),
 	}
 	for _, f := range prev.Current {
-		if _, again := slices.BinarySearchFunc(m.current, f, byPath); !again {
+		if _, again := slices.BinarySearchFunc(m.current, f, byPath); !again && !slices.ContainsFunc(m.removed, func(r File) bool { return r.Path == f.Path }) {
 			next.Current = append(next.Current, f)
 		}
 	}
 	slices.SortFunc(next.Current, byPath)
 	result := m.result
 	result.Files = []load.File{}
-	for _, f := range slices.Concat(m.history.done, m.current) { // history first: a reader of both misses nothing
+	for _, f := range slices.Concat(m.history.done, m.gainersFirst()) { // history first: a reader of both misses nothing
 		next.Published = append(next.Published, f.Path)
 		result.Files = append(result.Files, load.File{Path: f.Path, Rows: f.Rows, Bytes: f.Bytes})
+	}
+	if err := m.describeIDs(next); err != nil {
+		return nil, err
 	}
 	next.Results = lastResults(append(next.Results, Committed{Package: p.Serial, RunID: p.RunID, At: next.CreatedAt, Result: result}))
 	if err := l.stageCoverage(p, next); err != nil {
@@ -95,6 +103,40 @@ func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m
 		return nil, err
 	}
 	return next, flushStaging(l.o.FS, l.dir)
+}
+
+// gainersFirst orders the files written for current so that a contact that
+// moves to another month arrives before it leaves.
+func (m *merge) gainersFirst() []File {
+	return slices.SortedStableFunc(slices.Values(m.current), func(a, b File) int {
+		return cmp.Compare(btoi(m.losers[a.Path]), btoi(m.losers[b.Path]))
+	})
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// describeIDs has the files of ids published, and what nothing is left of
+// removed.
+func (m *merge) describeIDs(next *Manifest) error {
+	for _, mo := range slices.Sorted(maps.Keys(m.out.ids)) {
+		next.Published = append(next.Published, idsPath(mo))
+	}
+	for _, f := range m.removed {
+		mo, err := monthOfPath(f.Path)
+		if err != nil {
+			return err
+		}
+		if m.out.ids[mo] { // made to look into: of no use any more
+			next.Published = slices.DeleteFunc(next.Published, func(rel string) bool { return rel == idsPath(mo) })
+		}
+		next.Removed = append(next.Removed, f.Path, idsPath(mo))
+	}
+	return nil
 }
 
 // lastResults drops the oldest results beyond what a manifest carries; the last

@@ -56,8 +56,8 @@ func flushStaging(fsys atomicfile.FS, dir string) error {
 }
 
 // settle makes m's table the one in place: it moves what is still staged,
-// makes the moves durable and repoints latest.json. It may be stopped anywhere
-// and called again.
+// makes the moves durable, removes what m takes away and repoints latest.json.
+// It may be stopped anywhere and called again.
 func settle(fsys atomicfile.FS, dir string, m *Manifest) error {
 	sizes := map[string]int64{}
 	for _, files := range [][]File{m.Current, m.History} {
@@ -90,12 +90,46 @@ func settle(fsys atomicfile.FS, dir string, m *Manifest) error {
 			return explain("flush folder", d, err)
 		}
 	}
+	if err := removeFiles(fsys, dir, m.Removed); err != nil {
+		return err
+	}
 	data, err := encodeManifest(m)
 	if err != nil {
 		return err
 	}
 	latest := filepath.Join(dir, manifestsDir, latestName)
 	return explain("write manifest", latest, atomicfile.WriteFileOn(fsys, latest, data, fileMode))
+}
+
+// removeFiles removes files of the table, and their folders where nothing else
+// is in them.
+func removeFiles(fsys atomicfile.FS, dir string, rels []string) error {
+	folders := map[string]bool{}
+	for _, rel := range rels {
+		if err := fsys.Remove(at(dir, rel)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return explain("remove file", at(dir, rel), err)
+		}
+		folders[path.Dir(rel)] = true
+	}
+	for rel := range folders {
+		d := at(dir, rel)
+		entries, err := os.ReadDir(d)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			d = filepath.Dir(d)
+		case err != nil:
+			return explain("list", d, err)
+		case len(entries) == 0:
+			if err := fsys.Remove(d); err != nil {
+				return explain("remove folder", d, err)
+			}
+			d = filepath.Dir(d)
+		}
+		if err := fsys.SyncDir(d); err != nil {
+			return explain("flush folder", d, err)
+		}
+	}
+	return nil
 }
 
 // mustStand checks that a file that is no longer staged was moved before.
