@@ -23,6 +23,11 @@ type Loader struct {
 	dir  string // the table's, absolute
 	root string // the same, as readers of the table name it
 	mem  memory.Allocator
+	// fetch brings files of the table to where the merge reads them; small ones
+	// that do not exist are passed over. nil: they are there.
+	fetch func(ctx context.Context, files []File, small []string) error
+	// keepEmpty leaves a file without rows where nothing is left of a month.
+	keepEmpty bool
 }
 
 var _ load.Lister = (*Loader)(nil)
