@@ -112,6 +112,7 @@ func (l *GSLoader) pointLatest(ctx context.Context, h *head, data []byte) error 
 // it: what fails is left to the next commit.
 func (l *GSLoader) tidy(ctx context.Context, m *Manifest) {
 	l.sweep(ctx, m.Number)
+	_ = l.archiveRuns(ctx, m)
 	dir := l.name(manifestsDir) + "/"
 	l.remove(ctx, dir, func(rel string) bool {
 		n, ok := manifestNumber(rel)

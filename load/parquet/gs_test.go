@@ -283,3 +283,43 @@ func TestGSLoaderLeavesNothingOnThisDisk(t *testing.T) {
 		t.Errorf("after the working directory vanished: %v", err)
 	}
 }
+
+func TestGSCoverageRecordsOfOldRunsArePacked(t *testing.T) {
+	s := gcstest.Start(t, gsBucket)
+	c := gsClient(t, s, nil)
+	few := func(o *parquet.GSOptions) { o.ArchiveRuns = 4 }
+	const last = 58
+	for serial := int64(1); serial <= last; serial++ {
+		if serial == last {
+			// Of two who pack at once, or of one that dies while it does.
+			s.SetFault(func(_ int, r *http.Request) gcstest.Fault {
+				if r.Method == http.MethodDelete && strings.Contains(r.URL.Path, "_sluice_runs") {
+					return gcstest.Refuse
+				}
+				return gcstest.None
+			})
+		}
+		if _, err := openGS(t, c, few).Commit(t.Context(), emptyRun(t, serial)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.SetFault(nil)
+	l := openGS(t, c, few)
+	dir := mirror(t, s)
+	loose, archives := runFiles(t, dir)
+	if fmt.Sprint(archives) != "[archive-00000001.jsonl.gz archive-00000002.jsonl.gz]" || len(loose) < 50 || len(loose) > last-4 {
+		t.Errorf("there are %d records and %v", len(loose), archives)
+	}
+	sql := strings.ReplaceAll(string(s.Objects(t, gsBucket, gsTable)["views.sql"]), l.URL(), dir)
+	db := duck(t)
+	if _, err := db.Exec(sql); err != nil {
+		t.Fatal(err)
+	}
+	wantRuns(t, db, last)
+	if _, err := l.Commit(t.Context(), emptyRun(t, last+1)); err != nil {
+		t.Fatal(err)
+	}
+	if loose, _ := runFiles(t, mirror(t, s)); len(loose) != last+1-8 {
+		t.Errorf("%d records are left, want %d", len(loose), last+1-8)
+	}
+}
