@@ -10,9 +10,14 @@ const (
 	maxOverlap = 20
 	// maxStill is how many requests in a row may find nothing new.
 	maxStill = 500
-	// variedEndings is how often the end has to show where pages are cut short
-	// at will: such a page may end anywhere.
-	variedEndings = 5
+	// A page that shows the end counts for strongEnd if the last row delivered
+	// is its last row, and for 1 if that row is not on it, so that the page may
+	// as well have been cut short above it. enough of that is the end, or
+	// enoughCut where pages are cut short at will, or where what comes past the
+	// end cannot be told from what is pushed there by arrivals.
+	strongEnd = 4
+	enough    = 4
+	enoughCut = 12
 	// minRecentPage is the shortest page that gets anywhere: a row above the
 	// frontier, the frontier, and a new one.
 	minRecentPage = 3
@@ -21,19 +26,30 @@ const (
 // descent is the state of one pass. Its times are as printed, not turned round
 // as in the runner.
 type descent struct {
-	frontier int64 // everything printed after it is delivered, and some of it
-	began    int64 // the source's time, at the earliest, at which the first page was read
-	rows     int64 // staged before the pass
-	pages    int   // accepted
-	first    int   // rows on the first of them
-	idle     int   // requests since the frontier moved
-	back     int   // steps back in a row
-	forward  int   // pages above the frontier in a row
-	width    int   // rows on the last accepted page
-	clear    bool  // a probe has found nothing past the frontier
-	endings  int   // pages in a row that showed the end
-	single   bool  // what was accepted after the first page was on it
+	frontier int64    // everything printed after it is delivered, and some of it
+	began    int64    // the source's time, at the earliest, at which the first page was read
+	rows     int64    // staged before the pass
+	pages    int      // accepted
+	first    int      // rows on the first of them
+	idle     int      // requests since the frontier moved
+	back     int      // steps back in a row
+	forward  int      // pages above the frontier in a row
+	width    int      // rows on the last accepted page
+	tail     [16]byte // the last row of the page that moved the frontier last
+	probed   found    // by the last probe since the frontier moved
+	ends     int      // how much speaks for the end of the list
+	single   bool     // what was accepted after the first page was on it
 }
+
+// found is what a probe past a page brought.
+type found int
+
+const (
+	notProbed found = iota
+	foundNone       // no row
+	foundOld        // rows that were delivered before, pushed there by arrivals
+	foundNew        // the list goes on
+)
 
 // pass reads the list from its top down, to what is printed before r.down.
 // atOnce says that all it had to show stood on one page, which is how things
@@ -45,7 +61,7 @@ func (r *recentRun) pass(ctx context.Context) (atOnce bool, err error) {
 		if r.idle > maxStill {
 			return false, &DriftError{At: r.frontier, Requests: r.idle}
 		}
-		p, err := r.fresh(ctx, offset)
+		p, err := r.fetch(ctx, offset)
 		if err != nil {
 			return false, err
 		}
@@ -55,7 +71,7 @@ func (r *recentRun) pass(ctx context.Context) (atOnce bool, err error) {
 		}
 		switch {
 		case len(p.rows) == 0 && offset == 0:
-			if r.endings++; r.endings > 1 { // asked twice, as nothing vouches for it
+			if r.ends++; r.ends > 1 { // asked twice, as nothing vouches for it
 				return true, nil
 			}
 		case !r.adjacent(p):
@@ -88,7 +104,7 @@ func (r *recentRun) begins(p page) {
 // delivered and what p shows: the list is in order, and p starts above the
 // frontier.
 func (r *recentRun) adjacent(p page) bool {
-	if p.offset == 0 && len(p.rows) > 0 || !r.keeps(ruleAnchor) {
+	if len(p.rows) > 0 && (p.offset == 0 || !r.keeps(ruleAnchor)) {
 		return true
 	}
 	return p.anyValid && -p.first > r.frontier
@@ -106,7 +122,7 @@ func (r *recentRun) stepBack(offset int) int {
 // overlapOf is how many rows the page after one of n rows shares with it. A
 // page that starts past the frontier costs a request, and each row of overlap
 // a part of one.
-func overlapOf(n int) int { return max(minAnchor, min(n/5, maxOverlap)) }
+func overlapOf(n int) int { return max(minAnchor, min(n/20, maxOverlap)) }
 
 // take stages an adjacent page, and says where to go on or that the pass is
 // done.
@@ -127,19 +143,26 @@ func (r *recentRun) take(ctx context.Context, p page) (next int, done bool, err 
 	}
 	above := r.above(p)
 	next = p.offset + max(0, min(above-1, n-overlapOf(n)))
-	stuck := above <= 1 && r.frontier == before && 2*n > r.longest
+	stuck := r.frontier == before && 2*(n-above) >= n && 2*n > r.longest // its rows fill pages
 	room := n < r.limit && (n < r.longest || p.offset == 0)
+	final := p.rows[n-1].ID // the page is gone once another is asked for
+	if moved {
+		r.tail = final
+	}
+	if !moved && room {
+		if r.probed == notProbed || r.probed == foundNew {
+			if err := r.look(ctx, p.offset+n, n); err != nil {
+				return 0, false, err
+			}
+		}
+		if r.ended(final == r.tail) {
+			return 0, true, nil
+		}
+		stuck = stuck && r.probed == foundNew
+	}
 	switch {
 	case n < r.limit && !r.keeps(ruleEndProof):
 		return 0, true, nil
-	case !moved && room:
-		if r.clear || !r.keeps(ruleProbe) {
-			r.endings++
-		}
-		if r.endings > 0 && (r.endings >= variedEndings || !r.varied || !r.keeps(ruleProbe)) {
-			return 0, true, nil
-		}
-		return next, false, r.look(ctx, p.offset+n, n)
 	case stuck:
 		next, err = r.drainTie(ctx, r.frontier, p.offset)
 		return next, false, err
@@ -151,6 +174,24 @@ func (r *recentRun) take(ctx context.Context, p page) (next int, done bool, err 
 		r.forward++
 	}
 	return next, false, nil
+}
+
+// ended adds a page that shows nothing past the frontier to what speaks for
+// the end, and says whether that is enough.
+func (r *recentRun) ended(strong bool) bool {
+	if r.probed == foundNew {
+		r.ends = 0
+		return false
+	}
+	need := enoughCut
+	if r.probed == foundNone && !r.varied {
+		need = enough
+	}
+	r.ends++
+	if strong {
+		r.ends += strongEnd - 1
+	}
+	return r.ends >= need || !r.keeps(ruleProbe)
 }
 
 // maxForward bounds how far a step forward grows: to a thousand pages.
@@ -168,17 +209,21 @@ func (r *recentRun) accept(p page, moved, strange bool) {
 		if r.width > 0 && r.width < r.limit && r.width < r.longest {
 			r.varied = true // the page before was not the last
 		}
-		r.idle, r.forward, r.clear, r.endings = 0, 0, false, 0
+		r.idle, r.forward, r.probed, r.ends = 0, 0, notProbed, 0
 	}
 	r.back, r.width = 0, n
 }
 
 // atOnce says whether the one page that a pass took shows one moment. Where it
-// showed the whole list it may have been cut short just there: not if longer
-// pages came, or if no page was ever cut, or if nothing came of it.
+// showed the whole list it may have been cut short just there, at the limit or
+// before it: not if longer pages came, or if no page was ever cut, or if nothing
+// came of it.
 func (r *recentRun) atOnce() bool {
 	if !r.single || r.frontier < r.down {
 		return r.single
+	}
+	if r.first >= r.limit {
+		return false
 	}
 	return r.first < r.longest || r.notEnd == 0 || r.out.Rows == r.rows
 }
@@ -211,21 +256,21 @@ func (r *recentRun) above(p page) int {
 // look probes right after an accepted page of n rows. What it brings is not
 // vouched for, and so only shows that the list goes on.
 func (r *recentRun) look(ctx context.Context, offset, n int) error {
-	q, err := r.fresh(ctx, offset)
+	q, err := r.fetch(ctx, offset)
 	if err != nil {
 		return err
 	}
-	r.clear = true
-	for i := range q.rows {
-		if row := &q.rows[i]; r.placed(row) && !r.knows(row) {
-			r.clear = false
-		}
-	}
+	r.probed = foundNone
 	if len(q.rows) > 0 {
 		r.out.Discarded++
+		r.probed = foundOld
 	}
-	if !r.clear {
-		r.endings = 0
+	for i := range q.rows {
+		if row := &q.rows[i]; r.placed(row) && !r.knows(row) {
+			r.probed = foundNew
+		}
+	}
+	if r.probed == foundNew {
 		r.notEnd = max(r.notEnd, n)
 		r.varied = r.varied || n < r.longest
 	}

@@ -33,10 +33,44 @@ func (e *OrderError) Hint() string {
 	return "the endpoint does not keep its order, so a cursor over it would skip contacts; nothing past the last good page was kept. Run again; if it persists, ask the vendor."
 }
 
-// fetch asks for the page at an offset after the mark. A page out of order is
-// asked for again, in case rows moved while it was being read, and is an error
-// if it stays so.
+// freshAttempts is how often a page is asked for that comes from a cache.
+const freshAttempts = 6
+
+// fetch asks for the page at an offset after the mark. Of a window of days, a
+// cache's answer is asked for again: contacts come into the window by a
+// message, which need not move their updated_at, so that no later reading by
+// updated_at finds those that an old answer lacks.
 func (r *runner) fetch(ctx context.Context, offset int) (page, error) {
+	for attempt := 1; ; attempt++ {
+		p, err := r.ordered(ctx, offset)
+		if err != nil || r.w.Days == 0 || !r.old(p.resp) || !r.keeps(ruleCached) {
+			return p, err
+		}
+		if attempt == freshAttempts {
+			r.cached = true
+			return p, nil
+		}
+		r.out.Discarded++
+	}
+}
+
+// old says whether an answer comes from a cache, by its own word or by a Date
+// that lags behind those of other answers.
+func (r *runner) old(resp Response) bool {
+	if resp.Cached {
+		return true
+	}
+	if resp.Date.IsZero() {
+		return false
+	}
+	lag := resp.ReceivedAt.Sub(resp.Date)
+	r.lag = min(r.lag, lag)
+	return lag-r.lag > minTrustedSkew+resp.ReceivedAt.Sub(resp.SentAt)
+}
+
+// ordered asks for a page. One that is out of order is asked for again, in case
+// rows moved while it was being read, and is an error if it stays so.
+func (r *runner) ordered(ctx context.Context, offset int) (page, error) {
 	for attempt := 1; ; attempt++ {
 		p, request, err := r.ask(ctx, offset)
 		if err != nil {

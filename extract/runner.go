@@ -265,6 +265,9 @@ func (r *runner) emptyList(ctx context.Context) (done bool, err error) {
 
 // finish ends the walk for a reason and tells the sink how far it came.
 func (r *runner) finish(ctx context.Context, why EndReason) error {
+	if r.cached {
+		r.tied(TieBlock{At: r.out.Mark, Passes: 1, Statistical: true, Why: "answers came from a cache, however often they were asked for"})
+	}
 	if err := r.advance(ctx); err != nil {
 		return err
 	}
@@ -272,11 +275,6 @@ func (r *runner) finish(ctx context.Context, why EndReason) error {
 		why = EndAtStop
 	}
 	r.out.EndReason = why
-	if r.cached {
-		r.out.Ties = append(r.out.Ties, TieBlock{
-			At: r.out.Mark, Passes: 1, Statistical: true, Why: "answers came from a cache, however often they were asked for",
-		})
-	}
 	return nil
 }
 

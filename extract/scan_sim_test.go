@@ -21,7 +21,7 @@ import (
 // order drawn from a seed: whatever the goroutines do, a seed gives one
 // history. It has to run in a bubble of synctest.
 type counter struct {
-	src *extracttest.Source
+	src extract.Pager
 	rng *rand.Rand
 
 	mu      sync.Mutex

@@ -196,10 +196,11 @@ func (s *Source) Contacts() []Contact {
 }
 
 // InWindow says whether a contact can be read now and has a message in a window
-// of so many days, and which version of it that is, counting all writes.
-func (s *Source) InWindow(id, days int) (content int, ok bool) {
+// of so many days: when that came, in microseconds since 1970, and which version
+// of the contact it is, counting all writes.
+func (s *Source) InWindow(id, days int) (message int64, content int, ok bool) {
 	c := s.contacts[id]
-	return c.state.content, c.visible && !c.deleted && c.state.message > s.Edge(days, s.now)
+	return micro(c.state.message), c.state.content, c.visible && !c.deleted && c.state.message > s.Edge(days, s.now)
 }
 
 // Len is the number of contacts that there are or were; their ids go from 0 on.
