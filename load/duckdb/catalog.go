@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/load/views"
@@ -158,47 +157,6 @@ func (s *session) recorded(ctx context.Context, t stored, p load.Package) (*load
 		return nil, fmt.Errorf("read result of package %d: %w", p.Serial, err)
 	}
 	return &r, nil
-}
-
-// prepare makes the table if it is new, and adds the columns it lacks.
-func (s *session) prepare(ctx context.Context, o Options, p load.Package, t *stored, c tableChange) error {
-	if !t.found {
-		var defs []string
-		for _, col := range c.table.Columns {
-			defs = append(defs, definition(col))
-		}
-		list := strings.Join(defs, ", ")
-		script := metaTables + fmt.Sprintf("\nCREATE TABLE %s (%s);\nCREATE TABLE %s (%s);", t.current(), list, t.history(), list) +
-			fmt.Sprintf("\nCOMMENT ON TABLE %s IS %s;", t.current(), views.QuoteText("Every contact once, as last seen; deleted ones are marked. Written by sluice: read the view "+t.name+"_all")) +
-			fmt.Sprintf("\nCOMMENT ON TABLE %s IS %s;", t.history(), views.QuoteText("Every version of every contact. Written by sluice: read the view "+t.name+"_history"))
-		if _, err := s.exec(ctx, script); err != nil {
-			return err
-		}
-		now := o.Clock.Now()
-		if _, err := s.exec(ctx, `INSERT INTO _sluice.tables VALUES (?, ?, ?, ?, 0, '', '{}', '{}', ?, ?)`, t.name, FormatVersion, p.Lineage, p.Pipeline, now, now); err != nil {
-			return err
-		}
-	}
-	var script strings.Builder
-	for _, rel := range []string{t.current(), t.history()} {
-		for _, col := range c.added {
-			if t.found {
-				fmt.Fprintf(&script, "ALTER TABLE %s ADD COLUMN %s %s;\n", rel, views.QuoteName(col.Name), views.DuckType(col.Type))
-			}
-		}
-		for _, col := range c.described {
-			text := "NULL"
-			if col.Description != "" {
-				text = views.QuoteText(col.Description)
-			}
-			fmt.Fprintf(&script, "COMMENT ON COLUMN %s.%s IS %s;\n", rel, views.QuoteName(col.Name), text)
-		}
-	}
-	if script.Len() == 0 {
-		return nil
-	}
-	_, err := s.exec(ctx, script.String())
-	return err
 }
 
 // record notes that the package is part of the table, in the same transaction.

@@ -1,6 +1,7 @@
 package duckdb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -32,9 +33,11 @@ type session struct {
 	path string
 }
 
-// open opens the database and waits, within the options, until it is free.
-func (l *Loader) open(ctx context.Context, readOnly bool) (*session, error) {
-	o := duck.FileOptions{ReadOnly: readOnly, MemoryLimit: l.o.MemoryLimit, Threads: l.o.Threads}
+// open opens the database, for a commit of so many columns if not for reading
+// only, and waits, within the options, until it is free.
+func (l *Loader) open(ctx context.Context, readOnly bool, columns int) (*session, error) {
+	limit := cmp.Or(l.o.MemoryLimit, fmt.Sprintf("%dMB", 256+columns))
+	o := duck.FileOptions{ReadOnly: readOnly, MemoryLimit: limit, Threads: l.o.Threads}
 	for waited := time.Duration(0); ; waited += lockRetry {
 		f, err := duck.OpenFile(ctx, l.o.Path, o)
 		if err == nil {
@@ -62,7 +65,7 @@ func (l *Loader) reading(ctx context.Context, f func(*session) error) error {
 	} else if err != nil {
 		return explain("read database", l.o.Path, err)
 	}
-	s, err := l.open(ctx, true)
+	s, err := l.open(ctx, true, 0)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func merged(t *testing.T, verify load.Verify) *merge {
 		row("changes", 1, "name", "older"), // to history alone
 		row("fourth", 4, "name", "b", "phone", "c", "blocked", false), row("fifth", 5, "name", "c", "phone", "b"),
 	}})
-	s, err := l.open(t.Context(), false)
+	s, err := l.open(t.Context(), false, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,5 +129,67 @@ func TestRowsThatDoNotAddUpAreRefused(t *testing.T) {
 	}
 	if err := m.write(t.Context()); err == nil || !strings.Contains(err.Error(), "rows instead of") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestColumnsAddedAheadOfACommitAreNothingToAReader(t *testing.T) {
+	t.Parallel()
+	l, err := New(Options{Path: filepath.Join(t.TempDir(), "contacts.duckdb"), Table: "contacts", Wait: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := loadtest.Contact("a", loadtest.Epoch, loadtest.Epoch)
+	if _, err := l.Commit(t.Context(), loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: []loadtest.Row{row}})); err != nil {
+		t.Fatal(err)
+	}
+	extra := []schemas.Column{loadtest.Extra("cf_a", schemas.Int64), loadtest.Extra("cf_b", schemas.String), loadtest.Extra("cf_c", schemas.String)}
+	s, err := l.open(t.Context(), false, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := s.inspect(t.Context(), "contacts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stood, shown int
+	count := func() {
+		t.Helper()
+		const q = "SELECT count(*) FILTER (table_name LIKE 'contacts\\_\\_%' ESCAPE '\\'), count(*) FILTER (table_name = 'contacts_all') FROM duckdb_columns() WHERE column_name LIKE 'cf%'"
+		if err := s.get(t.Context(), []any{&stood, &shown}, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.widen(t.Context(), table, extra, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if count(); stood != 0 {
+		t.Errorf("%d columns were added ahead of a commit that has room for them", stood)
+	}
+	for range 2 { // as after a kill
+		if err := s.widen(t.Context(), table, extra, addedBytes*4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if count(); stood != 6 || shown != 0 {
+		t.Errorf("%d columns stand there, %d are shown; want 6 and 0", stood, shown)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	// Another package than the one they were made for, with another type.
+	extra = []schemas.Column{loadtest.Extra("cf_a", schemas.String), loadtest.Extra("cf_b", schemas.String)}
+	p := loadtest.Build(t, loadtest.Spec{Serial: 2, Extra: extra, Rows: []loadtest.Row{row.With("cf_a", "text", "cf_b", "b")}})
+	if r, err := l.Commit(t.Context(), p); err != nil || r.Changed != 1 {
+		t.Fatalf("commit: %+v, %v", r, err)
+	}
+	err = l.reading(t.Context(), func(s *session) error {
+		var a, b string
+		if err := s.get(t.Context(), []any{&a, &b}, "SELECT cf_a, cf_b FROM contacts"); err != nil || a != "text" || b != "b" {
+			t.Errorf("the table holds %q, %q, %v", a, b, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -48,9 +48,6 @@ func New(o Options) (*Loader, error) {
 	if o.Timezone == nil {
 		o.Timezone = time.UTC
 	}
-	if o.MemoryLimit == "" {
-		o.MemoryLimit = "512MB"
-	}
 	if o.Threads <= 0 {
 		o.Threads = 2
 	}
@@ -136,7 +133,7 @@ func (l *Loader) Commit(ctx context.Context, p load.Package) (load.Result, error
 	if err := l.create(ctx); err != nil {
 		return load.Result{}, err
 	}
-	s, err := l.open(ctx, false)
+	s, err := l.open(ctx, false, len(p.Table.Columns))
 	if err != nil {
 		return load.Result{}, err
 	}
@@ -174,6 +171,17 @@ func (s *session) admit(ctx context.Context, o Options, p load.Package) (t store
 // commit merges p in one transaction.
 func (s *session) commit(ctx context.Context, o Options, p load.Package) (result load.Result, err error) {
 	s.sweep()
+	// The database is this session's alone: what is true now stays true.
+	t, columns, done, err := s.admit(ctx, o, p)
+	if err != nil {
+		return result, err
+	}
+	if done != nil { // by another process, since we looked
+		return *done, nil
+	}
+	if err := s.widen(ctx, t, columns.added, addedBudget); err != nil {
+		return result, err
+	}
 	if _, err := s.exec(ctx, "BEGIN TRANSACTION"); err != nil {
 		return result, err
 	}
@@ -184,14 +192,7 @@ func (s *session) commit(ctx context.Context, o Options, p load.Package) (result
 			_, _ = s.exec(context.WithoutCancel(ctx), "ROLLBACK")
 		}
 	}()
-	t, columns, done, err := s.admit(ctx, o, p)
-	if err != nil {
-		return result, err
-	}
-	if done != nil { // by another process, since we looked
-		return *done, nil
-	}
-	if err := s.prepare(ctx, o, p, &t, columns); err != nil {
+	if err := s.prepare(ctx, o, p, t, columns); err != nil {
 		return result, err
 	}
 	m := &merge{session: s, table: t, columns: columns.table, pkg: p}

@@ -17,8 +17,10 @@ type Options struct {
 	// Timezone gives the calendar of the views' *_date columns. Default: UTC.
 	Timezone *time.Location
 	// MemoryLimit is what DuckDB may hold in memory during a commit, as it
-	// spells sizes: "512MB", "2GB". Beyond it, it spills to <path>.tmp. Tables
-	// of many hundred columns need more. Default: 512MB.
+	// spells sizes: "512MB", "2GB". Beyond it, it spills to <path>.tmp. What
+	// DuckDB does not count, and Go's own reading of parts, come on top.
+	// Default: 256 MB and 1 MB for each column of the package, because every
+	// thread holds a block of each column it writes.
 	MemoryLimit string
 	// Threads is how many threads DuckDB uses; each needs memory of its own.
 	// Default: 2.

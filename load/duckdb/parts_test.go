@@ -22,11 +22,22 @@ func TestPartsAreReadFromAnyFolder(t *testing.T) {
 	p := one(t, 1, "a")
 	moved := filepath.Join(odd, "part[0].parquet")
 	copyFile(t, p.Parts[0].Path, moved)
+	copyFile(t, one(t, 1, "decoy").Parts[0].Path, filepath.Join(odd, "part0.parquet")) // what the name means as a glob
 	p.Parts[0].Path = moved
 	path := filepath.Join(dir, "contacts.duckdb")
 	commit(t, open(t, path), p)
 	if rows := query(t, path, "SELECT name FROM contacts"); len(rows) != 1 || rows[0]["name"] != "a" {
 		t.Errorf("the table holds %v", rows)
+	}
+}
+
+func TestSeveralTombstonesOfAnUnknownContactLeaveNoTrace(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "contacts.duckdb")
+	gone := loadtest.Contact("gone", loadtest.Epoch, loadtest.Epoch, schemas.ColDeletedAt, loadtest.Epoch)
+	r := commit(t, open(t, path), loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: []loadtest.Row{gone.With("name", "a"), gone.With("name", "b")}}))
+	if r.Versions != 0 || len(stored(t, path, "contacts__history")) != 0 || len(stored(t, path, "contacts__current")) != 0 {
+		t.Errorf("result is %+v", r)
 	}
 }
 
