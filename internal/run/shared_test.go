@@ -246,7 +246,7 @@ func TestARequestToTheBucketThatFailsIsMadeUpForByTheNextRun(t *testing.T) {
 	if requests < 15 {
 		t.Fatalf("a run is %d requests: nothing is swept", requests)
 	}
-	for at := 1; at <= requests; at += 3 {
+	for at := 1; at <= requests; at += 5 {
 		fault := gcstest.Refuse
 		if at%2 == 0 {
 			fault = gcstest.RefuseAfter

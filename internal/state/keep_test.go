@@ -296,6 +296,37 @@ func TestASweepLeavesWhatARunBesideItIsAboutToSeal(t *testing.T) {
 	release(t, backfill)
 }
 
+func TestASweepLeavesWhatIsSealedWhileItLooks(t *testing.T) {
+	for at := 1; at <= 3; at++ { // two listings, and the document
+		m := newMemory()
+		s, elsewhere := openShared(t, m, t.TempDir()), openShared(t, m, t.TempDir())
+		backfill := claim(t, elsewhere, "backfill")
+		kept, n := "", 0
+		m.failing(func(_, _ string, after bool) error {
+			if n++; after || kept != "" || (n+1)/2 != at {
+				return nil
+			}
+			kept = "sealing"
+			c := claim(t, s, "sync")
+			stage(t, s, aRun())
+			kept = queue(t, s, c)
+			release(t, c)
+			return nil
+		})
+		if err := backfill.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.failing(nil)
+		if kept == "" {
+			t.Fatalf("nothing was sealed at request %d", at)
+		}
+		if err := elsewhere.FetchRun(t.Context(), runDir, kept); err != nil {
+			t.Errorf("sealed before request %d: %v", at, err)
+		}
+		release(t, backfill)
+	}
+}
+
 func TestASweepLeavesOtherPipelinesAlone(t *testing.T) {
 	m := newMemory()
 	s := openShared(t, m, t.TempDir())
