@@ -65,13 +65,13 @@ func settle(fsys atomicfile.FS, dir string, m *Manifest) error {
 			sizes[f.Path] = f.Bytes
 		}
 	}
+	if err := makeFolders(fsys, dir, m.Published); err != nil {
+		return err
+	}
 	touched := map[string]bool{}
 	for _, rel := range m.Published {
 		from, to := filepath.Join(dir, stagingDir, stagedName(rel)), at(dir, rel)
 		if _, err := os.Stat(from); err == nil {
-			if err := os.MkdirAll(filepath.Dir(to), dirMode); err != nil { // flushed below, with its parents
-				return explain("create folder", filepath.Dir(to), err)
-			}
 			if err := fsys.Rename(from, to); err != nil {
 				return explain("publish", to, err)
 			}
@@ -99,6 +99,32 @@ func settle(fsys atomicfile.FS, dir string, m *Manifest) error {
 	}
 	latest := filepath.Join(dir, manifestsDir, latestName)
 	return explain("write manifest", latest, atomicfile.WriteFileOn(fsys, latest, data, fileMode))
+}
+
+// makeFolders makes the folders that files are to be moved to, and makes them
+// durable before anything is: a file that was moved to a folder which a power
+// cut takes away would be in neither place. Of many new folders, each one that
+// they stand in is flushed once.
+func makeFolders(fsys atomicfile.FS, dir string, rels []string) error {
+	grown := map[string]bool{}
+	for _, rel := range rels {
+		for d := path.Dir(rel); d != "."; d = path.Dir(d) {
+			if _, err := os.Stat(at(dir, d)); errors.Is(err, fs.ErrNotExist) {
+				grown[at(dir, path.Dir(d))] = true
+			}
+		}
+		if to := filepath.Dir(at(dir, rel)); len(grown) > 0 {
+			if err := os.MkdirAll(to, dirMode); err != nil {
+				return explain("create folder", to, err)
+			}
+		}
+	}
+	for d := range grown {
+		if err := fsys.SyncDir(d); err != nil {
+			return explain("flush folder", d, err)
+		}
+	}
+	return nil
 }
 
 // removeFiles removes files of the table, and their folders where nothing else
