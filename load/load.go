@@ -127,3 +127,30 @@ type File struct {
 	Rows  int64  `json:"rows"`
 	Bytes int64  `json:"bytes"`
 }
+
+// Verifier is a Loader that can check what its table holds.
+type Verifier interface {
+	Loader
+	// Verify checks everything that is committed for lineage, after completing
+	// an interrupted commit, and calls found for each fault; it mends nothing. A
+	// table that is faulty is no error, one that cannot be looked at is. It
+	// blocks until everything has been checked or ctx ends; no Commit runs
+	// meanwhile. A table that does not exist yet has no faults.
+	Verify(ctx context.Context, lineage string, found func(Fault)) (Verified, error)
+}
+
+// Fault is something wrong with a table.
+type Fault struct {
+	Kind   string `json:"kind"`            // what was checked, as missing_file or duplicate_id
+	Path   string `json:"path,omitempty"`  // relative to the table; empty: the table as a whole
+	Detail string `json:"detail"`          // what is wrong, naming a few contacts at most
+	Count  int64  `json:"count,omitempty"` // of rows or contacts, where Detail names some
+}
+
+// Verified is what Verify has looked at.
+type Verified struct {
+	Contacts int64 `json:"contacts"` // rows of the current table, tombstones included
+	Versions int64 `json:"versions"` // rows of history
+	Files    int64 `json:"files"`
+	Bytes    int64 `json:"bytes"`
+}

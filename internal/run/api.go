@@ -152,6 +152,8 @@ type Summary struct {
 	New         int64           `json:"new"`
 	Changed     int64           `json:"changed"`
 	Unchanged   int64           `json:"unchanged"`
+	Moved       int64           `json:"moved,omitempty"`     // as load.Result has it
+	MovedIDs    []string        `json:"moved_ids,omitempty"` // a few of them
 	Requests    int64           `json:"requests"`
 	Retries     int64           `json:"retries"`
 	Quarantined int64           `json:"quarantined"`

@@ -130,6 +130,7 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 			r.summary.New += result.New
 			r.summary.Changed += result.Changed + result.Deleted
 			r.summary.Unchanged += result.Unchanged
+			r.noteMoved(ctx, result)
 			if r.recon != nil && ref.Serial == r.pkg {
 				r.recon.found.Returned = result.Changed
 			}
@@ -170,6 +171,19 @@ func (r *syncRun) committedElsewhere(ctx context.Context, destination string, re
 	st.NextPackage = max(st.NextPackage, r.st.NextPackage)
 	r.st = st
 	return true
+}
+
+// noteMoved warns of contacts whose created_at changed: the walk relies on it
+// to stay.
+func (r *syncRun) noteMoved(ctx context.Context, result load.Result) {
+	if result.Moved == 0 {
+		return
+	}
+	r.summary.Moved += result.Moved
+	if len(r.summary.MovedIDs) == 0 {
+		r.summary.MovedIDs = result.MovedIDs
+	}
+	r.Log.WarnContext(ctx, "created_at of contacts changed", "contacts", result.Moved, "some", result.MovedIDs)
 }
 
 // The bounds of a queue where Destination does not say.

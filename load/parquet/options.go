@@ -34,4 +34,6 @@ type Options struct {
 	// last 50 packages stand as files of their own before they are packed into
 	// one. Default: 1024.
 	ArchiveRuns int
+
+	sortLimit int // of verification, in tests
 }
