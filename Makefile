@@ -6,9 +6,10 @@ BIN := $(CURDIR)/bin
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 FUZZTIME ?= 10s
 SCHEDULES ?= 10000
+KILLS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt vet tools fuzz sim soak e2e cross bench golden clean
+.PHONY: help build test race lint fmt vet tools fuzz sim crash soak e2e cross bench golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +46,11 @@ fuzz: ## Fuzz every fuzz target for FUZZTIME each
 sim: ## Simulate SCHEDULES schedules of a changing source against the walk
 	SLUICE_SIM_SCHEDULES=$(SCHEDULES) $(GO) test -count=1 -run Sim ./extract/...
 
-soak: sim ## The long tests: simulation at full size
+crash: ## Kill runs, cut the power and fail the disk, KILLS times in all
+	SLUICE_CRASH_KILLS=$(KILLS) $(GO) test -count=1 -timeout 2h -v ./internal/crashtest
+	SLUICE_CRASH_KILLS=$(KILLS) $(GO) test -count=1 -timeout 2h -v -run KilledAtAnyTime ./cmd/sluice
+
+soak: sim crash ## The long tests: simulation and crashes at full size
 
 e2e: build ## Run the main job from an empty directory and query it
 	.ci/e2e $(BIN)/sluice

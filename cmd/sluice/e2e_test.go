@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,8 +16,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/duckdb/duckdb-go/v2" // the judge
-
+	"github.com/sluice-etl/sluice/internal/crashtest"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
@@ -129,313 +127,83 @@ func writePipelines(t *testing.T, dir, url, schedule string) {
 	}
 }
 
-// judge compares what was exported with what the source holds, by DuckDB over
-// a bare glob and a flattening of its own.
+// judge compares what was exported with what the source holds.
 type judge struct {
+	*crashtest.Judge
 	dir, url string
-	db       *sql.DB
-	seen     map[string]map[string]bool // versions met so far, by id
 }
 
 func newJudge(t *testing.T, dir, url string) *judge {
 	t.Helper()
-	db, err := sql.Open("duckdb", "")
+	j, err := crashtest.NewJudge()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = db.Close() })
-	return &judge{dir: dir, url: url, db: db, seen: map[string]map[string]bool{}}
+	t.Cleanup(func() { _ = j.Close() })
+	return &judge{Judge: j, dir: dir, url: url}
 }
 
 // source returns the contacts as the endpoint has them now, by id, and notes
 // their versions.
 func (j *judge) source(t *testing.T) map[string]map[string]any {
 	t.Helper()
-	contacts := map[string]map[string]any{}
-	for line := range bytes.Lines(call(t, http.MethodGet, j.url+"/_sandbox/dump", "")) {
-		d := json.NewDecoder(bytes.NewReader(line))
-		d.UseNumber()
-		var c map[string]any
-		if err := d.Decode(&c); err != nil {
-			t.Fatal(err)
-		}
-		id := c["id"].(string)
-		if contacts[id] != nil {
-			t.Fatalf("the source holds %s twice", id)
-		}
-		contacts[id] = c
-		if j.seen[id] == nil {
-			j.seen[id] = map[string]bool{}
-		}
-		j.seen[id][string(bytes.TrimSpace(line))] = true
-	}
-	return contacts
-}
-
-// check fails the test unless current equals the source cell by cell and
-// history holds every version once.
-func (j *judge) check(t *testing.T) {
-	t.Helper()
-	source := j.source(t)
-	var table schemas.Table
-	if err := json.Unmarshal(output(t, sluice(t, j.dir, "schema", "nightly", "--json")), &table); err != nil {
-		t.Fatal(err)
-	}
-	rows := j.current(t)
-	if len(rows) != len(source) {
-		t.Errorf("current holds %d contacts, the source %d", len(rows), len(source))
-	}
-	faults := 0
-	for id, contact := range source {
-		row := rows[id]
-		if row == nil {
-			t.Errorf("contact %s is missing", id)
-			faults++
-		} else {
-			faults += compareContact(t, table, contact, row)
-		}
-		if faults > 10 {
-			t.Fatal("and more")
-		}
-	}
-	j.checkHistory(t)
-}
-
-// current reads the table contacts by a bare glob, each contact once.
-func (j *judge) current(t *testing.T) map[string]map[string]any {
-	t.Helper()
-	return j.rows(t, "contacts")
+	j.look(t)
+	return j.Source()
 }
 
 // rows reads a table by a bare glob, each contact once.
 func (j *judge) rows(t *testing.T, table string) map[string]map[string]any {
 	t.Helper()
-	glob := filepath.Join(j.dir, "out", table, "current", "**", "*.parquet")
-	rows, err := j.db.QueryContext(t.Context(), "SELECT * FROM read_parquet('"+glob+"', hive_partitioning=false)")
+	rows, faults, err := j.Rows(t.Context(), filepath.Join(j.dir, "out", table))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rows.Close()
-	names, err := rows.Columns()
-	if err != nil {
-		t.Fatal(err)
+	for _, fault := range faults {
+		t.Error(fault)
 	}
-	found := map[string]map[string]any{}
-	for rows.Next() {
-		values, pointers := make([]any, len(names)), make([]any, len(names))
-		for i := range values {
-			pointers[i] = &values[i]
-		}
-		if err := rows.Scan(pointers...); err != nil {
-			t.Fatal(err)
-		}
-		row := make(map[string]any, len(names))
-		for i, name := range names {
-			row[name] = values[i]
-		}
-		id := row["id"].(string)
-		if found[id] != nil {
-			t.Errorf("current holds %s twice", id)
-		}
-		found[id] = row
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return found
-}
-
-func (j *judge) checkHistory(t *testing.T) {
-	t.Helper()
-	glob := filepath.Join(j.dir, "out", "contacts", "history", "**", "*.parquet")
-	rows, err := j.db.QueryContext(t.Context(), "SELECT id, count(*), count(DISTINCT _sluice_hash) FROM read_parquet('"+glob+"', union_by_name=true) GROUP BY id")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
-	ids := 0
-	for rows.Next() {
-		var id string
-		var n, versions int
-		if err := rows.Scan(&id, &n, &versions); err != nil {
-			t.Fatal(err)
-		}
-		ids++
-		if want := len(j.seen[id]); n != want || versions != want {
-			t.Errorf("history of %s: %d rows, %d versions; the source had %d", id, n, versions, want)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	if ids != len(j.seen) {
-		t.Errorf("history holds %d contacts, the source had %d", ids, len(j.seen))
-	}
+	return rows
 }
 
 // compareContact returns the number of cells that differ.
 func compareContact(t *testing.T, table schemas.Table, contact, row map[string]any) int {
 	t.Helper()
-	fields, faults := flatten(contact), 0
-	misfit := map[string]string{}
-	for _, c := range table.Columns {
-		if c.Origin != schemas.FromContract && c.Origin != schemas.Discovered {
-			continue
-		}
-		want, fits := typed(c.Type, fields[c.Source])
-		if !fits {
-			misfit[c.Name+"__text"] = text(fields[c.Source])
-		}
-		delete(fields, c.Source)
-		if got := plain(row[c.Name]); !same(c.Type, got, want) {
-			t.Errorf("contact %v, column %s: found %v, the source has %v", contact["id"], c.Name, got, want)
-			faults++
-		}
+	faults := crashtest.CompareContact(table, contact, row)
+	for _, fault := range faults {
+		t.Error(fault)
 	}
-	for _, c := range table.Columns {
-		if c.Origin != schemas.MisfitText {
-			continue
-		}
-		want, has := misfit[c.Name]
-		got, isText := row[c.Name].(string)
-		if has != isText || got != want {
-			t.Errorf("contact %v, column %s: found %v, the source has %q", contact["id"], c.Name, row[c.Name], want)
-			faults++
-		}
-		delete(misfit, c.Name)
-	}
-	for column := range misfit {
-		t.Errorf("contact %v: no column %s", contact["id"], column)
-		faults++
-	}
-	for source, v := range fields {
-		if v != nil {
-			t.Errorf("contact %v: no column for %s = %v", contact["id"], source, v)
-			faults++
-		}
-	}
-	return faults
+	return len(faults)
 }
 
-// flatten is the flattening of the design, written once more and plainly.
-func flatten(contact map[string]any) map[string]any {
-	out := map[string]any{}
-	flattenObject(out, "contact", "cf_customer", contact)
-	if ticket, ok := contact["active_ticket_v2"].(map[string]any); ok {
-		delete(out, "contact:active_ticket_v2")
-		flattenObject(out, "ticket", "cf_ticket", ticket)
-	}
-	return out
-}
+func (j *judge) table() string { return filepath.Join(j.dir, "out", "contacts") }
 
-func flattenObject(out map[string]any, scope, entity string, object map[string]any) {
-	for key, v := range object {
-		out[scope+":"+key] = v
-	}
-	for _, place := range []string{"custom_fields", "custom_field_values", "metadata"} {
-		custom := map[string]any{}
-		switch v := object[place].(type) {
-		case map[string]any:
-			custom = v
-		case []any:
-			for _, pair := range v {
-				custom[pair.(map[string]any)["key"].(string)] = pair.(map[string]any)["value"]
-			}
-		}
-		delete(out, scope+":"+place)
-		for key, v := range custom {
-			if out[entity+":"+key] == nil {
-				out[entity+":"+key] = v
-			}
-		}
+// look notes the versions that the endpoint has now.
+func (j *judge) look(t *testing.T) {
+	t.Helper()
+	if err := j.Look(call(t, http.MethodGet, j.url+"/_sandbox/dump", "")); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// text is a value as it stands in the source.
-func text(v any) string {
-	if s, ok := v.(string); ok {
-		return s
+// check fails the test unless current equals the source cell by cell and
+// history holds every version once.
+func (j *judge) check(t *testing.T, e crashtest.Expect) {
+	t.Helper()
+	j.look(t)
+	var table schemas.Table
+	if err := json.Unmarshal(output(t, sluice(t, j.dir, "schema", "nightly", "--json")), &table); err != nil {
+		t.Fatal(err)
 	}
-	b, err := json.Marshal(v)
+	faults, err := j.Check(t.Context(), j.table(), table, e)
 	if err != nil {
-		return err.Error()
+		t.Fatal(err)
 	}
-	return string(b)
-}
-
-// typed returns v as a column of type typ has it, and whether it fits.
-func typed(typ schemas.Type, v any) (any, bool) {
-	if v == nil {
-		return nil, true
+	orphans, err := crashtest.Orphans(j.table())
+	if err != nil {
+		t.Fatal(err)
 	}
-	switch typ {
-	case schemas.JSON:
-		return text(v), true
-	case schemas.Timestamp:
-		s, _ := v.(string)
-		at, err := time.Parse(time.RFC3339Nano, s)
-		if err != nil {
-			return nil, false
-		}
-		return at.UnixMicro(), true
-	case schemas.Bool:
-		b, ok := v.(bool)
-		return v, ok && (b || !b)
-	case schemas.Int64:
-		n, ok := v.(json.Number)
-		i, err := n.Int64()
-		if !ok || err != nil {
-			return nil, false
-		}
-		return i, true
-	case schemas.Float64:
-		n, ok := v.(json.Number)
-		f, err := n.Float64()
-		if !ok || err != nil {
-			return nil, false
-		}
-		return f, true
-	default:
-		switch v.(type) {
-		case map[string]any, []any:
-			return nil, false
-		}
-		return text(v), true
+	if faults = append(faults, orphans...); len(faults) > 0 {
+		t.Fatal(crashtest.Summary(faults))
 	}
-}
-
-// plain gives a value from DuckDB the form that typed gives.
-func plain(v any) any {
-	if at, ok := v.(time.Time); ok {
-		return at.UnixMicro()
-	}
-	return v
-}
-
-func same(typ schemas.Type, got, want any) bool {
-	if typ != schemas.JSON || got == nil || want == nil {
-		if b, ok := want.(bool); ok && typ != schemas.Bool {
-			want = fmt.Sprint(b)
-		}
-		return got == want
-	}
-	a, okA := got.(string)
-	b, okB := want.(string)
-	if !okA || !okB {
-		return false
-	}
-	if a == b {
-		return true
-	}
-	// A string that became JSON text is quoted there.
-	var x, y any
-	if json.Unmarshal([]byte(a), &x) != nil {
-		return false
-	}
-	if json.Unmarshal([]byte(b), &y) != nil {
-		y = b
-	}
-	return fmt.Sprint(x) == fmt.Sprint(y)
 }
 
 // finished returns the last event of `sluice run --json`.
@@ -471,7 +239,7 @@ func TestCurrentEqualsASourceThatChangesBetweenRuns(t *testing.T) {
 	if first.New != int64(contacts) {
 		t.Errorf("the first run found %d new contacts of %d", first.New, contacts)
 	}
-	j.check(t)
+	j.check(t, crashtest.Expect{})
 
 	before := fileTimes(t, dir)
 	second := finished(t, output(t, sluice(t, dir, "run", "--json")))
@@ -481,7 +249,7 @@ func TestCurrentEqualsASourceThatChangesBetweenRuns(t *testing.T) {
 	if after := fileTimes(t, dir); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("with nothing changed, a run rewrote current:\n%v\n%v", before, after)
 	}
-	j.check(t)
+	j.check(t, crashtest.Expect{})
 
 	for _, m := range []string{
 		`{"updates": 700, "creates": 300}`,
@@ -493,7 +261,7 @@ func TestCurrentEqualsASourceThatChangesBetweenRuns(t *testing.T) {
 		if got.New+got.Changed == 0 {
 			t.Errorf("after %s a run found nothing: %+v", m, got)
 		}
-		j.check(t)
+		j.check(t, crashtest.Expect{})
 	}
 }
 
@@ -558,9 +326,11 @@ func TestTheScheduleExportsByItself(t *testing.T) {
 	if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != 130 {
 		t.Fatalf("the schedule did not stop when asked: %v", err)
 	}
-	j.source(t)
-	rows := j.current(t)
-	if len(rows) != 2020 {
-		t.Errorf("current holds %d contacts, the source 2020", len(rows))
+	ids, err := j.IDs(t.Context(), j.table())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ids) != 2020 {
+		t.Errorf("current holds %d contacts, the source 2020", len(ids))
 	}
 }

@@ -1,0 +1,278 @@
+//go:build unix
+
+package crashtest_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/internal/crashtest"
+	"github.com/sluice-etl/sluice/internal/sandbox"
+	"github.com/sluice-etl/sluice/load/parquet"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// world is a source in this process, and a directory that children export to.
+type world struct {
+	t      *testing.T
+	dir    string // state and tables
+	spare  string // traces
+	source *sandbox.Server
+	url    string
+	storm  atomic.Bool // each request for a page changes the source
+	pages  atomic.Int64
+	page   atomic.Pointer[func(n int64)] // called before each request for a page
+	judge  *crashtest.Judge
+	rng    *rand.Rand
+	unseen bool // versions may have come and gone while nobody looked
+	known  map[string]int
+	traces int
+}
+
+// adverse is a small source with all that makes reading hard: ties larger than
+// a page in both timestamps, without an order, faults, and changes between any
+// two requests.
+func adverse(contacts int) sandbox.Options {
+	o := sandbox.DefaultOptions()
+	o.Contacts = contacts
+	o.CreatedTies, o.CreatedMsTies = contacts/3, contacts/4
+	o.UpdatedTies, o.UpdatedMsTies = contacts/4, contacts/5
+	o.ShuffleTies = true
+	o.Fault502, o.FaultTruncate = sandbox.Rate{Every: 19}, sandbox.Rate{Every: 23}
+	return o
+}
+
+func newWorld(t *testing.T, o sandbox.Options, seed uint64) *world {
+	t.Helper()
+	w := &world{t: t, spare: t.TempDir(), rng: rand.New(rand.NewPCG(seed, 1)), known: map[string]int{}} //nolint:gosec // a test's
+	o.Seed = seed
+	server, err := sandbox.New(o, clock.System{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.source = server
+	running := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/contacts") {
+			n := w.pages.Add(1)
+			if page := w.page.Load(); page != nil {
+				(*page)(n)
+			}
+			if w.storm.Load() {
+				server.Mutate(sandbox.Mutation{Updates: 1})
+			}
+		}
+		server.Handler().ServeHTTP(rw, r)
+	}))
+	running.Config.ErrorLog = nil
+	t.Cleanup(running.Close)
+	w.url = running.URL
+	w.fresh()
+	return w
+}
+
+// fresh begins with an empty directory, and a judge that has seen nothing.
+func (w *world) fresh() {
+	w.t.Helper()
+	w.dir = w.t.TempDir()
+	j, err := crashtest.NewJudge()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = j.Close() })
+	w.judge, w.unseen = j, false
+}
+
+// look notes the versions that the source has now.
+func (w *world) look() {
+	w.t.Helper()
+	var dump bytes.Buffer
+	if err := w.source.Dump(&dump); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.judge.Look(dump.Bytes()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// complete fills in where an order reads and writes.
+func (w *world) complete(o order) order {
+	o.Dir, o.URL = w.dir, w.url
+	w.traces++
+	o.Trace = filepath.Join(w.spare, fmt.Sprintf("trace-%d", w.traces))
+	return o
+}
+
+// do lets children do orders side by side, and learns which steps there are.
+func (w *world) do(orders ...order) (outs []outcome, killed []bool) {
+	w.t.Helper()
+	running := make([]*process, len(orders))
+	for i, o := range orders {
+		running[i] = start(w.t, w.complete(o))
+	}
+	for _, p := range running {
+		out, dead := p.wait(w.t)
+		outs, killed = append(outs, out), append(killed, dead)
+		for name, n := range steps(w.t, p.order.Trace) {
+			w.known[name] = max(w.known[name], n)
+		}
+	}
+	return outs, killed
+}
+
+// must does an order and fails where it does, unless a destination is down.
+func (w *world) must(o order) outcome {
+	w.t.Helper()
+	outs, killed := w.do(o)
+	w.fine(o, outs[0], killed[0])
+	if killed[0] {
+		w.t.Fatalf("%s was killed, and nobody did it", o.Do)
+	}
+	return outs[0]
+}
+
+// fine fails where a child failed by itself.
+func (w *world) fine(o order, out outcome, killed bool) {
+	w.t.Helper()
+	if !killed && out.Error != "" && (len(o.Down) == 0 || !strings.Contains(out.Error, errDown.Error())) {
+		w.t.Fatalf("%s: %s", o.Do, out.Error)
+	}
+	if !killed && out.Error == "" && len(o.Down) > 0 {
+		w.t.Fatalf("%s said nothing of a destination that is down", o.Do)
+	}
+}
+
+// pick draws a step of those known, one that was drawn least before it.
+func (w *world) pick(drawn map[string]int) *crashtest.Step {
+	least := slices.Min(append(values(drawn, w.known), 1<<30))
+	var names []string
+	for name := range w.known {
+		if drawn[name] == least {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	name := names[w.rng.IntN(len(names))]
+	drawn[name]++
+	// The first ones are there on every run, the last on the largest alone.
+	return &crashtest.Step{Name: name, N: 1 + w.rng.IntN(1+w.rng.IntN(w.known[name]))}
+}
+
+func values(drawn, known map[string]int) []int {
+	var out []int
+	for name := range known {
+		out = append(out, drawn[name])
+	}
+	return out
+}
+
+// ids are the contacts that a reader of a table finds now.
+func (w *world) ids(name string) []string {
+	w.t.Helper()
+	files, err := filepath.Glob(filepath.Join(w.dir, name, "contacts", "current", "*", "*.parquet"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	ids, err := w.judge.IDs(w.t.Context(), filepath.Join(w.dir, name, "contacts"))
+	if err != nil {
+		w.t.Fatalf("read %s: %v", name, err)
+	}
+	return ids
+}
+
+// alive says which contacts the source has.
+func (w *world) alive() map[string]bool {
+	alive := map[string]bool{}
+	w.source.Each(func(c sandbox.Contact) bool {
+		alive[c.ID] = true
+		return true
+	})
+	return alive
+}
+
+// keptAll fails where a reader misses a contact that was there before and that
+// the source still has.
+func (w *world) keptAll(name string, before []string) {
+	w.t.Helper()
+	alive := w.alive()
+	lost := slices.DeleteFunc(crashtest.Lost(before, w.ids(name)), func(id string) bool { return !alive[id] })
+	if len(lost) > 0 {
+		w.t.Fatalf("a reader of %s misses %v, which were there before", name, lost[:min(5, len(lost))])
+	}
+}
+
+// same fails unless a destination equals the source.
+func (w *world) same(name string, e crashtest.Expect) {
+	w.t.Helper()
+	e.Unseen = w.unseen
+	var faults []string
+	var err error
+	if strings.HasSuffix(name, ".duckdb") {
+		faults, err = w.judge.CheckDatabase(w.t.Context(), filepath.Join(w.dir, name), "contacts", w.table("lake"), e)
+	} else {
+		dir := filepath.Join(w.dir, name, "contacts")
+		if faults, err = w.judge.Check(w.t.Context(), dir, w.table(name), e); err == nil {
+			var orphans []string
+			orphans, err = crashtest.Orphans(dir)
+			faults = append(faults, orphans...)
+		}
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(faults) > 0 {
+		w.t.Fatalf("%s is not the source:\n%s", name, crashtest.Summary(faults))
+	}
+}
+
+func (w *world) table(name string) schemas.Table {
+	w.t.Helper()
+	m, err := parquet.OpenManifest(filepath.Join(w.dir, name, "contacts"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return m.Schema
+}
+
+// tidy fails where something is left that no later run needs.
+func (w *world) tidy() {
+	w.t.Helper()
+	found, err := crashtest.Leftovers(w.dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	rescued, err := filepath.Glob(filepath.Join(w.dir, "sluice-state-*"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if found = append(found, rescued...); len(found) > 0 {
+		w.t.Fatal(crashtest.Summary(found))
+	}
+}
+
+// envNumber reads a number from the environment.
+func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	var n uint64
+	if err := json.Unmarshal([]byte(text), &n); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
