@@ -246,3 +246,19 @@ func TestAReadingOfTheRecentEndsWithItsSinkAndItsContext(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+func TestContactsThatLeaveInNumbersCostFewRequests(t *testing.T) {
+	src := extracttest.New(extracttest.Options{Seed: 1, Days: 2, Contacts: 4000, Gap: 10 * time.Second, Deletes: 60, Latency: 50 * time.Millisecond})
+	sink := &collector{}
+	out := mustRecent(t, recentOver(src, func(w *extract.Recent) { w.PageSize = 100 }), sink)
+	got := sink.ids()
+	for id := range inWindowNow(src, 2) {
+		if got[id] == 0 {
+			t.Errorf("contact %d was not delivered", id)
+		}
+	}
+	t.Logf("%d requests, %d pages", out.Requests, out.Pages)
+	if out.Requests > 4*out.Pages {
+		t.Errorf("%d requests for %d pages", out.Requests, out.Pages)
+	}
+}

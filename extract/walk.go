@@ -71,7 +71,8 @@ type Walk struct {
 	Lookback time.Duration
 	// PageSize is the number of rows asked for, 1 to 1000. 0: 1000.
 	PageSize int
-	// Days and Filters narrow every request.
+	// Days and Filters narrow every request. Contacts come into a window of
+	// days by a message, so a cache's answer about one is asked for again.
 	Days    int
 	Filters url.Values
 	Clock   clock.Clock // nil: the machine's
