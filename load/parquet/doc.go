@@ -5,6 +5,7 @@
 //	<path>/<table>/
 //	  current/created_month=YYYY-MM/contacts.parquet   (UTC month of created_at)
 //	  history/extracted_date=YYYY-MM-DD/<package>-NNNN.parquet
+//	  history/extracted_date=YYYY-MM-DD/merged-<commit>-NNNN.parquet
 //	  _ids/created_month=YYYY-MM.ids                    (which ids a file of current holds, hashed)
 //	  _manifests/NNNNNNNN.json, latest.json
 //	  _sluice_runs/<run-id>.json                        (coverage of each run)

@@ -62,6 +62,12 @@ func New(o Options) (*Loader, error) {
 	if o.HistoryFileRows <= 0 {
 		o.HistoryFileRows = 1 << 20
 	}
+	if o.CompactRows == 0 {
+		o.CompactRows = 2_000_000
+	}
+	if o.CompactBytes <= 0 {
+		o.CompactBytes = 128 << 20
+	}
 	if o.ArchiveRuns <= 0 {
 		o.ArchiveRuns = 1024
 	}
@@ -158,24 +164,25 @@ func (l *Loader) commitLocked(ctx context.Context, p load.Package) (load.Result,
 		_ = clearStaging(l.o.FS, l.dir)
 		return load.Result{}, err
 	}
-	data, err := encodeManifest(next)
-	if err != nil {
-		return load.Result{}, err
-	}
-	// From here on the package is committed: whatever stops us, the next
+	// Once it is recorded the package is committed: whatever stops us, the next
 	// commit completes what this manifest says.
-	path := filepath.Join(l.dir, manifestsDir, manifestName(next.Number))
-	if err := atomicfile.WriteFileOn(l.o.FS, path, data, fileMode); err != nil {
-		return load.Result{}, explain("write manifest", path, err)
-	}
-	if err := settle(l.o.FS, l.dir, next); err != nil {
+	if _, err := l.publish(next); err != nil {
 		return load.Result{}, err
 	}
-	// The commit is complete; what is left to tidy up can wait for the next one.
-	_ = l.archiveRuns(next)
+	result := next.Results[len(next.Results)-1].Result
+	l.tidy(ctx, next)
+	return result, nil
+}
+
+// tidy does what can wait for the next commit, and does where it fails.
+func (l *Loader) tidy(ctx context.Context, m *Manifest) {
+	_ = l.archiveRuns(m)
+	m, recorded, err := l.compact(ctx, m)
+	if err != nil && recorded {
+		return // what is staged is still needed
+	}
 	_ = clearStaging(l.o.FS, l.dir)
-	pruneManifests(l.o.FS, l.dir, next.Number)
-	return next.Results[len(next.Results)-1].Result, nil
+	pruneManifests(l.o.FS, l.dir, m.Number)
 }
 
 // recover completes an interrupted commit, removes its leftovers and returns

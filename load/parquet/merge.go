@@ -257,7 +257,24 @@ func (m *merge) meetCurrent(ctx context.Context, mo month, file File, keys *part
 }
 
 // copyCurrent copies the stored rows that stay, in their order.
-func (m *merge) copyCurrent(ctx context.Context, file File, gone *bits, to *outFile) (err error) {
+func (m *merge) copyCurrent(ctx context.Context, file File, gone *bits, to *outFile) error {
+	row := int64(0)
+	var idx []int32
+	return m.copyRows(ctx, file, to, func(rec arrow.Record) ([]int32, error) {
+		idx = idx[:0]
+		for i := range int32(rec.NumRows()) { //nolint:gosec // a batch has batchRows rows at most
+			if gone == nil || !gone.get(row) {
+				idx = append(idx, i)
+			}
+			row++
+		}
+		return idx, nil
+	})
+}
+
+// copyRows appends the rows of a file of the table that keep names, in batches
+// and in the table's schema.
+func (m *merge) copyRows(ctx context.Context, file File, to *outFile, keep func(rec arrow.Record) ([]int32, error)) (err error) {
 	c := &cursor{path: at(m.dir, file.Path), want: file.Rows}
 	defer func() { err = errors.Join(err, c.close()) }()
 	s, err := c.schema()
@@ -268,15 +285,10 @@ func (m *merge) copyCurrent(ctx context.Context, file File, gone *bits, to *outF
 	if err != nil {
 		return err
 	}
-	row := int64(0)
-	var idx []int32
 	return c.take(ctx, file.Rows, func(rec arrow.Record) error {
-		idx = idx[:0]
-		for i := range int32(rec.NumRows()) { //nolint:gosec // a batch has batchRows rows at most
-			if gone == nil || !gone.get(row) {
-				idx = append(idx, i)
-			}
-			row++
+		idx, err := keep(rec)
+		if err != nil {
+			return err
 		}
 		return m.writeRows(sh.shape(rec, nil), idx, to)
 	})

@@ -30,6 +30,11 @@ type Options struct {
 	LockWait time.Duration
 	// HistoryFileRows is the most rows one history file takes. Default: 1048576.
 	HistoryFileRows int64
+	// CompactRows and CompactBytes are the size that small files of history are
+	// merged to once their day is over; CompactRows is also the most rows that
+	// one commit merges. Default: 2,000,000 and 128 MiB. Negative CompactRows:
+	// nothing is merged.
+	CompactRows, CompactBytes int64
 	// ArchiveRuns is how many coverage records of runs older than those of the
 	// last 50 packages stand as files of their own before they are packed into
 	// one. Default: 1024.
