@@ -152,6 +152,9 @@ func TestAWriteThatFindsAnotherGenerationChangesNothing(t *testing.T) {
 			t.Errorf("deleting gives %v", err)
 		}
 	}
+	if err := c.Delete(ctx, bucket, "x", gcs.Any); err != nil {
+		t.Errorf("deleting what is gone gives %v", err)
+	}
 	if _, _, err := c.Get(ctx, bucket, "x"); !errors.Is(err, gcs.ErrNotExist) {
 		t.Errorf("reading what was deleted gives %v", err)
 	}
@@ -393,5 +396,19 @@ func TestParseURL(t *testing.T) {
 		if b, p, err := gcs.ParseURL(bad); err == nil {
 			t.Errorf("%q is %q, %q", bad, b, p)
 		}
+	}
+}
+
+func TestTheVendorsVariableNamesAServer(t *testing.T) {
+	s := gcstest.Start(t, bucket)
+	t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(s.URL, "http://"))
+	c, err := gcs.New(t.Context(), gcs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, c, "x", "one", gcs.Absent)
+	wantContent(t, c, "x", "one")
+	if err := c.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-etl/sluice/internal/gcs/gcstest"
@@ -254,6 +255,98 @@ func TestGSCommitThatSleptChangesNothing(t *testing.T) {
 	}
 }
 
+// isHead tells the request that commits.
+func isHead(r *http.Request) bool {
+	return r.Method == http.MethodPost && r.URL.Query().Get("name") == gsTable+"_manifests/head.json"
+}
+
+// What is staged for the next number may be of a commit that is alive.
+func TestGSCommitThatIsAliveIsNotSwept(t *testing.T) {
+	s, awake := filled(t)
+	asleep, wake := make(chan struct{}), make(chan struct{})
+	tr := &transport{before: func(_ int, r *http.Request) {
+		if isHead(r) {
+			close(asleep)
+			<-wake
+		}
+	}}
+	done := make(chan error, 1)
+	second := gsPackage(t, 2, "two")
+	l := openGS(t, gsClient(t, s, tr))
+	go func() { _, err := l.Commit(t.Context(), second); done <- err }()
+	<-asleep
+	if _, err := awake.Commit(t.Context(), gsPackage(t, 1, "one")); err != nil { // which sweeps
+		t.Error(err)
+	}
+	close(wake)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if rows := current(t, mirror(t, s)); len(rows) != 1 || rows[0]["name"] != "two" {
+		t.Errorf("it holds %v", rows)
+	}
+}
+
+// A commit whose record was taken and answered with an error is one.
+func TestGSCommitThatIsInDoubtCanBeCompleted(t *testing.T) {
+	s, l := filled(t)
+	s.SetFault(func(_ int, r *http.Request) gcstest.Fault {
+		if isHead(r) {
+			return gcstest.RefuseAfter
+		}
+		return gcstest.None
+	})
+	if _, err := l.Commit(t.Context(), gsPackage(t, 2, "two")); err == nil {
+		t.Error("commit succeeds")
+	}
+	s.SetFault(nil)
+	// A listing completes it, and shows it.
+	err := l.List(t.Context(), load.Listing{Lineage: "lineage-a", Columns: []string{"name"}}, func(rec arrow.Record) error {
+		if rows := loadtest.Rows(t, rec); len(rows) != 1 || rows[0]["name"] != "two" {
+			t.Errorf("it lists %v", rows)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if n, err := l.Check(t.Context(), "lineage-a"); err != nil || n != 2 {
+		t.Errorf("position is %d, %v", n, err)
+	}
+}
+
+// What changes between the look at the table and the files is another commit,
+// or damage; here it is another commit.
+func TestGSCommitThatIsOvertakenStartsAgain(t *testing.T) {
+	packages := chain(t, 2)
+	want, _ := undisturbed(t, packages[:3]...)
+	for _, where := range []string{"_manifests/latest.json", "current/created_month=2026-01/contacts.parquet", "history/extracted_date=2026-09-01/00000003-0001.parquet"} {
+		s := gcstest.Start(t, gsBucket)
+		awake := openGS(t, gsClient(t, s, nil))
+		for _, p := range packages[:2] {
+			if _, err := awake.Commit(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var once sync.Once
+		tr := &transport{before: func(_ int, r *http.Request) {
+			if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, where) {
+				once.Do(func() {
+					if _, err := awake.Commit(context.WithoutCancel(t.Context()), packages[2]); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}}
+		if _, err := openGS(t, gsClient(t, s, tr)).Commit(t.Context(), packages[2]); err != nil {
+			t.Errorf("overtaken before %s: %v", where, err)
+		}
+		if d := differences(want, gsState(t, s)); d != "" {
+			t.Errorf("overtaken before %s: %s", where, d)
+		}
+	}
+}
+
 // Numbers of manifests come back once they were pruned; generations do not.
 func TestGSCommitThatSleptForMoreThanAllManifestsIsRefused(t *testing.T) {
 	s := gcstest.Start(t, gsBucket)
@@ -266,7 +359,7 @@ func TestGSCommitThatSleptForMoreThanAllManifestsIsRefused(t *testing.T) {
 	}
 	asleep, wake := make(chan struct{}), make(chan struct{})
 	tr := &transport{before: func(_ int, r *http.Request) {
-		if r.Method == http.MethodPost && r.URL.Query().Get("name") == gsTable+"_manifests/head.json" {
+		if isHead(r) {
 			select {
 			case asleep <- struct{}{}:
 				<-wake
@@ -398,5 +491,38 @@ func TestGSReadersSeeEveryContactOnce(t *testing.T) {
 	}
 	if reads < 8 {
 		t.Errorf("%d reads", reads)
+	}
+}
+
+// A contact whose created_at changed stands in its new month before it leaves
+// the old one, however many objects are copied at once.
+func TestGSContactThatMovesIsNeverMissing(t *testing.T) {
+	s := gcstest.Start(t, gsBucket)
+	l := openGS(t, gsClient(t, s, nil), func(o *parquet.GSOptions) { o.Transfers = 8 })
+	first := []loadtest.Row{contact("stays", 1, 1), contact("moves", 1, 1), contact("other", 3, 1)}
+	if _, err := l.Commit(t.Context(), loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: first})); err != nil {
+		t.Fatal(err)
+	}
+	var copied []string
+	s.SetFault(func(_ int, r *http.Request) gcstest.Fault {
+		_, to, isCopy := strings.Cut(r.URL.Path, "/rewriteTo/b/lake/o/"+gsTable)
+		if isCopy && strings.HasPrefix(to, "current/") {
+			copied = append(copied, to) // one at a time, or the race detector says so
+			if rows := query(t, duck(t), "SELECT id FROM ("+bareGlob(mirror(t, s))+") WHERE id = 'moves'"); len(rows) == 0 {
+				t.Errorf("it is missing before %s is copied", to)
+			}
+		}
+		return gcstest.None
+	})
+	p := loadtest.Build(t, loadtest.Spec{Serial: 2, Rows: []loadtest.Row{contact("moves", 2, 2), contact("other", 3, 2, "name", "x")}})
+	r, err := l.Commit(t.Context(), p)
+	if err != nil || r.Moved != 1 {
+		t.Fatalf("result is %+v, %v", r, err)
+	}
+	if n := len(copied); n != 3 || !strings.Contains(copied[n-1], "2026-01") {
+		t.Errorf("copied were %v", copied)
+	}
+	if rows := query(t, duck(t), "SELECT id FROM ("+bareGlob(mirror(t, s))+")"); len(rows) != 3 {
+		t.Errorf("it holds %v", rows)
 	}
 }

@@ -18,7 +18,9 @@ var errSettled = errors.New("the commit is in place")
 // again, and run in several processes at once, also long after the table has
 // moved on.
 func (l *GSLoader) settle(ctx context.Context, h *head) error {
-	var history, rest []string // history first: a reader of both misses nothing
+	// History first: a reader of both misses nothing. Where contacts move to
+	// another month, the files are listed so that they arrive before they leave.
+	var history, rest []string
 	for _, rel := range h.Published {
 		if strings.HasPrefix(rel, historyDir+"/") {
 			history = append(history, rel)
@@ -26,8 +28,12 @@ func (l *GSLoader) settle(ctx context.Context, h *head) error {
 			rest = append(rest, rel)
 		}
 	}
+	together := l.o.Transfers
+	if n := len(h.Results); n > 0 && h.Results[n-1].Result.Moved > 0 {
+		together = 1
+	}
 	for _, files := range [][]string{history, rest} {
-		err := atOnce(ctx, l.o.Transfers, files, func(ctx context.Context, rel string) error { return l.place(ctx, h, rel) })
+		err := atOnce(ctx, together, files, func(ctx context.Context, rel string) error { return l.place(ctx, h, rel) })
 		if errors.Is(err, errSettled) {
 			return nil
 		}
