@@ -68,6 +68,7 @@ type app struct {
 	verbose bool
 	log     *slog.Logger
 	secrets *redactor
+	buckets *buckets
 }
 
 // Main runs one invocation and returns its exit code. It returns when the
@@ -76,9 +77,13 @@ type app struct {
 func Main(ctx context.Context, p Program) int {
 	a := &app{Program: p, secrets: &redactor{w: p.Streams.Err}}
 	a.err = &screen{w: a.secrets, width: p.Streams.width}
+	a.buckets = a.newBuckets(ctx)
 	root := a.root() //nolint:contextcheck // cobra hands ctx to the commands, which take it from there
 	root.SetArgs(p.Args)
 	err := root.ExecuteContext(ctx)
+	if closeErr := a.buckets.close(); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
 	a.err.clear()
 	return a.finish(ctx, err)
 }

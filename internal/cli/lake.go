@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-etl/sluice/load/parquet"
 )
 
-// lakeTable is one exported table that queries can use.
+// lakeTable is one exported table of Parquet files that queries can use.
 type lakeTable struct {
 	schema   string // DuckDB schema that its views stand in
 	table    string
@@ -21,12 +21,19 @@ type lakeTable struct {
 	manifest *parquet.Manifest // nil: nothing exported yet
 }
 
-// lakeTables lists the tables of all pipelines in the order of the file.
-func lakeTables(cfg *config.Config) ([]lakeTable, error) {
+// isLake tells the destinations whose files a query can read.
+func isLake(d *config.Destination) bool { return isParquet(d) && d.Local() }
+
+// lakeTables lists the tables of all pipelines, or of one destination, in the
+// order of the file.
+func lakeTables(cfg *config.Config, only *config.Destination) ([]lakeTable, error) {
 	var tables []lakeTable
 	for _, p := range cfg.Pipelines {
 		for _, d := range p.Destinations {
-			t := lakeTable{schema: schemaName(cfg, d, p.Table), table: p.Table, dir: filepath.Join(d.Path, p.Table), pipeline: p}
+			if !isLake(d) || only != nil && d != only {
+				continue
+			}
+			t := lakeTable{schema: schemaName(cfg, d, p.Table), table: p.Table, dir: d.Place(p.Table), pipeline: p}
 			m, err := parquet.OpenManifest(t.dir)
 			switch {
 			case err == nil && m.Package > 0: // 0: the first commit has not ended
@@ -63,7 +70,7 @@ func schemaName(cfg *config.Config, d *config.Destination, table string) string 
 func tableName(cfg *config.Config, d *config.Destination, table string) string {
 	for _, p := range cfg.Pipelines {
 		for _, other := range p.Destinations {
-			if p.Table == table {
+			if p.Table == table && isLake(other) {
 				if other == d {
 					return table
 				}

@@ -20,6 +20,7 @@ import (
 )
 
 type queryOptions struct {
+	from   string // destination; empty: see scopeOf
 	output string // file; empty or - for stdout
 	format string // table, csv, json, jsonl, parquet; empty: from output, or by what stdout is
 	rows   int    // most rows of a table; 0 for all
@@ -35,10 +36,15 @@ and the table's name where a destination has several tables. All schemas are
 in the search path in the order of pipelines.yaml, so that plain names work:
 SELECT * FROM contacts.
 
-The database is in memory and new each time: what it reads is the exported
-files, which it does not write. The SQL may also read other files. COPY and
-EXPORT are refused; -o writes the result of the last statement, whole or not
-at all. Times print in UTC.
+Parquet files on this machine are read, all of them, or those of --destination
+alone. A DuckDB destination is read, as its file stands, with the views in it,
+if --destination names it or it is all there is; it waits while a run commits
+there. What is at gs:// is not read.
+
+The database is in memory and new each time: what it reads is what was exported,
+which it does not write. The SQL may also read other files. COPY and EXPORT are
+refused; -o writes the result of the last statement, whole or not at all. Times
+print in UTC.
 
 On a terminal the result is a table, cut to its width and to --rows rows, and
 it says so where it was cut. Otherwise, and unless --format says differently,
@@ -66,9 +72,13 @@ func (a *app) queryCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return a.query(c.Context(), args, o) },
 	})
 	c.Flags().SortFlags = false
+	c.Flags().StringVarP(&o.from, "destination", "d", "", "read what was exported to the destination of this `NAME`")
 	c.Flags().StringVarP(&o.output, "output", "o", "", "write the result to `FILE`, in the format of its extension")
 	c.Flags().StringVar(&o.format, "format", "", "table, csv, json (an array), jsonl (an object a line) or parquet")
 	c.Flags().IntVar(&o.rows, "rows", 100, "the most rows of a table; 0 for all")
+	if err := c.RegisterFlagCompletionFunc("destination", a.completeDestinations); err != nil {
+		panic(fmt.Sprintf("cli: completion of a flag that is there: %v", err))
+	}
 	return c
 }
 
@@ -87,12 +97,9 @@ func (a *app) query(ctx context.Context, args []string, o queryOptions) (err err
 	if err := outsideDestinations(cfg, o.output); err != nil {
 		return err
 	}
-	tables, err := lakeTables(cfg)
+	from, err := scopeOf(cfg, o.from)
 	if err != nil {
 		return err
-	}
-	if !slices.ContainsFunc(tables, func(t lakeTable) bool { return t.manifest != nil }) {
-		return &userError{message: "nothing is exported yet", hint: "run `sluice" + a.fileFlag() + " run` first"}
 	}
 	sql, err := a.sqlText(args)
 	if err != nil {
@@ -103,14 +110,14 @@ func (a *app) query(ctx context.Context, args []string, o queryOptions) (err err
 		// A list of views must not pass for a result.
 		return &userError{message: "there is no SQL: neither as an argument nor on standard input", hint: "give it in quotes, as in: sluice" + a.fileFlag() + " query \"FROM contacts\"; on a terminal, without SQL and flags, the command lists what can be queried"}
 	}
-	db, err := duck.Open(ctx, setup(tables))
+	db, tables, err := a.openScope(ctx, cfg, from)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	switch {
 	case list:
-		return a.listViews(ctx, db, tables)
+		return a.listViews(ctx, db, from, tables)
 	case format == formatTable:
 		return a.queryTable(ctx, db, sql, o)
 	case o.output == "" || o.output == "-":
@@ -157,29 +164,6 @@ func (a *app) queryFormat(o queryOptions) (string, error) {
 		return "", usage("parquet does not belong on a terminal: name a file with -o")
 	}
 	return format, nil
-}
-
-// outsideDestinations keeps -o away from the files that Sluice looks after.
-func outsideDestinations(cfg *config.Config, output string) error {
-	if output == "" || output == "-" {
-		return nil
-	}
-	abs, err := filepath.Abs(output)
-	if err != nil {
-		return fmt.Errorf("find %s: %w", output, err)
-	}
-	for _, p := range cfg.Pipelines {
-		for _, d := range p.Destinations {
-			rel, err := filepath.Rel(filepath.Join(d.Path, p.Table), abs)
-			if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-				return &userError{
-					message: fmt.Sprintf("%s lies inside table %s of destination %s", output, p.Table, d.Name),
-					hint:    "sluice alone writes there; choose another place",
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // sqlText takes the SQL from the command line or from a stdin that is no
@@ -307,39 +291,6 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
-}
-
-// listViews says what can be asked.
-func (a *app) listViews(ctx context.Context, db *duck.DB, tables []lakeTable) error {
-	views, err := db.Views(ctx)
-	if err != nil {
-		return err
-	}
-	var b strings.Builder
-	for _, t := range tables {
-		if t.manifest == nil {
-			fmt.Fprintf(&b, "%s: nothing exported yet (%s)\n\n", t.schema, t.pipeline.Name)
-			continue
-		}
-		fmt.Fprintf(&b, "%s (%s, exported by %s to %s)\n", t.schema, counted(t.manifest.Rows(), "contact", "contacts"), t.pipeline.Name, a.relative(t.dir))
-		writeViews(&b, t.schema, views, a.outWidth())
-		b.WriteString("\n")
-	}
-	b.WriteString("Try:\n" + a.queryExamples(tables))
-	if _, err := io.WriteString(a.Streams.Out, visible(b.String())); err != nil {
-		return fmt.Errorf("print views: %w", err)
-	}
-	return nil
-}
-
-// queryExamples are lines to copy, about the first table there is.
-func (a *app) queryExamples(tables []lakeTable) string {
-	i := slices.IndexFunc(tables, func(t lakeTable) bool { return t.manifest != nil })
-	table := tables[i].table
-	query := "  sluice" + a.fileFlag() + " query "
-	return query + `"SELECT platform, count(*) AS contacts FROM ` + table + ` GROUP BY ALL"` + "\n" +
-		query + `"FROM ` + table + `" -o ` + table + ".parquet\n" +
-		query + "< report.sql > report.csv\n"
 }
 
 // writeViews lists one schema's views, their comments wrapped beside them.

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-etl/sluice/internal/config"
-	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/internal/run"
 )
 
@@ -160,15 +159,15 @@ func (v *plainView) reconciled(row func(label, format string, args ...any), r *r
 // nextAfter is what to try after a reconciliation that found something, as
 // next; "" where it found nothing.
 func (v *plainView) nextAfter(r *run.Reconciled) string {
-	sluice := "Next: sluice" + v.app.fileFlag()
 	switch {
 	case r.Gone == 0:
 		return ""
 	case r.DryRun:
-		return sluice + " reconcile " + v.p.Name + v.options.flags
-	case !duck.Available:
+		return "Next: sluice" + v.app.fileFlag() + " reconcile " + v.p.Name + v.options.flags
+	}
+	table, query := v.app.asking(v.cfg, v.p)
+	if query == "" {
 		return ""
 	}
-	table := tableName(v.cfg, v.p.Destinations[0], v.p.Table) + "_all"
-	return sluice + ` query "SELECT id, name, _sluice_deleted_at FROM ` + table + ` WHERE _sluice_deleted_at IS NOT NULL ORDER BY _sluice_deleted_at DESC"`
+	return "Next: " + query + ` "SELECT id, name, _sluice_deleted_at FROM ` + table + `_all WHERE _sluice_deleted_at IS NOT NULL ORDER BY _sluice_deleted_at DESC"`
 }

@@ -16,9 +16,9 @@ const (
 	envFile     = "SLUICE_FILE"
 )
 
-const rootLong = `Sluice exports contacts from a contacts endpoint to Parquet, without skipping
-one. pipelines.yaml says what is read and where it goes; state remembers how
-far each pipeline has come.
+const rootLong = `Sluice exports contacts from a contacts endpoint to Parquet and DuckDB, without
+skipping one. pipelines.yaml says what is read and where it goes; state
+remembers how far each pipeline has come.
 
 Start here:
   sluice init      write a pipelines.yaml that runs as it stands
@@ -31,7 +31,7 @@ Exit codes: 0 done; 1 error; 4 some pipelines failed and others are done;
 func (a *app) root() *cobra.Command {
 	root := command(&cobra.Command{
 		Use:   "sluice",
-		Short: "Exports contacts to Parquet and queries them",
+		Short: "Exports contacts to Parquet and DuckDB, and queries them",
 		Long:  rootLong,
 		Args:  noArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/config"
-	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/schemas"
 )
@@ -90,6 +89,7 @@ type plainView struct {
 	progress progress
 	printed  time.Time
 	left     int64 // contacts that became marked as deleted
+	stored   int64 // contacts written to database files, each file counted
 }
 
 // plainEvery is how often a run that nobody watches says where it is.
@@ -98,9 +98,15 @@ const plainEvery = 10 * time.Second
 // note keeps what the view says later.
 func (v *plainView) note(e run.Event) {
 	v.progress.add(e)
+	if e.Type != eventCommitted || e.Result == nil {
+		return
+	}
 	// As the engine counts: they are the same contacts in every destination.
-	if e.Type == eventCommitted && e.Result != nil && e.Destination == v.p.Destinations[0].Name {
+	if e.Destination == v.p.Destinations[0].Name {
 		v.left += e.Result.Deleted
+	}
+	if d := v.cfg.Destination(e.Destination); d != nil && isDatabase(d) {
+		v.stored += e.Result.New + e.Result.Changed + e.Result.Deleted
 	}
 }
 
@@ -288,15 +294,19 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	if r := s.Reconciled; r != nil && r.DryRun {
 		return
 	}
-	if s.Files > 0 {
-		row("files", "%s written to %s", count(s.Files), joinNames(v.app.tableDirs(v.p)))
-	} else {
-		be := "is"
-		if len(v.p.Destinations) > 1 {
-			be = "are"
+	written := func(label string, n int64, what string, places []string) {
+		switch {
+		case len(places) == 0:
+		case n > 0:
+			row(label, "%s%s written to %s", count(n), what, joinNames(places))
+		case len(places) == 1:
+			row(label, "none written, %s is up to date", places[0])
+		default:
+			row(label, "none written, %s are up to date", joinNames(places))
 		}
-		row("files", "none written, %s %s up to date", joinNames(v.app.tableDirs(v.p)), be)
 	}
+	written("files", int64(s.Files), "", v.app.places(v.p, isParquet))
+	written("database", v.stored, " rows", v.app.places(v.p, isDatabase))
 	if v.options.backfilled != "" {
 		row("range", "%s", v.options.backfilled)
 	}
@@ -309,22 +319,16 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	}
 }
 
-func (a *app) tableDirs(p *config.Pipeline) []string {
-	dirs := make([]string, len(p.Destinations))
-	for i, d := range p.Destinations {
-		dirs[i] = a.relative(filepath.Join(d.Path, p.Table))
-	}
-	return dirs
-}
-
 // next is what to try now, to be copied as it stands.
 func (a *app) next(cfg *config.Config, p *config.Pipeline) string {
-	d := p.Destinations[0]
-	if !duck.Available {
-		return "Next: read " + a.relative(filepath.Join(d.Path, p.Table, "current", "**", "*.parquet")) + " with any tool; views.sql beside it has views for DuckDB"
+	if table, query := a.asking(cfg, p); query != "" {
+		return "Next: " + query + ` "SELECT platform, count(*) AS contacts FROM ` + table + ` GROUP BY ALL ORDER BY contacts DESC, platform"`
 	}
-	sql := "SELECT platform, count(*) AS contacts FROM " + tableName(cfg, d, p.Table) + " GROUP BY ALL ORDER BY contacts DESC, platform"
-	return "Next: sluice" + a.fileFlag() + ` query "` + sql + `"`
+	files := filepath.Join("current", "**", "*.parquet")
+	if i := slices.IndexFunc(p.Destinations, isLake); i >= 0 {
+		return "Next: read " + a.relative(filepath.Join(p.Destinations[i].Path, p.Table, files)) + " with any tool; views.sql beside it has views for DuckDB"
+	}
+	return "Next: read " + p.Destinations[0].Place(p.Table) + "/current/**/*.parquet with any tool that reads Google Cloud Storage; views.sql beside it has views for DuckDB"
 }
 
 // fileFlag repeats -f where it was needed.

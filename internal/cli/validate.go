@@ -47,6 +47,11 @@ func (a *app) validate() error {
 			}
 		}
 	}
+	for _, d := range cfg.Destinations {
+		if err := collect(usable(cfg, d)); err != nil {
+			return err
+		}
+	}
 	seen := map[string]bool{}
 	for _, p := range cfg.Pipelines {
 		if seen[p.Schema] {

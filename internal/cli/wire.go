@@ -14,7 +14,6 @@ import (
 	"github.com/sluice-etl/sluice/internal/sandbox"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
-	"github.com/sluice-etl/sluice/load/parquet"
 	"github.com/sluice-etl/sluice/schemas"
 	"github.com/sluice-etl/sluice/transform"
 )
@@ -61,7 +60,14 @@ func pipeline(cfg *config.Config, name string) (*config.Pipeline, error) {
 
 // store opens the state that cfg names.
 func (a *app) store(cfg *config.Config) (*state.Store, error) {
-	return state.Open(cfg.State.Path, a.Clock, state.WithVersion(version()))
+	if cfg.State.URL == "" {
+		return state.Open(cfg.State.Path, a.Clock, state.WithVersion(version()))
+	}
+	client, err := a.buckets.get()
+	if err != nil {
+		return nil, err
+	}
+	return state.OpenGCS(client, cfg.State.URL, cfg.State.Path, a.Clock, state.WithVersion(version()))
 }
 
 // sources keeps the sandboxes that run in this process, by source: a scheduled
@@ -195,11 +201,11 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 		return errors.Join(errs...)
 	}
 	for _, d := range p.Destinations {
-		l, err := parquet.New(parquet.Options{Path: d.Path, Table: p.Table, Timezone: p.Timezone, Plain: d.Plain, Clock: a.Clock})
+		l, err := a.loader(cfg, p, d)
 		if err != nil {
 			return run.Job{}, nil, errors.Join(fmt.Errorf("open destination %s: %w", d.Name, err), closeAll())
 		}
-		j.Destinations = append(j.Destinations, run.Destination{Name: d.Name, Loader: l})
+		j.Destinations = append(j.Destinations, run.Destination{Name: d.Name, Loader: l, QueueBytes: d.QueueLimit, QueueAge: d.QueueAge})
 	}
 	return j, closeAll, nil
 }
