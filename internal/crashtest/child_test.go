@@ -52,6 +52,7 @@ type order struct {
 	Dir, URL     string
 	Full         bool
 	Sync         run.SyncMode
+	Alone        bool     // the source does not combine days with other parameters
 	Destinations []string // folders of Parquet tables, or names ending in .duckdb
 	Down         []string // destinations that fail
 	SealRows     int
@@ -165,7 +166,10 @@ func (o order) job(disk atomicfile.FS) (run.Job, error) {
 			BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond,
 		},
 		Identity: state.SourceIdentity{Scheme: "sandbox"}, Contract: schemas.Default(),
-		Lookback: time.Hour, PageSize: 25, Verify: load.VerifySample, Sync: o.Sync, Full: o.Full,
+		Lookback: time.Hour, PageSize: 15, Verify: load.VerifySample, Sync: o.Sync, Full: o.Full,
+	}
+	if o.Sync == run.SyncRecent {
+		job.Days, job.DaysAlone = recentDays, o.Alone
 	}
 	for _, name := range o.Destinations {
 		l, err := o.loader(name, disk)

@@ -26,6 +26,8 @@ type scenario struct {
 	// settled is that a sync has to follow before the tables equal the source.
 	settled bool
 	marked  bool // contacts are deleted, and marked as such
+	recent  bool // the tables hold those who wrote lately
+	alone   bool // the source serves days by itself only
 	stormy  bool // the source also changes while it is read
 	beside  bool // runs overlap
 	fresh   bool // each cycle begins with nothing
@@ -64,6 +66,12 @@ func scenarios() []scenario {
 		{name: "snapshot", change: comeAndGo, orders: func(int) []order {
 			return lake(order{Do: "sync", Sync: run.SyncSnapshot})
 		}, marked: true},
+		{name: "recent", change: comeAndGo, orders: func(int) []order {
+			return lake(order{Do: "sync", Sync: run.SyncRecent})
+		}, marked: true, recent: true},
+		{name: "alone", change: comeAndGo, orders: func(int) []order {
+			return lake(order{Do: "sync", Sync: run.SyncRecent, Alone: true})
+		}, marked: true, recent: true, alone: true},
 	}
 }
 
@@ -110,7 +118,7 @@ func (sc scenario) prepare(w *world) {
 	w.t.Helper()
 	w.look()
 	first := sc.orders(0)[0]
-	w.must(order{Do: "sync", Destinations: first.Destinations, Sync: first.Sync})
+	w.must(order{Do: "sync", Destinations: first.Destinations, Sync: first.Sync, Alone: first.Alone})
 	if sc.change(w, 0); sc.fresh {
 		return
 	}
@@ -230,7 +238,10 @@ func crash(t *testing.T, share float64, power bool) {
 		want := kills/len(all) + min(1, max(0, kills%len(all)-i)) // together: kills
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, adverse(100), seed)
+			o := adverse(60)
+			o.DaysAlone = sc.alone
+			w := newWorld(t, o, seed)
+			w.recent = sc.recent
 			s := &strikes{want: want, power: power, step: step, drawn: map[string]int{}, hit: map[string]int{}}
 			t.Cleanup(func() {
 				if t.Failed() {

@@ -74,7 +74,7 @@ func (r readings) print() int {
 }
 
 func TestAReaderInAnotherProcessNeverSeesAContactTwiceOrMissing(t *testing.T) {
-	commits := 5
+	commits := 4
 	if testing.Short() || raceEnabled {
 		commits = 3
 	}
