@@ -154,3 +154,33 @@ type Verified struct {
 	Files    int64 `json:"files"`
 	Bytes    int64 `json:"bytes"`
 }
+
+// Eraser is a Loader that can remove a contact for good.
+type Eraser interface {
+	Loader
+	// Erase removes every row of a contact and whatever else names it, after
+	// completing an interrupted commit. Like a commit it takes effect wholly or
+	// not at all, or is recorded and completed by the next call that changes the
+	// table; once it returns nothing of the contact is left. It blocks until then
+	// or until ctx ends; no Commit runs meanwhile. A table that does not exist
+	// yet, or does not have the contact, is left as it is.
+	Erase(ctx context.Context, e Erasure) (Erased, error)
+}
+
+// Erasure says whom to remove.
+type Erasure struct {
+	Lineage string
+	ID      string
+	DryRun  bool // only count
+}
+
+// Erased is what Erase has removed, or would.
+type Erased struct {
+	Current int64 `json:"current"` // rows of the current table
+	History int64 `json:"history"` // rows of history
+	Names   int64 `json:"names"`   // other places that name the contact
+	Files   int64 `json:"files"`   // rewritten or removed
+}
+
+// Any reports whether there is anything to remove.
+func (e Erased) Any() bool { return e.Current+e.History+e.Names > 0 }
