@@ -90,11 +90,24 @@ func (c *Client) decode(k *call, body []byte, info PageInfo) *failure {
 	case errors.Is(err, ErrBadPage):
 		return &failure{
 			cause: CauseBadPage,
-			err:   &PageError{Request: k.request, Body: c.excerpt(body), Err: err, message: c.redact.Replace(err.Error())},
+			err:   c.badPage(k, body, err),
 		}
 	default:
 		return &failure{err: err}
 	}
+}
+
+// badPage is the error of an answer that is not what was asked for. What looks
+// like JSON may hold contacts: none of it goes into an error, which ends in logs
+// and in state.
+func (c *Client) badPage(k *call, body []byte, err error) *PageError {
+	e := &PageError{Request: k.request, Err: err, message: c.redact.Replace(err.Error())}
+	if start := bytes.TrimSpace(body); len(start) > 0 && (start[0] == '[' || start[0] == '{') {
+		e.json = true
+	} else {
+		e.Body = c.excerpt(body)
+	}
+	return e
 }
 
 // read fills buf with the body, unpacked, up to the limit.

@@ -149,9 +149,10 @@ func (e *TransportError) Unwrap() error { return e.Err }
 // the retries.
 type PageError struct {
 	Request  string
-	Body     string // its start, the key removed
+	Body     string // its start, the key removed; empty where it may hold contacts
 	Attempts int
 	Err      error  // wraps ErrBadPage
+	json     bool   // it begins like JSON
 	message  string // of Err, the key removed
 }
 
@@ -168,6 +169,9 @@ func (e *PageError) Hint() string {
 	var found Hinter
 	if errors.As(e.Err, &found) && found.Hint() != "" {
 		return found.Hint()
+	}
+	if e.json {
+		return "the answer broke off, or is no list of contacts: run again, and if it stays so look at any proxy in between and at the source's url"
 	}
 	return "the answer is not a list of contacts: check the source's url"
 }

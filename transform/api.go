@@ -111,4 +111,6 @@ type Sealed struct {
 	// Misfits counts, by column, the values that did not fit and stand in
 	// "<column>__text".
 	Misfits map[string]int64
+	// Buried counts the rows outside Options.Bury and BuryField.
+	Buried int64
 }

@@ -36,7 +36,7 @@ func (c *Chunk) Seal(reg *schemas.Registry, run string, mem memory.Allocator) (*
 	s.order = s.byMonth()
 	table := reg.StagedTable()
 	rec := s.record(table, mem)
-	sealed := &Sealed{Record: rec, Table: table, Rejects: c.rejects, Misfits: s.misfits}
+	sealed := &Sealed{Record: rec, Table: table, Rejects: c.rejects, Misfits: s.misfits, Buried: int64(len(c.buried))}
 	c.empty()
 	return sealed, nil
 }

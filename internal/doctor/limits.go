@@ -144,11 +144,20 @@ func (e *exam) checkRate(context.Context) (finding, error) {
 		means = strings.TrimSpace("Sluice repeats what fails in passing, for retry_for at most. " + means)
 	}
 	if rate > 0 && (configured < 0 || rate < configured) {
-		value := "requests_per_second: " + strconv.FormatFloat(rate, 'g', 2, 64)
+		value := "requests_per_second: " + plainRate(rate)
 		e.suggest(keyRate, value, "the endpoint limits the rate of requests")
 		status, means = Note, strings.TrimSpace(means+" Set "+value+".")
 	}
 	return finding{status, strings.Join(found, " "), means}, nil
+}
+
+// plainRate prints a rate with two digits that count, as the file takes it.
+func plainRate(rate float64) string {
+	rounded, err := strconv.ParseFloat(strconv.FormatFloat(rate, 'g', 2, 64), 64)
+	if err != nil {
+		rounded = rate
+	}
+	return strconv.FormatFloat(rounded, 'f', -1, 64)
 }
 
 func times(n int) string {

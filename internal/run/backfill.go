@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,6 +89,9 @@ type span struct {
 }
 
 func newSpan(job Job, b Backfill, now time.Time) (*span, error) {
+	if job.Sync == SyncRecent && job.DaysAlone {
+		return nil, &DaysAloneError{Pipeline: job.Pipeline}
+	}
 	s := &span{
 		spanRecord: spanRecord{From: b.From, To: b.To, Key: b.Key.String()},
 		key:        b.Key, from: b.From, to: b.To.In(b.From.Location()),
@@ -98,8 +102,10 @@ func newSpan(job Job, b Backfill, now time.Time) (*span, error) {
 		s.to = now.In(b.From.Location())
 	}
 	switch {
-	case !b.From.Before(b.To):
-		return nil, fmt.Errorf("%w: it begins at %s and ends at %s", ErrRange, instant(b.From), instant(b.To.In(b.From.Location())))
+	case b.From.Equal(b.To):
+		return nil, fmt.Errorf("%w: it is empty, as %s is not part of it", ErrRange, instant(b.To.In(b.From.Location())))
+	case b.To.Before(b.From):
+		return nil, fmt.Errorf("%w: it ends at %s, before it begins at %s", ErrRange, instant(b.To.In(b.From.Location())), instant(b.From))
 	case !s.from.Before(s.to):
 		return nil, fmt.Errorf("%w: it begins at %s, which is in the future", ErrRange, instant(b.From))
 	case s.from.Unix() < 0:
@@ -169,6 +175,7 @@ func (r *syncRun) backfill(ctx context.Context, pager extract.Pager, st *staging
 		return err
 	}
 	if len(w.failed) > 0 {
+		slices.SortFunc(w.failed, func(a, b *WindowError) int { return a.From.Compare(b.From) })
 		return &WindowsError{Failed: w.failed, Untried: w.untried(), Windows: len(jobs)}
 	}
 	outcome := outcomeOf(s.key, s.from, w.sum, len(jobs))

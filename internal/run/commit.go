@@ -126,11 +126,14 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 			}
 			continue
 		}
+		own := r.session != nil && ref.RunID == r.session.start.RunID
 		if first {
+			r.noteMoved(ctx, result)
+		}
+		if first && own {
 			r.summary.New += result.New
 			r.summary.Changed += result.Changed + result.Deleted
 			r.summary.Unchanged += result.Unchanged
-			r.noteMoved(ctx, result)
 			if r.recon != nil && ref.Serial == r.pkg {
 				r.recon.found.Returned = result.Changed
 			}
@@ -142,6 +145,9 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 		st, err := r.Store.UpdateOrRescue(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
 			if p.Destinations[d.Name] != nil { // else another machine's run has dropped it
 				p.Committed(d.Name, ref.Serial)
+			}
+			if first && !own {
+				p.FinishSealed(ref.RunID, r.Clock.Now(), result.New, result.Changed+result.Deleted, result.Unchanged)
 			}
 			return nil
 		})

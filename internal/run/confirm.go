@@ -14,7 +14,6 @@ import (
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/load"
-	"github.com/sluice-etl/sluice/schemas"
 )
 
 // confirm asks for missing contacts one by one, and returns those that the
@@ -169,6 +168,6 @@ func (r *syncRun) markGone(ctx context.Context, st *staging, gone map[idKey]time
 		}
 	}
 	return r.session.endPhase(phaseRecord{
-		Phase: phaseConfirm, Outcome: outcomeRecord{Key: schemas.ColID, Rows: marked}, Counts: st.totals(),
+		Phase: phaseConfirm, Outcome: markedOutcome(marked), Counts: st.totals(),
 	})
 }

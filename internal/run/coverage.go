@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/extract"
+	"github.com/sluice-etl/sluice/schemas"
 )
 
 // coverage is the record of what a run walked and under which assumptions.
@@ -69,10 +70,10 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 // outcomeRecord is the part of a walk's outcome that the coverage record keeps.
 type outcomeRecord struct {
 	Key   string     `json:"key"`
-	From  time.Time  `json:"from"`
+	From  time.Time  `json:"from,omitzero"`
 	Until *time.Time `json:"until,omitempty"` // of a backfill: the first moment past it
 	// Final are the stretches of Key that are complete for good.
-	Final       []stretch          `json:"final,omitempty"`
+	Final       []stretch          `json:"final"`
 	EndReason   extract.EndReason  `json:"end_reason"`
 	Windows     int                `json:"windows"` // read side by side, or one after the other
 	Pages       int64              `json:"pages"`
@@ -86,6 +87,11 @@ type outcomeRecord struct {
 	Assumptions []string           `json:"assumptions"`
 }
 
+// markedOutcome is that of a phase that walks nothing.
+func markedOutcome(contacts int64) outcomeRecord {
+	return outcomeRecord{Key: schemas.ColID, Rows: contacts, Final: []stretch{}, Ties: []extract.TieBlock{}, Assumptions: []string{}}
+}
+
 // stretch is an interval of a timestamp, (After, Through].
 type stretch struct {
 	After   time.Time  `json:"after"`
@@ -93,7 +99,7 @@ type stretch struct {
 }
 
 func finalOf(ivs []extract.Interval) []stretch {
-	var out []stretch
+	out := []stretch{}
 	for _, iv := range ivs {
 		s := stretch{After: time.UnixMicro(iv.From).UTC()}
 		if iv.Until != 0 {

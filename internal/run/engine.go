@@ -207,6 +207,9 @@ func (r *syncRun) mode() (mode, reason string) {
 	if reason := unprepared(r.st, r.job); reason != "" {
 		return full, reason
 	}
+	if !r.job.whole() && r.ahead(*r.st.Cursor) {
+		return full, "the cursor lies in the future: a clock was wrong, or state was edited"
+	}
 	for _, name := range r.ready {
 		if d := r.st.Destinations[name]; d != nil && d.NeedsFull != nil {
 			return full, fmt.Sprintf("destination %q was down for so long that its queue was given up", name)
@@ -215,11 +218,18 @@ func (r *syncRun) mode() (mode, reason string) {
 	if r.job.whole() {
 		return full, "every run reads them all"
 	}
-	if r.job.FullEvery > 0 && (r.st.LastFull == nil || r.began.Sub(*r.st.LastFull) >= r.job.FullEvery) {
+	if r.job.FullEvery > 0 && (r.st.LastFull == nil || r.began.Sub(*r.st.LastFull) >= r.job.FullEvery || r.ahead(*r.st.LastFull)) {
 		return modeFull, "the last full read is older than full_every"
 	}
 	return modeIncremental, "changes since the cursor"
 }
+
+// farAhead is how far ahead of our clock the source's may be.
+const farAhead = 24 * time.Hour
+
+// ahead reports whether a time lies so far in the future that no clock of the
+// source explains it.
+func (r *syncRun) ahead(t time.Time) bool { return t.After(r.began.Add(farAhead)) }
 
 // unprepared says why the tables lack rows that only a full read brings; empty
 // where they do not.
@@ -228,7 +238,7 @@ func unprepared(st *state.Pipeline, job Job) string {
 	case st.Cursor == nil:
 		return "first run of this pipeline"
 	case st.Filters != job.selection():
-		return "the filters changed"
+		return "the filters, sync or days changed"
 	case st.Contract != "" && st.Contract != job.Contract.Hash():
 		return "the contract changed"
 	}

@@ -355,6 +355,9 @@ func (e *MissingShareError) Error() string {
 
 // Hint says what to do.
 func (e *MissingShareError) Hint() string {
+	if e.Found.MaxMissing == 0 {
+		return fmt.Sprintf("nothing was marked. In a table of %d contacts that share is less than one: allow more with --max-share, as in --max-share 10%%", e.Found.Live)
+	}
 	return "nothing was marked. Look at the source: is the key that of the same account, does it list everything? If so many contacts were deleted, allow it for this once with --max-share"
 }
 
@@ -372,4 +375,64 @@ func (e *NoInfoError) Error() string {
 // Hint says what to do.
 func (e *NoInfoError) Hint() string {
 	return "nothing was marked, as deletions cannot be told from faults this way; `sluice doctor` shows what the endpoint answers"
+}
+
+// LeftShareError is a run that reads all it asks for and did not meet so many
+// of the table's contacts that a fault of the source is likelier. What was read
+// is kept, and nothing was marked.
+type LeftShareError struct {
+	Pipeline   string
+	Left, Live int64
+}
+
+func (e *LeftShareError) Error() string {
+	return fmt.Sprintf("the source no longer shows %d of the %d contacts of the table, more than half", e.Left, e.Live)
+}
+
+// Hint says what to do.
+func (e *LeftShareError) Hint() string {
+	return fmt.Sprintf("nothing was marked. Look at the source: is the key that of the same account, does the filter still mean the same? If so many have left, say so with `sluice run %s --full`", e.Pipeline)
+}
+
+// NobodyPassesError is a full read of which no contact passes the filters:
+// more often a misspelt value than an account without such contacts.
+type NobodyPassesError struct {
+	Pipeline string
+	Read     int64
+}
+
+func (e *NobodyPassesError) Error() string {
+	return fmt.Sprintf("none of the %d contacts read passes the filters", e.Read)
+}
+
+// Hint says what to do.
+func (e *NobodyPassesError) Hint() string {
+	return fmt.Sprintf("nothing was written. Check how the values are spelt (`sluice preview %s` shows a page), and whether list rows show the custom field at all (`sluice doctor`); if an empty table is what you want, say so with `sluice run %s --full`", e.Pipeline, e.Pipeline)
+}
+
+// DaysAloneError refuses a backfill of recent contacts from a source that does
+// not combine `days` with a range of time.
+type DaysAloneError struct{ Pipeline string }
+
+func (e *DaysAloneError) Error() string {
+	return fmt.Sprintf("backfill pipeline %s: its source does not combine `days` with a range of time", e.Pipeline)
+}
+
+// Hint says what to do.
+func (e *DaysAloneError) Hint() string {
+	return "each of its runs reads all of the window anyway; for contacts outside it use a pipeline with sync: incremental"
+}
+
+// DaysOrderError is a source that does not combine `days` with the parameter
+// that a walk goes along.
+type DaysOrderError struct{ Err error }
+
+func (e *DaysOrderError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *DaysOrderError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *DaysOrderError) Hint() string {
+	return "the source may not combine `days` with other parameters: see what `sluice doctor` says, and set combine_filters: false at the source"
 }

@@ -37,10 +37,18 @@ func (r *syncRun) extract(ctx context.Context) error {
 		cursor, err = r.walkPhases(ctx, r.client, st)
 	}
 	r.counts, r.session.parts = st.totals(), st.parts
-	if err != nil {
-		if ctx.Err() != nil {
-			return r.interrupted(err)
-		}
+	var (
+		left   *LeftShareError
+		nobody *NobodyPassesError
+	)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return r.interrupted(err)
+	case errors.As(err, &left), errors.As(err, &nobody):
+		r.session.parts = nil // the next run is to look anew
+		return err
+	default:
 		return err
 	}
 	switch {
@@ -57,22 +65,11 @@ func (r *syncRun) extract(ctx context.Context) error {
 	return r.sealPackage(ctx, registry, cursor)
 }
 
-// decoding filters rows as they arrive. A contact's channel never changes, so
-// one outside is dropped, unless the filter is new: what it keeps out now, and
-// what a conversation's state keeps out, may have been let in before, and then
-// has to leave the table.
+// decoding marks the rows outside the filters as they arrive: a contact may
+// have been inside before, also by its channel, and then has to leave the
+// table. The tombstone of one that never was leaves no trace there.
 func (r *syncRun) decoding() transform.Options {
-	o := transform.Options{Contract: r.job.Contract, Filter: map[string][]string{}, Bury: map[string][]string{}}
-	o.BuryField = r.job.buriedField()
-	moved := r.st.Cursor != nil && r.st.Filters != r.job.selection()
-	for column, values := range r.job.Filters {
-		if column == "platform" && !moved {
-			o.Filter[column] = values
-		} else {
-			o.Bury[column] = values
-		}
-	}
-	return o
+	return transform.Options{Contract: r.job.Contract, Bury: r.job.Filters, BuryField: r.job.buriedField()}
 }
 
 // newStaging takes up what the journal says was done before.
@@ -144,11 +141,18 @@ func lastRun(p *state.Pipeline) time.Time {
 // the new cursor.
 func (r *syncRun) walkPhases(ctx context.Context, pager extract.Pager, st *staging) (*time.Time, error) {
 	last, err := r.read(ctx, pager, st)
+	var order *extract.OrderError
+	if r.job.Sync == SyncRecent && !r.job.DaysAlone && errors.As(err, &order) {
+		err = &DaysOrderError{Err: err}
+	}
 	if err != nil {
 		return nil, err
 	}
+	if r.session.start.Mode == modeFull && !r.job.Full && st.nobodyPasses() {
+		return nil, &NobodyPassesError{Pipeline: r.job.Pipeline, Read: r.session.rows()}
+	}
 	cursor := r.session.phases[last].Progress.Final
-	if r.st.Cursor != nil && cursor.Before(*r.st.Cursor) {
+	if r.st.Cursor != nil && cursor.Before(*r.st.Cursor) && !r.ahead(*r.st.Cursor) {
 		cursor = *r.st.Cursor // a cursor never moves back
 	}
 	if r.session.start.Mode != modeIncremental && st.totals().Pages == 0 {

@@ -65,14 +65,15 @@ type partRecord struct {
 	Columns   []schemas.RegistryEntry `json:"columns,omitempty"` // settled or changed by this part
 	Misfits   map[string]int64        `json:"misfits,omitempty"`
 	Rejects   int64                   `json:"rejects,omitempty"`
+	Outside   int64                   `json:"outside,omitempty"` // rows that do not pass the filters
 	Clients   []string                `json:"client_ids,omitempty"`
 	Counts    counts                  `json:"counts"`
 }
 
 // progressRecord is extract.Progress, readable.
 type progressRecord struct {
-	Mark  time.Time `json:"mark"`
-	Final time.Time `json:"final"`
+	Mark  time.Time `json:"mark,omitzero"`
+	Final time.Time `json:"final,omitzero"`
 }
 
 // phaseRecord says that a phase is complete: all its rows are in parts.

@@ -109,12 +109,74 @@ func (r *syncRun) markMissing(ctx context.Context, st *staging) error {
 	missing := func(s stored) (time.Time, bool) {
 		return began, !s.deleted && s.extracted.Before(began) && !read.has(md5.Sum([]byte(s.id))) //nolint:gosec // a checksum
 	}
+	if err := r.checkLeft(ctx, lister, missing); err != nil {
+		return err
+	}
 	marked, err := r.bury(ctx, st, lister, missing)
 	if err != nil {
 		return fmt.Errorf("mark contacts that were not read: %w", err)
 	}
-	return r.session.endPhase(phaseRecord{Phase: phaseMissing, Outcome: outcomeRecord{Key: schemas.ColID, Rows: marked}, Counts: st.totals()})
+	return r.session.endPhase(phaseRecord{Phase: phaseMissing, Outcome: markedOutcome(marked), Counts: st.totals()})
 }
+
+// The bounds of what may leave a table in one run without being asked for: more
+// is likelier a fault of the source.
+const (
+	leftShare = 0.5
+	leftLeast = 20
+)
+
+// checkLeft refuses to mark more than half of the table's live contacts, unless
+// the run was asked to read everything, or reads something else than the one
+// before. Of a window of days those count alone that should still be in it.
+func (r *syncRun) checkLeft(ctx context.Context, lister load.Lister, missing func(stored) (time.Time, bool)) error {
+	if r.job.Full || r.st.Cursor == nil || r.st.Filters != r.job.selection() {
+		return nil
+	}
+	edge := r.began.AddDate(0, 0, -r.job.Days) // of a snapshot: everything missing counts
+	found := &LeftShareError{Pipeline: r.job.Pipeline}
+	columns := storedColumns()
+	if r.job.Sync == SyncRecent {
+		if !slices.ContainsFunc(r.job.Contract.Columns, func(c schemas.ContractColumn) bool { return c.Name == colLastMessage }) {
+			return nil
+		}
+		columns = append(columns, colLastMessage)
+	}
+	err := lister.List(ctx, load.Listing{Lineage: r.st.Lineage, Columns: columns}, func(rec arrow.Record) error {
+		rows, err := readStored(rec)
+		if err != nil {
+			return err
+		}
+		var last *array.Timestamp
+		if len(columns) > len(storedColumns()) {
+			if last, err = column[*array.Timestamp](rec, len(columns)-1); err != nil {
+				return err
+			}
+		}
+		for i := range int(rec.NumRows()) {
+			s := rows(i)
+			if s.deleted {
+				continue
+			}
+			found.Live++
+			_, is := missing(s)
+			if is && (last == nil || last.IsValid(i) && time.UnixMicro(int64(last.Value(i))).After(edge)) {
+				found.Left++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("look at the table's contacts: %w", err)
+	}
+	if found.Left > leftLeast && float64(found.Left) > leftShare*float64(found.Live) {
+		return found
+	}
+	return nil
+}
+
+// colLastMessage is the contract's column of the last message's time.
+const colLastMessage = "last_message_at"
 
 // bury stages tombstones of the table's rows that gone names, with the moment
 // from which on they were not to be seen: what was read later wins over them.

@@ -199,6 +199,19 @@ func (s *staging) totals() counts {
 	return s.counts
 }
 
+// nobodyPasses reports whether rows were read and none of them passes the
+// filters.
+func (s *staging) nobodyPasses() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var rows, outside int64
+	for _, p := range s.parts {
+		rows += p.Rows
+		outside += p.Outside
+	}
+	return rows > 0 && rows == outside
+}
+
 // covered returns the stretches of a phase that durable parts hold.
 func (s *staging) covered(phase string) []extract.Interval {
 	s.mu.Lock()
@@ -238,7 +251,7 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 		return err
 	}
 	part := partRecord{
-		Rows: sealed.Record.NumRows(), Covered: covered, Ties: ties, Misfits: sealed.Misfits, Rejects: int64(len(rejects)),
+		Rows: sealed.Record.NumRows(), Covered: covered, Ties: ties, Misfits: sealed.Misfits, Rejects: int64(len(rejects)), Outside: sealed.Buried,
 	}
 	if part.Rows > 0 {
 		part.File = fmt.Sprintf("part-%04d.parquet", n)

@@ -120,7 +120,7 @@ type RunRecord struct {
 	RunID        string     `json:"run_id"`
 	Kind         string     `json:"kind"`   // sync, backfill or reconcile
 	Mode         string     `json:"mode"`   // full, incremental, recent, snapshot, backfill or reconcile
-	Status       string     `json:"status"` // done, failed or interrupted
+	Status       string     `json:"status"` // done, failed, interrupted, or sealed: its package is made, and nobody has said more
 	StartedAt    time.Time  `json:"started_at"`
 	FinishedAt   *time.Time `json:"finished_at,omitempty"`
 	CursorBefore *time.Time `json:"cursor_before,omitempty"`
@@ -175,6 +175,20 @@ func (p *Pipeline) RecordRun(r RunRecord) {
 	if extra := len(p.Runs) - MaxRuns; extra > 0 {
 		p.Runs = slices.Delete(p.Runs, 0, extra)
 	}
+}
+
+// FinishSealed completes the record of a run that ended, killed it may be,
+// between making its package and committing it: another run has committed it
+// at now, with these counts of contacts. Other records stay as they are.
+func (p *Pipeline) FinishSealed(runID string, now time.Time, added, changed, unchanged int64) {
+	i := slices.IndexFunc(p.Runs, func(o RunRecord) bool { return o.RunID == runID && o.Status == "sealed" })
+	if i < 0 {
+		return
+	}
+	now = now.UTC()
+	r := &p.Runs[i]
+	r.Status, r.FinishedAt = "done", &now
+	r.New, r.Changed, r.Unchanged = added, changed, unchanged
 }
 
 // Enqueue adds a sealed package to the queue of every named destination and
