@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -175,4 +177,18 @@ func mkdir(tb testing.TB, dir string) {
 func hinted(err error, word string) bool {
 	var h interface{ Hint() string }
 	return errors.As(err, &h) && strings.Contains(h.Hint(), word)
+}
+
+// seeded prints its seed; SLUICE_DUCKDB_SEED repeats a run.
+func seeded(tb testing.TB) *rand.Rand {
+	tb.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("SLUICE_DUCKDB_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	tb.Logf("SLUICE_DUCKDB_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's choices
 }

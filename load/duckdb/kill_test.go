@@ -66,14 +66,7 @@ func TestACommitKilledAnywhereIsWholeOrNotThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := rand.Uint64()
-	if text := os.Getenv("SLUICE_DUCKDB_SEED"); text != "" {
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("SLUICE_DUCKDB_SEED=%d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := seeded(t)
 	packages := killChain(t, rnd, 500)
 	// What every state between two commits looks like, unkilled.
 	states := []string{""}

@@ -48,7 +48,8 @@ func holding(t *testing.T, path, mode string) (pid int, release func()) {
 func TestADatabaseThatAnAnalystHasOpenIsWaitedForAndNamed(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "contacts.duckdb")
-	commit(t, open(t, path), one(t, 1, "a"))
+	first := one(t, 1, "a")
+	commit(t, open(t, path), first)
 	for _, mode := range []string{"READ_ONLY", "READ_WRITE"} {
 		t.Run(mode, func(t *testing.T) {
 			pid, release := holding(t, path, mode)
@@ -66,6 +67,10 @@ func TestADatabaseThatAnAnalystHasOpenIsWaitedForAndNamed(t *testing.T) {
 			}
 			if want := fmt.Sprintf("(process %d)", pid); !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%q does not name %s", err, want)
+			}
+			// What the table has is told beside readers, without a turn of one's own.
+			if _, err := open(t, path).Commit(t.Context(), first); (err == nil) != (mode == "READ_ONLY") {
+				t.Errorf("the package before, again: %v", err)
 			}
 			at, err := open(t, path).Check(t.Context(), "lineage-a")
 			if mode == "READ_ONLY" && (err != nil || at != 1) {
