@@ -60,7 +60,7 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 
 	root.AddCommand(
-		a.runCommand(), a.backfillCommand(), a.reconcileCommand(), a.scheduleCommand(),
+		a.runCommand(), a.backfillCommand(), a.reconcileCommand(), a.verifyCommand(), a.scheduleCommand(),
 		a.queryCommand(), a.previewCommand(), a.schemaCommand(), a.runsCommand(),
 		a.initCommand(), a.validateCommand(), a.sandboxCommand(), a.versionCommand(),
 		a.doctorCommand(),

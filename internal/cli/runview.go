@@ -283,6 +283,9 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 			row("left", "%s of those changed: no longer among what the pipeline reads, marked as deleted", count(v.left))
 		}
 	}
+	if s.Moved > 0 {
+		row("moved", "%s to another month of created_at, which is not to change: %s", counted(s.Moved, "contact", "contacts"), fewOf(s.MovedIDs, s.Moved))
+	}
 	if s.Quarantined > 0 {
 		row("set aside", "%s without a usable id, time or other required value, in %s", counted(s.Quarantined, "record", "records"),
 			v.app.relative(filepath.Join(v.cfg.State.Path, "quarantine", v.p.Name)))
@@ -329,6 +332,15 @@ func (a *app) next(cfg *config.Config, p *config.Pipeline) string {
 		return "Next: read " + a.relative(filepath.Join(p.Destinations[i].Path, p.Table, files)) + " with any tool; views.sql beside it has views for DuckDB"
 	}
 	return "Next: read " + p.Destinations[0].Place(p.Table) + "/current/**/*.parquet with any tool that reads Google Cloud Storage; views.sql beside it has views for DuckDB"
+}
+
+// fewOf lists a few of n things.
+func fewOf(some []string, n int64) string {
+	text := strings.Join(some, ", ")
+	if int64(len(some)) < n {
+		text += ", ..."
+	}
+	return text
 }
 
 // fileFlag repeats -f where it was needed.
