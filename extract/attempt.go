@@ -102,12 +102,24 @@ func (c *Client) decode(k *call, body []byte, info PageInfo) *failure {
 // and in state.
 func (c *Client) badPage(k *call, body []byte, err error) *PageError {
 	e := &PageError{Request: k.request, Err: err, message: c.redact.Replace(err.Error())}
-	if start := bytes.TrimSpace(body); len(start) > 0 && (start[0] == '[' || start[0] == '{') {
-		e.json = true
-	} else {
+	if e.private = mayHoldContacts(body); !e.private {
 		e.Body = c.excerpt(body)
 	}
 	return e
+}
+
+// mayHoldContacts reports whether a body begins like JSON, and is not just a
+// short message.
+func mayHoldContacts(body []byte) bool {
+	start := bytes.TrimSpace(body)
+	if len(start) == 0 || start[0] != '[' && start[0] != '{' {
+		return false
+	}
+	var message map[string]json.RawMessage
+	if len(start) > excerptBytes || json.Unmarshal(start, &message) != nil {
+		return true
+	}
+	return message["data"] != nil || message["contacts"] != nil || message["id"] != nil
 }
 
 // read fills buf with the body, unpacked, up to the limit.

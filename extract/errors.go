@@ -152,7 +152,7 @@ type PageError struct {
 	Body     string // its start, the key removed; empty where it may hold contacts
 	Attempts int
 	Err      error  // wraps ErrBadPage
-	json     bool   // it begins like JSON
+	private  bool   // its body may hold contacts
 	message  string // of Err, the key removed
 }
 
@@ -170,7 +170,7 @@ func (e *PageError) Hint() string {
 	if errors.As(e.Err, &found) && found.Hint() != "" {
 		return found.Hint()
 	}
-	if e.json {
+	if e.private {
 		return "the answer broke off, or is no list of contacts: run again, and if it stays so look at any proxy in between and at the source's url"
 	}
 	return "the answer is not a list of contacts: check the source's url"

@@ -14,9 +14,11 @@ import (
 
 type reconcileOptions struct {
 	maxShare  string // empty: the file's
-	maxProbes int    // 0: the file's
-	dryRun    bool
-	json      bool
+	maxProbes int
+	// maxProbesGiven: else the file's.
+	maxProbesGiven bool
+	dryRun         bool
+	json           bool
 }
 
 const reconcileLong = `Finds contacts that were deleted at the source, which no page of it reports. It
@@ -44,12 +46,15 @@ const reconcileExample = `  sluice reconcile nightly --dry-run
 func (a *app) reconcileCommand() *cobra.Command {
 	var o reconcileOptions
 	c := command(&cobra.Command{
-		Use:               "reconcile PIPELINE [flags]",
-		Short:             "Finds contacts that were deleted at the source",
-		Long:              reconcileLong,
-		Example:           reconcileExample,
-		Args:              onePipeline,
-		RunE:              func(c *cobra.Command, args []string) error { return a.reconcile(c.Context(), args[0], o) },
+		Use:     "reconcile PIPELINE [flags]",
+		Short:   "Finds contacts that were deleted at the source",
+		Long:    reconcileLong,
+		Example: reconcileExample,
+		Args:    onePipeline,
+		RunE: func(c *cobra.Command, args []string) error {
+			o.maxProbesGiven = c.Flags().Changed("max-probes")
+			return a.reconcile(c.Context(), args[0], o)
+		},
 		ValidArgsFunction: a.completePipelines,
 	})
 	f := c.Flags()
@@ -81,14 +86,9 @@ func (a *app) reconcile(ctx context.Context, name string, o reconcileOptions) (e
 	s := a.newSources()
 	defer func() { err = errors.Join(err, s.close()) }()
 	view := a.runView(cfg, p, runOptions{json: o.json, flags: o.flags()})
-	err = a.runOne(ctx, cfg, p, store, s, view, func(e *run.Engine, j run.Job) (run.Summary, error) {
+	return a.runOne(ctx, cfg, p, store, s, view, func(e *run.Engine, j run.Job) (run.Summary, error) {
 		return e.Reconcile(ctx, j, how)
 	})
-	var interrupted *run.InterruptedError
-	if errors.As(err, &interrupted) {
-		return &userError{err: err, hint: "nothing was marked; the same command begins anew"}
-	}
-	return err
 }
 
 // reconciliation is what the file says of it; what it leaves out is the
@@ -111,10 +111,10 @@ func (o reconcileOptions) resolve(p *config.Pipeline) (run.Reconciliation, error
 		}
 		how.MaxShare = share
 	}
-	switch {
-	case o.maxProbes < 0:
-		return how, fmt.Errorf("--max-probes is %d, allowed are 1 and more", o.maxProbes)
-	case o.maxProbes > 0:
+	if o.maxProbesGiven {
+		if o.maxProbes < 1 {
+			return how, fmt.Errorf("--max-probes is %d, allowed are 1 and more", o.maxProbes)
+		}
 		how.MaxProbes = o.maxProbes
 	}
 	return how, nil
@@ -126,7 +126,7 @@ func (o reconcileOptions) flags() string {
 	if o.maxShare != "" {
 		b.WriteString(" --max-share " + shellQuote(o.maxShare))
 	}
-	if o.maxProbes > 0 {
+	if o.maxProbesGiven {
 		fmt.Fprintf(&b, " --max-probes %d", o.maxProbes)
 	}
 	return b.String()

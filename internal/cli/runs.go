@@ -134,7 +134,7 @@ func (a *app) writeRuns(b *strings.Builder, runs []pastRun, all int, asJSON bool
 		}
 		g.rows = append(g.rows, []string{
 			r.StartedAt.UTC().Format(time.DateTime), r.Pipeline, r.Status, r.Mode, count(r.New), count(r.Changed),
-			count(r.Unchanged), gone(r.Coverage), count(r.Requests), took, cursor, r.RunID, oneLine(r.Error),
+			count(r.Unchanged), gone(r.Coverage), count(r.Requests), took, cursor, r.RunID, shortened(r.Error),
 		})
 	}
 	left, cutValues := g.write(b, a.outWidth())

@@ -169,9 +169,6 @@ func observe(ctx context.Context, log *slog.Logger) func(run.Event) {
 // report tells in a log line how a run ended.
 func report(ctx context.Context, log *slog.Logger, sum run.Summary, err error) error {
 	if err != nil {
-		if h := hints(err); len(h) > 0 {
-			log.ErrorContext(ctx, "what to do", slog.String("hint", h[0]))
-		}
 		return err
 	}
 	attrs := []slog.Attr{slog.String("status", sum.Status)}

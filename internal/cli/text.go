@@ -129,3 +129,17 @@ func duration(d time.Duration) string {
 		return fmt.Sprintf("%d days", int(d.Hours())/24)
 	}
 }
+
+// shownError is how much of an error a line of a table shows, in characters;
+// --json has all of it.
+const shownError = 80
+
+// shortened is the beginning of a text, its first line at most.
+func shortened(s string) string {
+	line, _, more := strings.Cut(s, "\n")
+	text := []rune(oneLine(line))
+	if more = more || len(text) > shownError; !more {
+		return string(text)
+	}
+	return strings.TrimRight(string(text[:min(len(text), shownError)]), " :") + "..."
+}

@@ -28,7 +28,7 @@ func repeatedTies(coverage json.RawMessage) string {
 	var stamps []string
 	for _, p := range record.Phases {
 		for _, tie := range p.Outcome.Ties {
-			if tie.Statistical {
+			if tie.Statistical && tie.Size > 0 {
 				contacts += tie.Size
 				stamps = append(stamps, extract.FormatTime(tie.At))
 			}

@@ -3,6 +3,7 @@ package run
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluice-etl/sluice/extract"
@@ -85,6 +86,11 @@ type outcomeRecord struct {
 	Undated     int64              `json:"undated"`
 	Ties        []extract.TieBlock `json:"ties"`
 	Assumptions []string           `json:"assumptions"`
+}
+
+// statistical reports whether some of what was read rests on repetition.
+func (o outcomeRecord) statistical() bool {
+	return slices.ContainsFunc(o.Ties, func(t extract.TieBlock) bool { return t.Statistical })
 }
 
 // markedOutcome is that of a phase that walks nothing.

@@ -108,7 +108,7 @@ func (e *InterruptedError) Unwrap() error { return e.Err }
 // Hint says what to do.
 func (e *InterruptedError) Hint() string {
 	if e.Anew {
-		return "nothing was marked; run the same command again: it begins anew"
+		return "nothing was marked; the same command begins anew"
 	}
 	return "run the same command again: it goes on from there"
 }

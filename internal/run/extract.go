@@ -290,7 +290,10 @@ func (r *syncRun) recent(ctx context.Context, pager extract.Pager, st *staging) 
 	outcome.Key = "last_message_at"
 	// No walk by updated_at has come anywhere; the cursor says since when
 	// changes may be missing.
-	since := out.ReadSince - r.job.Lookback.Microseconds()
+	since := r.began.Add(-r.job.Lookback).UnixMicro()
+	if out.ReadSince != 0 {
+		since = out.ReadSince - r.job.Lookback.Microseconds()
+	}
 	return r.endPhase(st, phaseRecent, outcome, extract.Progress{Mark: since, Final: since, ReadSince: out.ReadSince})
 }
 

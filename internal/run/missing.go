@@ -23,11 +23,17 @@ type stored struct {
 	created   time.Time
 	extracted time.Time
 	deleted   bool
+	// wrote is its last_message_at; zero where it has none, or the contract no
+	// such column.
+	wrote time.Time
 }
 
-// storedColumns are those that stored is made of.
-func storedColumns() []string {
-	return []string{schemas.ColID, schemas.ColCreatedAt, schemas.ColExtractedAt, schemas.ColDeletedAt}
+// colLastMessage is the contract's column of the last message's time.
+const colLastMessage = "last_message_at"
+
+// knowsMessages reports whether the table has colLastMessage.
+func (r *syncRun) knowsMessages() bool {
+	return slices.ContainsFunc(r.job.Contract.Columns, func(c schemas.ContractColumn) bool { return c.Name == colLastMessage })
 }
 
 // table returns a destination that has every package sealed so far and can be
@@ -49,7 +55,11 @@ func (r *syncRun) table(ctx context.Context) (load.Lister, error) {
 
 // list calls each for every row of the table.
 func (r *syncRun) list(ctx context.Context, l load.Lister, each func(stored)) error {
-	return l.List(ctx, load.Listing{Lineage: r.st.Lineage, Columns: storedColumns()}, func(rec arrow.Record) error {
+	columns := []string{schemas.ColID, schemas.ColCreatedAt, schemas.ColExtractedAt, schemas.ColDeletedAt}
+	if r.knowsMessages() {
+		columns = append(columns, colLastMessage)
+	}
+	return l.List(ctx, load.Listing{Lineage: r.st.Lineage, Columns: columns}, func(rec arrow.Record) error {
 		rows, err := readStored(rec)
 		if err != nil {
 			return err
@@ -61,39 +71,41 @@ func (r *syncRun) list(ctx context.Context, l load.Lister, each func(stored)) er
 	})
 }
 
-// readStored gives access to the rows of a record that has storedColumns.
+// readStored gives access to the rows of a record of the table.
 func readStored(rec arrow.Record) (func(row int) stored, error) {
-	at := func(name string) int {
-		i := rec.Schema().FieldIndices(name)
-		if len(i) != 1 {
-			return -1
-		}
-		return i[0]
-	}
-	var where [4]int
-	for i, name := range storedColumns() {
-		if where[i] = at(name); where[i] < 0 {
-			return nil, fmt.Errorf("list table: column %s is missing", name)
-		}
-	}
-	ids, err1 := column[*array.String](rec, where[0])
-	created, err2 := column[*array.Timestamp](rec, where[1])
-	extracted, err3 := column[*array.Timestamp](rec, where[2])
-	if err := errors.Join(err1, err2, err3); err != nil {
+	ids, err1 := named[*array.String](rec, schemas.ColID)
+	created, err2 := named[*array.Timestamp](rec, schemas.ColCreatedAt)
+	extracted, err3 := named[*array.Timestamp](rec, schemas.ColExtractedAt)
+	deleted, err4 := named[*array.Timestamp](rec, schemas.ColDeletedAt)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, fmt.Errorf("list table: %w", err)
 	}
-	deleted := rec.Column(where[3])
+	wrote, err := named[*array.Timestamp](rec, colLastMessage)
+	known := err == nil
+	at := func(col *array.Timestamp, i int) time.Time { return time.UnixMicro(int64(col.Value(i))).UTC() }
 	return func(i int) stored {
-		return stored{
-			id: ids.Value(i), created: time.UnixMicro(int64(created.Value(i))).UTC(),
-			extracted: time.UnixMicro(int64(extracted.Value(i))).UTC(), deleted: deleted.IsValid(i),
+		s := stored{id: ids.Value(i), created: at(created, i), extracted: at(extracted, i), deleted: deleted.IsValid(i)}
+		if known && wrote.IsValid(i) {
+			s.wrote = at(wrote, i)
 		}
+		return s
 	}, nil
+}
+
+// named returns the column called name as the type that it has to have.
+func named[T arrow.Array](rec arrow.Record, name string) (col T, err error) {
+	i := rec.Schema().FieldIndices(name)
+	if len(i) != 1 {
+		return col, fmt.Errorf("column %s is missing", name)
+	}
+	return column[T](rec, i[0])
 }
 
 // markMissing marks the contacts of the table that a run which reads all of
 // them did not meet: they have left what the run asks for, or are deleted. A
-// row read since the run began, by a backfill beside it, stays.
+// row read since the run began, by a backfill beside it, stays, and so does one
+// that may not have been visible yet. Where the reading rests on repetition,
+// those alone are marked that the table itself says are out of the window.
 func (r *syncRun) markMissing(ctx context.Context, st *staging) error {
 	st.begins(phaseMissing)
 	r.session.parts = st.parts
@@ -106,8 +118,13 @@ func (r *syncRun) markMissing(ctx context.Context, st *staging) error {
 		return fmt.Errorf("look for contacts that were not read: %w", err)
 	}
 	began := r.session.start.StartedAt
+	visible := began.Add(-r.job.Lookback) // what was created before it was to be seen
+	edge := r.began.AddDate(0, 0, -r.job.Days)
+	unproven := r.session.phases[phaseRecent].Outcome.statistical()
 	missing := func(s stored) (time.Time, bool) {
-		return began, !s.deleted && s.extracted.Before(began) && !read.has(md5.Sum([]byte(s.id))) //nolint:gosec // a checksum
+		is := !s.deleted && s.extracted.Before(began) && s.created.Before(visible) &&
+			!read.has(md5.Sum([]byte(s.id))) //nolint:gosec // a checksum
+		return began, is && (!unproven || s.wrote.Before(edge))
 	}
 	if err := r.checkLeft(ctx, lister, missing); err != nil {
 		return err
@@ -130,41 +147,20 @@ const (
 // the run was asked to read everything, or reads something else than the one
 // before. Of a window of days those count alone that should still be in it.
 func (r *syncRun) checkLeft(ctx context.Context, lister load.Lister, missing func(stored) (time.Time, bool)) error {
-	if r.job.Full || r.st.Cursor == nil || r.st.Filters != r.job.selection() {
+	window := r.job.Sync == SyncRecent
+	if r.job.Full || r.st.Cursor == nil || r.st.Filters != r.job.selection() || window && !r.knowsMessages() {
 		return nil
 	}
-	edge := r.began.AddDate(0, 0, -r.job.Days) // of a snapshot: everything missing counts
+	edge := r.began.AddDate(0, 0, -r.job.Days)
 	found := &LeftShareError{Pipeline: r.job.Pipeline}
-	columns := storedColumns()
-	if r.job.Sync == SyncRecent {
-		if !slices.ContainsFunc(r.job.Contract.Columns, func(c schemas.ContractColumn) bool { return c.Name == colLastMessage }) {
-			return nil
+	err := r.list(ctx, lister, func(s stored) {
+		if s.deleted {
+			return
 		}
-		columns = append(columns, colLastMessage)
-	}
-	err := lister.List(ctx, load.Listing{Lineage: r.st.Lineage, Columns: columns}, func(rec arrow.Record) error {
-		rows, err := readStored(rec)
-		if err != nil {
-			return err
+		found.Live++
+		if _, is := missing(s); is && (!window || s.wrote.After(edge)) {
+			found.Left++
 		}
-		var last *array.Timestamp
-		if len(columns) > len(storedColumns()) {
-			if last, err = column[*array.Timestamp](rec, len(columns)-1); err != nil {
-				return err
-			}
-		}
-		for i := range int(rec.NumRows()) {
-			s := rows(i)
-			if s.deleted {
-				continue
-			}
-			found.Live++
-			_, is := missing(s)
-			if is && (last == nil || last.IsValid(i) && time.UnixMicro(int64(last.Value(i))).After(edge)) {
-				found.Left++
-			}
-		}
-		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("look at the table's contacts: %w", err)
@@ -174,9 +170,6 @@ func (r *syncRun) checkLeft(ctx context.Context, lister load.Lister, missing fun
 	}
 	return nil
 }
-
-// colLastMessage is the contract's column of the last message's time.
-const colLastMessage = "last_message_at"
 
 // bury stages tombstones of the table's rows that gone names, with the moment
 // from which on they were not to be seen: what was read later wins over them.

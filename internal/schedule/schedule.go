@@ -163,7 +163,15 @@ func (s *Scheduler) runOnce(ctx context.Context, log *slog.Logger, e Entry) {
 	err := e.Run(ctx)
 	took := slog.Duration("took", s.Clock.Now().Sub(start).Round(time.Millisecond))
 	if err != nil {
-		log.ErrorContext(ctx, "run failed", slog.Any("error", err), took)
+		attrs := []any{slog.Any("error", err), took}
+		var hinted interface {
+			error
+			Hint() string
+		}
+		if errors.As(err, &hinted) && hinted.Hint() != "" {
+			attrs = append(attrs, slog.String("hint", hinted.Hint()))
+		}
+		log.ErrorContext(ctx, "run failed", attrs...)
 		return
 	}
 	log.InfoContext(ctx, "run finished", took)
