@@ -19,4 +19,6 @@
 // repoints latest.json. Until the numbered manifest exists nothing has
 // happened; once it exists the commit is rolled forward by whoever holds the
 // lock next. The merge is therefore never repeated over a half-replaced table.
+//
+// GSLoader keeps the same table in Google Cloud Storage.
 package parquet
