@@ -129,6 +129,9 @@ func TestGSContactThatMovesIsNeverMissing(t *testing.T) {
 		_, to, isCopy := strings.Cut(r.URL.Path, "/rewriteTo/b/lake/o/"+gsTable)
 		if isCopy && strings.HasPrefix(to, "current/") {
 			copied = append(copied, to) // one at a time, or the race detector says so
+			if _, arrived := s.Objects(t, gsBucket, gsTable)["current/created_month=2026-02/contacts.parquet"]; !arrived && strings.Contains(to, "2026-01") {
+				t.Error("it leaves before it has arrived")
+			}
 			if rows := query(t, duck(t), "SELECT id FROM ("+bareGlob(mirror(t, s))+") WHERE id = 'moves'"); len(rows) == 0 {
 				t.Errorf("it is missing before %s is copied", to)
 			}
