@@ -189,7 +189,9 @@ func (r *syncRun) read(ctx context.Context, pager extract.Pager, st *staging) (l
 			from = scan.ReadSince.Add(-r.job.Lookback)
 		}
 	}
-	if _, done := r.session.phases[phaseChanges]; !done {
+	// A run that was stopped between its last page and its package, be it a day
+	// ago, has not seen what changed since.
+	if _, done := r.session.phases[phaseChanges]; !done || r.session.resumed {
 		err = r.changes(ctx, pager, st, from)
 	}
 	return phaseChanges, err
