@@ -182,7 +182,7 @@ pipelines:
   nightly:
     source: crm
     table: contacts
-    lookback: 1h
+    lookback: 1s # with an hour, each run would read again what the one before it has lost
     destinations: [lake, second]
 `
 

@@ -3,9 +3,11 @@ package crashtest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -49,14 +51,15 @@ type Disk struct {
 
 var _ atomicfile.Disk = (*Disk)(nil)
 
-// Step counts a step, and shows it to the hook. Other steps than those on the
-// disk may be counted with them.
-func (d *Disk) Step(op, path string) {
+// Step counts a step on a file, and shows it to the hook. Other steps than
+// those on the disk may be counted with them.
+func (d *Disk) Step(op, path string) { d.step(op + " " + Kind(path)) }
+
+func (d *Disk) step(name string) {
 	d.mu.Lock()
 	if d.counts == nil {
 		d.counts = map[string]int{}
 	}
-	name := op + " " + Kind(path)
 	d.counts[name]++
 	s := Step{Name: name, N: d.counts[name]}
 	d.mu.Unlock()
@@ -197,7 +200,7 @@ type temp struct {
 	disk *Disk
 }
 
-func (t *temp) Write(p []byte) (int, error) { return t.disk.write(t.Temp, t.Name(), p) }
+func (t *temp) Write(p []byte) (int, error) { return t.disk.write(t.Temp, t.Name(), Kind(t.Name()), p) }
 
 func (t *temp) Sync() error {
 	t.disk.Step("sync", t.Name())
@@ -212,9 +215,18 @@ type log struct {
 	atomicfile.Log
 	path string
 	disk *Disk
+	last string // the kind of the record written last
 }
 
-func (l *log) Write(p []byte) (int, error) { return l.disk.write(l.Log, l.path, p) }
+// Write is of one record, which its kind tells apart: what follows the one that
+// seals a package is another world.
+func (l *log) Write(p []byte) (int, error) {
+	l.last = Kind(l.path)
+	if found := regexp.MustCompile(`\{"(\w+)"`).FindSubmatch(p); found != nil {
+		l.last += " " + string(found[1])
+	}
+	return l.disk.write(l.Log, l.path, l.last, p)
+}
 
 func (l *log) Truncate(size int64) error {
 	l.disk.Step("truncate", l.path)
@@ -222,7 +234,7 @@ func (l *log) Truncate(size int64) error {
 }
 
 func (l *log) Sync() error {
-	l.disk.Step("sync", l.path)
+	l.disk.step("sync " + l.last)
 	err := l.Log.Sync()
 	if err == nil {
 		l.disk.cut.synced(l.path)
@@ -230,15 +242,15 @@ func (l *log) Sync() error {
 	return err
 }
 
-// write writes p in two halves, and stops between them.
-func (d *Disk) write(to interface{ Write(p []byte) (int, error) }, path string, p []byte) (int, error) {
-	d.Step("write", path)
+// write writes p in two halves, and stops before each.
+func (d *Disk) write(to io.Writer, path, kind string, p []byte) (int, error) {
+	d.step("write " + kind)
 	d.cut.writing(path)
 	n, err := to.Write(p[:len(p)/2])
 	if err != nil {
 		return n, err
 	}
-	d.Step("torn", path)
+	d.step("torn " + kind)
 	more, err := to.Write(p[len(p)/2:])
 	return n + more, err
 }

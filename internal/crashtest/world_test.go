@@ -38,7 +38,11 @@ type world struct {
 	rng    *rand.Rand
 	unseen bool // versions may have come and gone while nobody looked
 	recent bool // the source's contacts are those with a message within recentDays
-	known  map[string]int
+	// known are the steps by what a process does: how many there are of each
+	// name in a run that nothing disturbs.
+	known map[string]map[string]int
+	// calm is that nothing disturbs the runs yet.
+	calm   bool
 	traces int
 }
 
@@ -57,7 +61,7 @@ func adverse(contacts int) sandbox.Options {
 
 func newWorld(t *testing.T, o sandbox.Options, seed uint64) *world {
 	t.Helper()
-	w := &world{t: t, spare: t.TempDir(), rng: rand.New(rand.NewPCG(seed, 1)), known: map[string]int{}} //nolint:gosec // a test's
+	w := &world{t: t, spare: t.TempDir(), rng: rand.New(rand.NewPCG(seed, 1)), known: map[string]map[string]int{}} //nolint:gosec // a test's
 	o.Seed = seed
 	server, err := sandbox.New(o, clock.System{})
 	if err != nil {
@@ -135,9 +139,7 @@ func (w *world) do(orders ...order) (outs []outcome, killed []bool) {
 	for _, p := range running {
 		out, dead := p.wait(w.t)
 		outs, killed = append(outs, out), append(killed, dead)
-		for name, n := range steps(w.t, p.order.Trace) {
-			w.known[name] = max(w.known[name], n)
-		}
+		w.learn(p.order.Do, steps(w.t, p.order.Trace))
 	}
 	return outs, killed
 }
@@ -164,11 +166,31 @@ func (w *world) fine(o order, out outcome, killed bool) {
 	}
 }
 
-// pick draws a step of those known, one that was drawn least before it.
-func (w *world) pick(drawn map[string]int) *crashtest.Step {
-	least := slices.Min(append(values(drawn, w.known), 1<<30))
+// learn takes note of the steps that a process has passed. Those of one that
+// was killed, or goes on after one, are fewer, and may be others.
+func (w *world) learn(do string, passed map[string]int) {
+	if w.calm || w.known[do] == nil {
+		w.known[do] = passed
+		return
+	}
+	for name, n := range passed {
+		if w.known[do][name] == 0 {
+			w.known[do][name] = n
+		}
+	}
+}
+
+// pick draws a step of an order, of a name that was drawn least before it.
+// Often it is the first or the last of them: the record that seals a package
+// is the last one of the journal.
+func (w *world) pick(do string, drawn map[string]int) *crashtest.Step {
+	known := w.known[do]
+	least := 1 << 30
+	for name := range known {
+		least = min(least, drawn[name])
+	}
 	var names []string
-	for name := range w.known {
+	for name := range known {
 		if drawn[name] == least {
 			names = append(names, name)
 		}
@@ -176,16 +198,8 @@ func (w *world) pick(drawn map[string]int) *crashtest.Step {
 	slices.Sort(names)
 	name := names[w.rng.IntN(len(names))]
 	drawn[name]++
-	// The first ones are there on every run, the last on the largest alone.
-	return &crashtest.Step{Name: name, N: 1 + w.rng.IntN(1+w.rng.IntN(w.known[name]))}
-}
-
-func values(drawn, known map[string]int) []int {
-	var out []int
-	for name := range known {
-		out = append(out, drawn[name])
-	}
-	return out
+	n := [...]int{1, known[name], 1 + w.rng.IntN(known[name])}
+	return &crashtest.Step{Name: name, N: n[w.rng.IntN(len(n))]}
 }
 
 // ids are the contacts that a reader of a table finds now.
