@@ -171,7 +171,7 @@ func (r *syncRun) walkPhases(ctx context.Context, pager extract.Pager, st *stagi
 // read walks what the mode asks for, and returns the name of the last phase.
 func (r *syncRun) read(ctx context.Context, pager extract.Pager, st *staging) (last string, err error) {
 	if r.job.Sync == SyncRecent && r.job.DaysAlone {
-		if _, done := r.session.phases[phaseRecent]; !done {
+		if _, done := r.session.phases[phaseRecent]; !done || r.session.resumed {
 			err = r.recent(ctx, pager, st)
 		}
 		return phaseRecent, err
