@@ -117,6 +117,8 @@ func published(path string) string {
 			return name + " folder"
 		case "_sluice_runs":
 			return "coverage"
+		case "_ids":
+			return "ids"
 		}
 	}
 	if last == "views.sql" {

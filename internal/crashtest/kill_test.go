@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-etl/sluice/internal/crashtest"
 	"github.com/sluice-etl/sluice/internal/run"
@@ -76,9 +77,19 @@ func scenarios() []scenario {
 }
 
 // comeAndGo deletes contacts, and brings back some that were deleted before.
+// None of them is new: what was created within the lookback is not missed yet.
 func comeAndGo(w *world, cycle int) {
 	w.source.Mutate(sandbox.Mutation{Restores: cycle % 2, Returns: cycle % 3 % 2})
-	w.source.Mutate(sandbox.Mutation{Deletes: 4, Updates: 5, Creates: 2})
+	gone := 4
+	for _, c := range w.draw(len(w.alive())) {
+		if gone > 0 && time.Since(c.CreatedAt) > time.Hour {
+			gone--
+			if err := w.source.Delete(c.ID); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+	w.source.Mutate(sandbox.Mutation{Updates: 5, Creates: 2})
 }
 
 // newColumns brings fields that were never there, and values that do not fit
@@ -86,7 +97,7 @@ func comeAndGo(w *world, cycle int) {
 func newColumns(w *world, cycle int) {
 	w.source.Mutate(sandbox.Mutation{Updates: 5, Creates: 2})
 	values := []string{`7`, `"seven"`, `true`, `7.5`, `{"seven": 7}`}
-	for i, id := range w.draw(3) {
+	for i, c := range w.draw(3) {
 		field := func(of, round int) sandbox.Field {
 			return sandbox.Field{Key: fmt.Sprintf("field %d", round), Value: json.RawMessage(values[(round+of)%len(values)])}
 		}
@@ -95,7 +106,7 @@ func newColumns(w *world, cycle int) {
 			change.Ticket = []sandbox.Field{field(i, cycle-1)}
 			change.Customer = append(change.Customer, field(i, cycle-1))
 		}
-		if err := w.source.Update(id, change); err != nil {
+		if err := w.source.Update(c.ID, change); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -112,15 +123,15 @@ func (w *world) names() map[string]bool {
 	return all
 }
 
-// draw returns the ids of n contacts.
-func (w *world) draw(n int) []string {
-	var ids []string
+// draw returns n contacts.
+func (w *world) draw(n int) []sandbox.Contact {
+	var all []sandbox.Contact
 	w.source.Each(func(c sandbox.Contact) bool {
-		ids = append(ids, c.ID)
+		all = append(all, c)
 		return true
 	})
-	w.rng.Shuffle(len(ids), func(i, k int) { ids[i], ids[k] = ids[k], ids[i] })
-	return ids[:n]
+	w.rng.Shuffle(len(all), func(i, k int) { all[i], all[k] = all[k], all[i] })
+	return all[:n]
 }
 
 // prepare fills the tables once, and lets each order run undisturbed, which
