@@ -225,10 +225,14 @@ func committed(e run.Event) string {
 	}
 	deleted := ""
 	if e.Result.Deleted > 0 {
-		deleted = count(e.Result.Deleted) + " marked as deleted, "
+		deleted = ", " + count(e.Result.Deleted) + " marked as deleted"
 	}
-	return fmt.Sprintf("%s committed: %s new, %s changed, %s unchanged, %s%s", e.Destination,
-		count(e.Result.New), count(e.Result.Changed), count(e.Result.Unchanged), deleted, counted(len(e.Result.Files), "file", "files"))
+	files := ", " + counted(len(e.Result.Files), "file", "files")
+	if len(e.Result.Files) == 0 && e.Result.New+e.Result.Changed+e.Result.Deleted > 0 {
+		files = "" // it is a database
+	}
+	return fmt.Sprintf("%s committed: %s new, %s changed, %s unchanged%s%s", e.Destination,
+		count(e.Result.New), count(e.Result.Changed), count(e.Result.Unchanged), deleted, files)
 }
 
 // summary ends a run on stdout.
