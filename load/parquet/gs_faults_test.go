@@ -91,17 +91,18 @@ func (tr *gsTrial) converges(t *testing.T, what string) {
 	}
 }
 
-// sampled returns the numbers of the commit's requests: all where it changes a
-// table, every third one in the other scenarios.
-func sampled(t *testing.T, tr *gsTrial) []int {
+// sampled returns which of a commit's requests to disturb: some of them, others
+// each time, and all with SLUICE_SOAK.
+func sampled(t *testing.T, requests int) []int {
 	t.Helper()
 	first, step := 1, 1
-	if len(tr.scenario.base) != 1 && os.Getenv("SLUICE_SOAK") == "" {
-		first, step = 1+rand.IntN(3), 3
+	if os.Getenv("SLUICE_SOAK") == "" {
+		step = 4
+		first = 1 + rand.IntN(step)
 	}
-	t.Logf("requests %d, %d, ... of %d", first, first+step, tr.requests)
+	t.Logf("requests %d, %d, ... of %d", first, first+step, requests)
 	var out []int
-	for n := first; n <= tr.requests; n += step {
+	for n := first; n <= requests; n += step {
 		out = append(out, n)
 	}
 	return out
@@ -114,7 +115,7 @@ func TestGSCommitConvergesWhereverItIsStopped(t *testing.T) {
 		t.Run(strings.ReplaceAll(sc.name, ",", ""), func(t *testing.T) {
 			t.Parallel()
 			tr := newGSTrial(t, sc)
-			for _, n := range sampled(t, tr) {
+			for _, n := range sampled(t, tr.requests) {
 				what := fmt.Sprintf("stopped at request %d", n)
 				tr.s.Restore(t, gsBucket, tr.base)
 				tr.s.SetFault(func(i int, _ *http.Request) gcstest.Fault {
@@ -150,7 +151,7 @@ func TestGSCommitConvergesAfterEveryFault(t *testing.T) {
 			t.Logf("seed %d", seed)
 			rnd := rand.New(rand.NewPCG(seed, 0))
 			tr := newGSTrial(t, sc)
-			for _, n := range sampled(t, tr) {
+			for _, n := range sampled(t, tr.requests) {
 				fault := []gcstest.Fault{gcstest.DropAfter, gcstest.RefuseAfter, gcstest.BusyAfter, gcstest.Refuse, gcstest.Drop}[rnd.IntN(5)]
 				what := fmt.Sprintf("fault %d at request %d", fault, n)
 				tr.s.Restore(t, gsBucket, tr.base)
@@ -206,7 +207,7 @@ func TestGSCommitThatSleptChangesNothing(t *testing.T) {
 		}
 	}
 	base := s.Objects(t, gsBucket, "")
-	for n := 1; ; n++ {
+	for _, n := range sampled(t, 60) {
 		s.Restore(t, gsBucket, base)
 		asleep, wake := make(chan string), make(chan struct{})
 		tr := &transport{before: func(i int, r *http.Request) {
@@ -227,7 +228,7 @@ func TestGSCommitThatSleptChangesNothing(t *testing.T) {
 		select {
 		case what = <-asleep:
 		case err := <-done:
-			if err != nil || n < 20 {
+			if err != nil || n <= 20 {
 				t.Fatalf("a commit of %d requests: %v", n-1, err)
 			}
 			return
