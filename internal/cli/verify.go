@@ -15,7 +15,11 @@ import (
 )
 
 type verifyOptions struct {
-	json bool
+	json   bool
+	source bool
+	sample string // a number, or all
+	seed   uint64
+	values bool
 }
 
 const verifyLong = `Checks what the destinations hold: every file of the manifest by size and
@@ -28,8 +32,16 @@ It reads all there is, about a minute for 5,000,000 contacts and as much for
 each such number of versions, and keeps runs from committing to that table
 meanwhile: they wait a minute, and leave their package to the next run then.
 
+With --source it compares a table with the source instead, cell by cell, by the
+pipeline's own filters and policies: a sample of its contacts, each looked up in
+the list (about a request each), or all of them by one full read that stages
+nothing. It tells apart what changed since (its updated_at at the source is
+later; the next run brings it), what changed without updated_at (no incremental
+run can see that: see full_every), what the table lacks, and what the source has
+no more (see sluice reconcile).
+
 Exit code 0: sound; 1: there are faults, each printed. With --json a line for
-each fault (type fault), and one for each table (type verified).`
+each fault (type fault), and one for each table (type verified, or compared).`
 
 // shownFaults is how many faults of a table are printed one by one.
 const shownFaults = 50
@@ -37,15 +49,30 @@ const shownFaults = 50
 func (a *app) verifyCommand() *cobra.Command {
 	var o verifyOptions
 	c := command(&cobra.Command{
-		Use:               "verify [PIPELINE...] [flags]",
-		Short:             "Checks what was exported",
-		Long:              verifyLong,
-		Example:           "  sluice verify\n  sluice verify nightly --json",
-		RunE:              func(c *cobra.Command, names []string) error { return a.verify(c.Context(), names, o) },
+		Use:     "verify [PIPELINE...] [flags]",
+		Short:   "Checks what was exported",
+		Long:    verifyLong,
+		Example: "  sluice verify\n  sluice verify nightly --json\n  sluice verify --source --sample 500 nightly",
+		RunE: func(c *cobra.Command, names []string) error {
+			if o.source {
+				return a.compare(c.Context(), names, o)
+			}
+			for _, flag := range []string{"sample", "seed", "show-values"} {
+				if c.Flags().Changed(flag) {
+					return &usageError{command: "sluice verify", err: fmt.Errorf("--%s goes with --source", flag)}
+				}
+			}
+			return a.verify(c.Context(), names, o)
+		},
 		ValidArgsFunction: a.completePipelines,
 	})
 	c.Flags().SortFlags = false
-	c.Flags().BoolVar(&o.json, "json", false, "print one JSON object a line")
+	f := c.Flags()
+	f.BoolVar(&o.source, "source", false, "compare one pipeline's table with its source")
+	f.StringVar(&o.sample, "sample", "100", "how many contacts are drawn, or all")
+	f.Uint64Var(&o.seed, "seed", 0, "draw the sample of an earlier comparison again (default: another one)")
+	f.BoolVar(&o.values, "show-values", false, "print the values that differ, which are personal data")
+	f.BoolVar(&o.json, "json", false, "print one JSON object a line")
 	return c
 }
 
