@@ -5,6 +5,7 @@ package crashtest_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -170,11 +171,11 @@ func (sc scenario) judge(w *world, cycle int) {
 
 // strikes kills processes until there were enough of it.
 type strikes struct {
-	want, done int
-	power      bool
-	step       *crashtest.Step // always this one
-	drawn, hit map[string]int  // by name of the step
-	log        []string
+	want, done  int
+	power       bool
+	step        *crashtest.Step // always this one
+	picked, hit map[string]int  // by name of the step
+	log         []string
 }
 
 // cycle changes the source, kills what brings the change to the tables one to
@@ -193,7 +194,7 @@ func (sc scenario) cycle(w *world, cycle int, s *strikes) {
 		w.unseen = w.unseen || storm
 		w.storm.Store(storm)
 		for i := range orders {
-			orders[i].Kill, orders[i].Power = w.pick(orders[i].Do, s.drawn), 0
+			orders[i].Kill, orders[i].Power = w.pick(orders[i].Do, s.picked), 0
 			if s.step != nil {
 				orders[i].Kill = s.step
 			}
@@ -263,8 +264,8 @@ func crash(t *testing.T, share float64, power bool) {
 			o := adverse(60)
 			o.DaysAlone = sc.alone
 			w := newWorld(t, o, seed)
-			w.recent = sc.recent
-			s := &strikes{want: want, power: power, step: step, drawn: map[string]int{}, hit: map[string]int{}}
+			w.recent, w.begin = sc.recent, math.MaxUint64/uint64(len(all))*uint64(i) //nolint:gosec // both are small
+			s := &strikes{want: want, power: power, step: step, picked: map[string]int{}, hit: map[string]int{}}
 			t.Cleanup(func() {
 				if t.Failed() {
 					t.Logf("after\n%s\nrepeat with SLUICE_CRASH_SEED=%d go test -run '%s$' ./internal/crashtest; SLUICE_CRASH_STEP='name#n' kills at that step alone", strings.Join(s.log, "\n"), seed, t.Name())

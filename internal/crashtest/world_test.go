@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -36,8 +38,10 @@ type world struct {
 	page   atomic.Pointer[func(n int64)] // called before each request for a page
 	judge  *crashtest.Judge
 	rng    *rand.Rand
-	unseen bool // versions may have come and gone while nobody looked
-	recent bool // the source's contacts are those with a message within recentDays
+	seed   uint64
+	begin  uint64 // see pick
+	unseen bool   // versions may have come and gone while nobody looked
+	recent bool   // the source's contacts are those with a message within recentDays
 	// known are the steps by what a process does: how many there are of each
 	// name in a run that nothing disturbs.
 	known map[string]map[string]int
@@ -61,7 +65,7 @@ func adverse(contacts int) sandbox.Options {
 
 func newWorld(t *testing.T, o sandbox.Options, seed uint64) *world {
 	t.Helper()
-	w := &world{t: t, spare: t.TempDir(), rng: rand.New(rand.NewPCG(seed, 1)), known: map[string]map[string]int{}} //nolint:gosec // a test's
+	w := &world{t: t, seed: seed, spare: t.TempDir(), rng: rand.New(rand.NewPCG(seed, 1)), known: map[string]map[string]int{}} //nolint:gosec // a test's
 	o.Seed = seed
 	server, err := sandbox.New(o, clock.System{})
 	if err != nil {
@@ -180,26 +184,28 @@ func (w *world) learn(do string, passed map[string]int) {
 	}
 }
 
-// pick draws a step of an order, of a name that was drawn least before it.
-// Often it is the first or the last of them: the record that seals a package
-// is the last one of the journal.
-func (w *world) pick(do string, drawn map[string]int) *crashtest.Step {
-	known := w.known[do]
-	least := 1 << 30
-	for name := range known {
-		least = min(least, drawn[name])
-	}
-	var names []string
-	for name := range known {
-		if drawn[name] == least {
-			names = append(names, name)
+// pick gives a step of an order, of a name that was picked least before it.
+// Names stand in a circle, in an order that the seed draws, and each world
+// begins elsewhere on it: together they come round. Of the steps of a name it
+// is often the first or the last.
+func (w *world) pick(do string, picked map[string]int) *crashtest.Step {
+	known, best := w.known[do], ""
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		before := picked[name] - picked[best]
+		if best == "" || before < 0 || before == 0 && w.place(name) < w.place(best) {
+			best = name
 		}
 	}
-	slices.Sort(names)
-	name := names[w.rng.IntN(len(names))]
-	drawn[name]++
-	n := [...]int{1, known[name], 1 + w.rng.IntN(known[name])}
-	return &crashtest.Step{Name: name, N: n[w.rng.IntN(len(n))]}
+	picked[best]++
+	n := [...]int{1, known[best], 1 + w.rng.IntN(known[best])}
+	return &crashtest.Step{Name: best, N: n[w.rng.IntN(len(n))]}
+}
+
+// place is where a name stands on the circle, seen from where the world begins.
+func (w *world) place(name string) uint64 {
+	h := fnv.New64a()
+	fmt.Fprint(h, w.seed, name)
+	return h.Sum64()*0x9e3779b97f4a7c15 - w.begin // FNV alone leaves names of one end together
 }
 
 // ids are the contacts that a reader of a table finds now.
