@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -378,5 +379,34 @@ func TestADatabasesPathIsOneThatDuckDBOpens(t *testing.T) {
 	w := newWorld(t, strings.Replace(database, "path: out/crm.duckdb", `path: "out/crm#1.duckdb"`, 1))
 	if r := w.sluice(t, "validate").mustBe(t, 1); !strings.Contains(r.err, ":5:31: error: DuckDB cannot open a file at this path") {
 		t.Errorf("got\n%s", r.err)
+	}
+}
+
+func TestEverySettingOfADestinationReachesItsLoader(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	w := newWorld(t, strings.NewReplacer(
+		"{type: duckdb, path: out/crm.duckdb}", "{type: duckdb, path: out/crm.duckdb, queue_limit: 3MiB, queue_age: 36h}",
+		"destinations: [local]}", "destinations: [local, other, lake]}").Replace(database))
+	a, cfg, s := wiring(t, w)
+	job, closeLoaders, err := a.job(t.Context(), cfg, cfg.Pipelines[0], s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := closeLoaders(); err != nil {
+			t.Error(err)
+		}
+	}()
+	const day = 24 * time.Hour
+	for i, want := range []struct {
+		kind  string
+		bytes int64
+		age   time.Duration
+	}{{"*duckdb.Loader", 3 << 20, 36 * time.Hour}, {"*duckdb.Loader", 10 << 30, 30 * day}, {"*parquet.Loader", 10 << 30, 30 * day}} {
+		d := job.Destinations[i]
+		if kind := fmt.Sprintf("%T", d.Loader); kind != want.kind || d.QueueBytes != want.bytes || d.QueueAge != want.age || d.Name != cfg.Destinations[i].Name {
+			t.Errorf("destination %s is a %s that may keep %d bytes for %s", d.Name, kind, d.QueueBytes, d.QueueAge)
+		}
 	}
 }

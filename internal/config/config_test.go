@@ -401,9 +401,11 @@ func TestTheHashFollowsWhatTheFileAsksForAndNothingElse(t *testing.T) {
 	if c, _ := Parse("other.yaml", []byte(base), "/elsewhere", key); c == nil || c.Hash() != want {
 		t.Error("the directory is in the hash")
 	}
-	bucket := strings.Replace(base, "path: out", "path: gs://lake/out", 1)
-	if accept(t, bucket, key).Hash() != accept(t, strings.Replace(bucket, "gs://lake/out", "gs://lake/out/", 1), key).Hash() {
-		t.Error("a slash at the end of a URL is in the hash")
+	bucket := strings.NewReplacer("path: out", "path: gs://lake/out", "sources:", "state: {backend: gcs, path: gs://lake/state}\nsources:").Replace(base)
+	for _, url := range []string{"gs://lake/out", "gs://lake/state"} {
+		if accept(t, bucket, key).Hash() != accept(t, strings.Replace(bucket, url, url+"/", 1), key).Hash() {
+			t.Error("a slash at the end of " + url + " is in the hash")
+		}
 	}
 	for name, change := range map[string][2]string{
 		"url": {"a.example", "b.example"}, "path": {"path: out", "path: o"}, "table": {"destinations: lake", "destinations: lake, table: x"},
