@@ -29,6 +29,9 @@ type cloud struct {
 
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a bucket server answers slowly under the race detector; the plain tests have it")
+	}
 	server := gcstest.Start(t, stateBucket)
 	client, err := gcs.New(t.Context(), gcs.Options{Endpoint: server.URL, RetryPause: time.Millisecond, CallTimeout: 10 * time.Second})
 	if err != nil {

@@ -14,6 +14,9 @@ import (
 )
 
 func TestACommitOnAFullDiskFailsWithAHintAndLeavesTheTable(t *testing.T) {
+	if testing.Short() {
+		t.Skip("its processes say nothing to the race detector; the plain tests have it")
+	}
 	t.Parallel()
 	base := filepath.Join(t.TempDir(), "base.duckdb")
 	commit(t, open(t, base), one(t, 1, "a"))

@@ -61,6 +61,9 @@ func content(tb testing.TB, path string) string {
 }
 
 func TestACommitKilledAnywhereIsWholeOrNotThere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("its processes say nothing to the race detector; the plain tests have it")
+	}
 	t.Parallel()
 	kills, err := strconv.Atoi(cmp.Or(os.Getenv("SLUICE_DUCKDB_KILLS"), "10"))
 	if err != nil {

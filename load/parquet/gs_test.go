@@ -28,6 +28,9 @@ const (
 // gsClient connects to the server; change may exchange the transport.
 func gsClient(t *testing.T, s *gcstest.Server, transport http.RoundTripper) *gcs.Client {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a bucket server answers slowly under the race detector; the plain tests have it")
+	}
 	c, err := gcs.New(t.Context(), gcs.Options{Endpoint: s.URL, RetryPause: time.Millisecond, HTTPClient: &http.Client{Transport: transport}})
 	if err != nil {
 		t.Fatal(err)
