@@ -35,12 +35,12 @@ func (w *world) ids(n int) []string {
 }
 
 func TestAComparisonTellsWhatChangedFromWhatIsWrong(t *testing.T) {
-	w := newWorld(t, contacts(1200))
+	w := newWorld(t, contacts(400))
 	job := w.job()
 	w.mustRun(job)
-	both := map[string]run.Comparison{"all": {All: true, Values: true}, "sample": {Sample: 5000, Seed: 7, Values: true}}
+	both := map[string]run.Comparison{"all": {All: true, Values: true}, "sample": {Sample: 1000, Seed: 7, Values: true}}
 	for name, how := range both {
-		if c := w.mustCompare(job, how); c.Same != 1200 || c.Checked != 1200 || len(c.Examples) > 0 {
+		if c := w.mustCompare(job, how); c.Same != 400 || c.Checked != 400 || len(c.Examples) > 0 {
 			t.Errorf("%s of an exact table: %+v", name, c)
 		}
 	}
@@ -61,7 +61,7 @@ func TestAComparisonTellsWhatChangedFromWhatIsWrong(t *testing.T) {
 	if r, err := lake.Erase(t.Context(), load.Erasure{Lineage: w.state().Lineage, ID: ids[7]}); err != nil || !r.Any() {
 		t.Fatal(r, err)
 	}
-	want := run.Compared{Destination: "lake", Checked: 1199, Same: 1195, Since: 2, Unseen: 1, Deleted: 1, Missing: 1, New: 2}
+	want := run.Compared{Destination: "lake", Checked: 399, Same: 395, Since: 2, Unseen: 1, Deleted: 1, Missing: 1, New: 2}
 	for name, how := range both {
 		c := w.mustCompare(job, how)
 		got := c
@@ -106,11 +106,11 @@ func TestAComparisonTellsWhatChangedFromWhatIsWrong(t *testing.T) {
 }
 
 func TestASampleIsDrawnByItsSeed(t *testing.T) {
-	w := newWorld(t, contacts(2000))
+	w := newWorld(t, contacts(600))
 	job := w.job()
 	w.mustRun(job)
 	renamed := "Someone else"
-	for _, id := range w.ids(2000)[500:1500] {
+	for _, id := range w.ids(600)[150:450] {
 		if err := w.source.Update(id, sandbox.Change{Name: &renamed, Silent: true}); err != nil {
 			t.Fatal(err)
 		}
@@ -128,12 +128,12 @@ func TestASampleIsDrawnByItsSeed(t *testing.T) {
 }
 
 func TestAComparisonGoesByThePipelinesFilters(t *testing.T) {
-	w := newWorld(t, contacts(800))
+	w := newWorld(t, contacts(300))
 	job := w.job()
 	job.Filters = map[string][]string{"platform": {"whatsapp"}}
 	w.mustRun(job)
-	for _, how := range []run.Comparison{{All: true}, {Sample: 2000}} {
-		if c := w.mustCompare(job, how); c.Same != c.Checked || c.Same == 0 || c.Same == 800 || c.Missing+c.New != 0 {
+	for _, how := range []run.Comparison{{All: true}, {Sample: 400}} {
+		if c := w.mustCompare(job, how); c.Same != c.Checked || c.Same == 0 || c.Same == 300 || c.Missing+c.New != 0 {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -146,8 +146,8 @@ func TestAComparisonGoesByThePipelinesFilters(t *testing.T) {
 
 // Hundreds of contacts with one created_at are more than a page of a sample.
 func TestAContactAmongManyOfOneMomentIsFound(t *testing.T) {
-	o := contacts(600)
-	o.CreatedTies = 450
+	o := contacts(300)
+	o.CreatedTies = 250
 	w := newWorld(t, o)
 	job := w.job()
 	w.mustRun(job)

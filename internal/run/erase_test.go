@@ -79,18 +79,18 @@ func (w *world) whereabouts(c sandbox.Contact, folder string) []string {
 // that waits, in an unfinished run, in quarantine and in messages of state.
 func spread(t *testing.T) (w *world, job run.Job, second *brokenEraser, c sandbox.Contact) {
 	t.Helper()
-	w = newWorld(t, contacts(250))
+	w = newWorld(t, contacts(160))
 	second = &brokenEraser{Eraser: w.eraser("second"), down: true}
 	job = w.job(run.Destination{Name: "lake", Loader: w.eraser("lake")}, run.Destination{Name: "second", Loader: second})
 	if _, err := w.run(t.Context(), job); !errors.Is(err, errDown) {
 		t.Fatal(err)
 	}
 	n := 0
-	w.source.Each(func(k sandbox.Contact) bool { c = k; n++; return n < 120 })
+	w.source.Each(func(k sandbox.Contact) bool { c = k; n++; return n < 80 })
 	if err := w.source.Touch(c.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.source.Mutate(sandbox.Mutation{Updates: 200})
+	w.source.Mutate(sandbox.Mutation{Updates: 150})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	w.afterPage = func(pages int64) {
@@ -176,7 +176,7 @@ func TestErasingIsGoneOnWithAfterAFault(t *testing.T) {
 	tables := job.Destinations
 	job.Destinations = nil // they have tests of their own
 	ops := 0
-	for op := 1; ; op += 2 {
+	for op := 1; ; op += 3 {
 		for _, err := range []error{os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(base))} {
 			if err != nil {
 				t.Fatal(err)
@@ -199,7 +199,7 @@ func TestErasingIsGoneOnWithAfterAFault(t *testing.T) {
 		}
 	}
 	t.Logf("%d operations", ops)
-	if ops < 20 {
+	if ops < 15 {
 		t.Errorf("only %d operations", ops)
 	}
 	job.Destinations = tables
