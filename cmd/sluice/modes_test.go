@@ -135,10 +135,12 @@ sources:
   old: {type: contacts_api, url: %q, api_key: "${CONTACTS_API_KEY}", requests_per_second: 1000, combine_filters: false, page_size: 200}
 destinations:
   lake: {type: parquet, path: out}
+# Who was created within the lookback is not marked as gone yet, nor anybody
+# where more contacts write within it than a page holds.
 pipelines:
-  stage: {source: crm, table: stage, sync: snapshot, filters: {stage_id: %s}, destinations: [lake]}
-  recent: {source: crm, table: recent, sync: recent, days: 200, destinations: [lake]}
-  alone: {source: old, table: alone, sync: recent, days: 200, destinations: [lake]}
+  stage: {source: crm, table: stage, sync: snapshot, lookback: 1s, filters: {stage_id: %s}, destinations: [lake]}
+  recent: {source: crm, table: recent, sync: recent, days: 200, lookback: 1s, destinations: [lake]}
+  alone: {source: old, table: alone, sync: recent, days: 200, lookback: 1s, destinations: [lake]}
 `
 
 func TestSnapshotsAndRecentContactsFollowTheSource(t *testing.T) {
