@@ -171,7 +171,11 @@ func (d *Disk) RemoveAll(path string) error {
 			return err
 		}
 	}
-	return d.Remove(path) // of a file, err says that it is no directory
+	err = d.Remove(path) // also of a file: ReadDir said that it is no directory
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another process removed it meanwhile
+	}
+	return err
 }
 
 // SyncDir implements atomicfile.FS.
