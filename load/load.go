@@ -83,6 +83,14 @@ type Package struct {
 	// Coverage is the run's coverage record, a JSON object kept beside the data.
 	Coverage []byte
 	Verify   Verify
+	// Memo is what an earlier Commit of this package last gave to Remember, nil
+	// for nothing: a destination whose steps have names that it gives out, such
+	// as write streams, goes on with those.
+	Memo []byte
+	// Remember keeps a note, a JSON object of a few kB, with the package in the
+	// destination's queue. It is durable once Remember returns, and dropped when
+	// the package is committed. nil where nobody keeps notes.
+	Remember func(ctx context.Context, memo []byte) error
 }
 
 // Part is one staged Parquet file: contract and discovered columns, then
