@@ -1,8 +1,10 @@
 package run
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -116,6 +118,7 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 		p, err := r.load(ctx, ref)
 		var result load.Result
 		if err == nil {
+			p.Memo, p.Remember = compacted(ref.Memo), r.rememberer(d.Name, ref.Serial)
 			if result, err = d.Loader.Commit(ctx, p); err != nil {
 				err = fmt.Errorf("commit package %d: %w", ref.Serial, err)
 			}
@@ -158,6 +161,44 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 		done[ref.RunID] = true
 	}
 	return nil
+}
+
+// rememberer keeps a loader's note with a package in the queue of its
+// destination. A Ctrl-C does not stop it: the loader is about to do what it has
+// noted.
+func (r *syncRun) rememberer(destination string, serial int64) func(context.Context, []byte) error {
+	return func(ctx context.Context, memo []byte) error {
+		if !json.Valid(memo) {
+			return fmt.Errorf("keep note on package %d: it is no JSON", serial)
+		}
+		st, err := r.Store.Update(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
+			d := p.Destinations[destination]
+			if d == nil {
+				return fmt.Errorf("destination %s is no longer part of the pipeline", destination)
+			}
+			i := slices.IndexFunc(d.Queue, func(q state.PackageRef) bool { return q.Serial == serial })
+			if i < 0 {
+				return fmt.Errorf("another run has committed package %d meanwhile", serial)
+			}
+			d.Queue[i].Memo = slices.Clone(memo)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("keep note on package %d: %w", serial, err)
+		}
+		st.NextPackage = max(st.NextPackage, r.st.NextPackage)
+		r.st = st
+		return nil
+	}
+}
+
+// compacted is a note as the loader gave it: state's document indents it.
+func compacted(memo []byte) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, memo) != nil {
+		return nil // there is none
+	}
+	return b.Bytes()
 }
 
 // committedElsewhere reports whether another machine has committed, or given

@@ -113,6 +113,9 @@ type PackageRef struct {
 	// Kept is what Claim.Keep called it in the bucket; empty where its files
 	// are on the local disk alone.
 	Kept string `json:"kept,omitempty"`
+	// Memo is what the destination's loader noted while it committed the
+	// package, a JSON object; nil for nothing.
+	Memo json.RawMessage `json:"memo,omitempty"`
 }
 
 // RunRecord is the summary of one run.
