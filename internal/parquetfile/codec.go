@@ -23,13 +23,17 @@ var registerCodec = sync.OnceFunc(func() {
 
 // zstdCodec shares a bounded number of encoders and decoders. Encoders are
 // pooled by hand, not in a sync.Pool, which the collector empties: an encoder
-// holds about 1 MB and is expensive to build.
+// holds about 1 MB, for its window, and is expensive to build.
 type zstdCodec struct {
 	encoders chan *zstd.Encoder
 	decoders chan *zstd.Decoder
 }
 
 var _ compress.Codec = (*zstdCodec)(nil)
+
+// encoderWindow is twice what a page usually holds. The level's own, 4 MiB,
+// makes an encoder take 8 MB for pages of a quarter of one.
+const encoderWindow = 2 * pageBytes
 
 // maxPooled bounds what is kept when idle, not what is in use.
 const maxPooled = 8
@@ -51,6 +55,7 @@ func (c *zstdCodec) Encode(dst, src []byte) []byte {
 		enc, err = zstd.NewWriter(nil,
 			zstd.WithEncoderLevel(zstd.SpeedFastest),
 			zstd.WithEncoderConcurrency(1),
+			zstd.WithWindowSize(encoderWindow),
 			zstd.WithAllLitEntropyCompression(true), // without it files grow 8%
 			zstd.WithEncoderCRC(true),               // what makes a flipped bit an error and not a value
 			zstd.WithZeroFrames(true))

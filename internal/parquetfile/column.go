@@ -27,9 +27,9 @@ const (
 	deltaMaxBits = 56
 )
 
-// writerProperties decides the encodings from the first row group; nil
-// columns mean an empty file.
-func writerProperties(o Options, columns []arrow.Array) *parquet.WriterProperties {
+// writerProperties decides the encodings from the first row group, whose
+// columns come in pieces; nil columns mean an empty file.
+func writerProperties(o Options, columns [][]arrow.Array) (*parquet.WriterProperties, error) {
 	codec := compress.Codecs.Zstd
 	if o.Plain {
 		codec = compress.Codecs.Snappy
@@ -43,12 +43,15 @@ func writerProperties(o Options, columns []arrow.Array) *parquet.WriterPropertie
 		parquet.WithRootRepetition(parquet.Repetitions.Required),
 		parquet.WithCreatedBy("sluice, parquet-go version 17.0.0"),
 	}
-	for i, c := range columns {
+	for i, pieces := range columns {
 		name := o.Schema.Field(i).Name
-		e := chooseEncoding(c, o.Plain)
+		e, err := chooseEncoding(pieces, o.Plain)
+		if err != nil {
+			return nil, fmt.Errorf("look at column %q: %w", name, err)
+		}
 		props = append(props, parquet.WithDictionaryFor(name, e.dictionary), parquet.WithEncodingFor(name, e.values))
 	}
-	return parquet.NewWriterProperties(props...)
+	return parquet.NewWriterProperties(props...), nil
 }
 
 // encoding is how a column is stored; values is ignored with a dictionary.
@@ -59,52 +62,70 @@ type encoding struct {
 
 // chooseEncoding looks at a sample of a column's first row group. The name of
 // a column says little about it: custom fields hold anything.
-func chooseEncoding(a arrow.Array, plain bool) encoding {
-	switch c := a.(type) {
+func chooseEncoding(pieces []arrow.Array, plain bool) (encoding, error) {
+	switch first := pieces[0].(type) {
 	case *array.String:
-		if stringsRepeat(c) {
-			return encoding{dictionary: true, values: parquet.Encodings.Plain}
+		switch {
+		case stringsRepeat(pieces):
+			return encoding{dictionary: true, values: parquet.Encodings.Plain}, nil
+		case plain:
+			return encoding{values: parquet.Encodings.Plain}, nil
+		default:
+			return encoding{values: parquet.Encodings.DeltaLengthByteArray}, nil
 		}
-		if plain {
-			return encoding{values: parquet.Encodings.Plain}
-		}
-		return encoding{values: parquet.Encodings.DeltaLengthByteArray}
-	case *array.Int64:
-		return integerEncoding(c.Int64Values(), c, plain)
-	case *array.Timestamp:
-		return integerEncoding(c.TimestampValues(), c, plain)
-	case *array.Date32:
-		return integerEncoding(c.Date32Values(), c, plain)
 	case *array.Float64:
 		seen := make(map[float64]struct{})
-		n := sample(c, func(i int) { seen[c.Value(i)] = struct{}{} })
-		return encoding{dictionary: len(seen) <= n/4, values: parquet.Encodings.Plain}
+		n := sample(pieces, func(a arrow.Array, i int) { seen[a.(*array.Float64).Value(i)] = struct{}{} })
+		return encoding{dictionary: len(seen) <= n/4, values: parquet.Encodings.Plain}, nil
+	case *array.Boolean:
+		return encoding{values: parquet.Encodings.Plain}, nil
 	default:
-		return encoding{values: parquet.Encodings.Plain}
+		// Differences need neighbours, and a column of integers is small.
+		whole, err := join(pieces)
+		if err != nil {
+			return encoding{}, err
+		}
+		defer whole.Release()
+		switch c := whole.(type) {
+		case *array.Int64:
+			return integerEncoding(c.Int64Values(), c, plain), nil
+		case *array.Timestamp:
+			return integerEncoding(c.TimestampValues(), c, plain), nil
+		case *array.Date32:
+			return integerEncoding(c.Date32Values(), c, plain), nil
+		default:
+			return encoding{}, fmt.Errorf("type %s is none of Sluice's", first.DataType())
+		}
 	}
 }
 
-// sample calls visit for up to sampleRows rows that are not null, spread over
-// the column, and returns how many there were.
-func sample(a arrow.Array, visit func(i int)) int {
-	n := 0
-	step := max(a.Len()/sampleRows, 1)
-	for i := 0; i < a.Len(); i += step {
-		if a.IsValid(i) {
-			visit(i)
-			n++
+// sample calls visit for up to twice sampleRows rows that are not null, spread
+// over the column, and returns how many there were.
+func sample(pieces []arrow.Array, visit func(a arrow.Array, i int)) int {
+	rows := 0
+	for _, a := range pieces {
+		rows += a.Len()
+	}
+	n, step, at := 0, max(rows/sampleRows, 1), 0
+	for _, a := range pieces {
+		for ; at < a.Len(); at += step {
+			if a.IsValid(at) {
+				visit(a, at)
+				n++
+			}
 		}
+		at -= a.Len()
 	}
 	return n
 }
 
 // stringsRepeat reports whether a dictionary is worth having: the values of
 // the sample repeat, and those seen fit the dictionary page.
-func stringsRepeat(a *array.String) bool {
+func stringsRepeat(pieces []arrow.Array) bool {
 	seen := make(map[string]struct{}, 64)
 	size := 0
-	n := sample(a, func(i int) {
-		v := a.Value(i)
+	n := sample(pieces, func(a arrow.Array, i int) {
+		v := a.(*array.String).Value(i)
 		if _, ok := seen[v]; !ok {
 			seen[v] = struct{}{}
 			size += len(v) + 4
@@ -116,7 +137,7 @@ func stringsRepeat(a *array.String) bool {
 // integerEncoding chooses between a dictionary, differences and plain values.
 func integerEncoding[T ~int64 | ~int32](values []T, a arrow.Array, plain bool) encoding {
 	seen := make(map[T]struct{}, 64)
-	n := sample(a, func(i int) { seen[values[i]] = struct{}{} })
+	n := sample([]arrow.Array{a}, func(_ arrow.Array, i int) { seen[values[i]] = struct{}{} })
 	few := len(seen) <= n/16
 	_, isTime := a.(*array.Timestamp)
 	switch {
@@ -145,16 +166,16 @@ type columnWorker struct {
 	dict   dictionary
 }
 
-// forget drops what refers to the record, which the caller is about to
-// release.
+// forget drops what refers to the column, which is about to be released: a
+// single text would keep all of it.
 func (w *columnWorker) forget() {
 	clear(w.texts[:cap(w.texts)])
 	clear(w.dict.entries[:cap(w.dict.entries)])
 }
 
-// run digests and encodes column i. It recovers here because a panic in a
-// worker's goroutine would end the process.
-func (w *columnWorker) run(group file.BufferedRowGroupWriter, i int, f arrow.Field, a arrow.Array) (d columnDigest, err error) {
+// run digests and encodes column i, and releases its pieces. It recovers here
+// because a panic in a worker's goroutine would end the process.
+func (w *columnWorker) run(group file.BufferedRowGroupWriter, i int, f arrow.Field, pieces []arrow.Array) (d columnDigest, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("column %q: %w: %v", f.Name, errPanic, r)
@@ -162,6 +183,13 @@ func (w *columnWorker) run(group file.BufferedRowGroupWriter, i int, f arrow.Fie
 			err = fmt.Errorf("column %q: %w", f.Name, err)
 		}
 	}()
+	a, err := join(pieces)
+	releaseAll(pieces)
+	if err != nil {
+		return d, fmt.Errorf("gather rows: %w", err)
+	}
+	defer a.Release()
+	defer w.forget()
 	w.digest.reset(f.Type)
 	if err := w.digest.array(a); err != nil {
 		return d, err

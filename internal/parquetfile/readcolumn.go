@@ -17,9 +17,16 @@ import (
 // the library's column reader itself: pqarrow starts goroutines whose panics
 // nobody can recover from. The arrays share no memory with it.
 type columnReader struct {
-	cr     file.ColumnChunkReader
-	field  arrow.Field
-	levels []int16
+	cr    file.ColumnChunkReader
+	field arrow.Field
+	*readScratch
+}
+
+// readScratch is what decoding a batch of a column needs meanwhile. The columns
+// of a file share one: half a megabyte each adds up where many files are open.
+type readScratch struct {
+	levels []int16 // of the column being read; nil for a required one
+	buf    []int16
 	texts  []parquet.ByteArray
 	bools  []bool
 }
@@ -36,7 +43,7 @@ func (c *columnReader) skip(n int) error {
 
 // read decodes the next n rows.
 func (c *columnReader) read(n int) (arrow.Array, error) {
-	c.levels = nil0(c.levels, n, c.field.Nullable)
+	c.level(n, c.field.Nullable)
 	switch cr := c.cr.(type) {
 	case *file.ByteArrayColumnChunkReader:
 		return c.strings(cr, n)
@@ -62,12 +69,13 @@ func (c *columnReader) read(n int) (arrow.Array, error) {
 	}
 }
 
-// nil0 returns a buffer of n levels, nil for a required column.
-func nil0(buf []int16, n int, nullable bool) []int16 {
-	if !nullable {
-		return nil
+// level provides n levels, none for a required column.
+func (s *readScratch) level(n int, nullable bool) {
+	s.levels = nil
+	if nullable {
+		s.buf = slices.Grow(s.buf[:0], n)[:n]
+		s.levels = s.buf
 	}
-	return slices.Grow(buf[:0], n)[:n]
 }
 
 // check compares what ReadBatch gave with what was asked, because it ends

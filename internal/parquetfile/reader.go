@@ -105,6 +105,9 @@ func (r *Reader) readFooter() (err error) {
 	}
 	r.mem = &boundedAllocator{limit: maxPageMemory}
 	props := parquet.NewReaderProperties(r.mem)
+	// Page by page: else each column of a row group is in memory twice, as it
+	// stands in the file, for as long as it is read.
+	props.BufferedStreamEnabled, props.BufferSize = true, streamBuffer
 	// A section hides the file's Close from the library.
 	r.pq, err = file.NewParquetReader(io.NewSectionReader(r.f, 0, info.Size()), file.WithReadProps(props))
 	if err != nil {
@@ -241,6 +244,9 @@ func arrowType(n *schema.PrimitiveNode) (arrow.DataType, error) {
 	return nil, fmt.Errorf("column %q: %s %s is no type of Sluice's", n.Name(), n.PhysicalType(), logical)
 }
 
+// streamBuffer is how much of a column is read ahead, bytes.
+const streamBuffer = 32 << 10
+
 // maxPageMemory bounds a page: a damaged page header may ask for 2 GiB.
 const maxPageMemory = 1 << 30
 
@@ -323,6 +329,7 @@ type Records struct {
 	group    int // index of the next row group to open
 	groupEnd int64
 	readers  []*columnReader
+	decoding readScratch
 	scratch  []byte
 }
 
@@ -407,7 +414,7 @@ func (s *Records) open() error {
 		if err != nil {
 			return s.r.damaged("column %q: %v", s.schema.Field(i).Name, err)
 		}
-		reader := &columnReader{cr: cr, field: s.schema.Field(i)}
+		reader := &columnReader{cr: cr, field: s.schema.Field(i), readScratch: &s.decoding}
 		for skip := s.next - start; skip > 0; {
 			n := min(skip, DefaultBatchRows)
 			if err := reader.skip(int(n)); err != nil {
@@ -417,5 +424,6 @@ func (s *Records) open() error {
 		}
 		s.readers = append(s.readers, reader)
 	}
+	s.scratch = nil // as large as the largest column; the next row group is far away
 	return nil
 }

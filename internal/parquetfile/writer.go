@@ -99,6 +99,9 @@ func (w *Writer) EndRowGroup() error {
 // Rows returns the number of rows written so far.
 func (w *Writer) Rows() int64 { return w.rows + w.pending.rows }
 
+// Pending returns how many of them wait for their row group to end.
+func (w *Writer) Pending() int64 { return w.pending.rows }
+
 // TempPath returns where the file stands until Publish: what Verify reads.
 func (w *Writer) TempPath() string { return w.file.TempPath() }
 
@@ -201,8 +204,13 @@ func (w *Writer) guard(what string, step func() error) (err error) {
 
 var errPanic = errors.New("parquet library panicked")
 
-func (w *Writer) start(first []arrow.Array) error {
-	props := writerProperties(w.opts, first)
+// start begins the file with encodings that suit the rows of the first row
+// group, by column; nil: there are none.
+func (w *Writer) start(first [][]arrow.Array) error {
+	props, err := writerProperties(w.opts, first)
+	if err != nil {
+		return err
+	}
 	root, err := parquetSchema(w.opts.Schema)
 	if err != nil {
 		return err
@@ -244,13 +252,10 @@ func (w *Writer) flush() error {
 	}
 	return w.guard("write row group", func() error {
 		rows := w.pending.rows
-		columns, err := w.pending.take(w.opts.Schema)
-		if err != nil {
-			return err
-		}
+		columns := w.pending.take(w.opts.Schema.NumFields())
 		defer func() {
-			for _, c := range columns {
-				c.Release()
+			for _, pieces := range columns {
+				releaseAll(pieces)
 			}
 		}()
 		if w.pq == nil {
@@ -272,11 +277,13 @@ func (w *Writer) flush() error {
 	})
 }
 
-// encode writes the columns of one row group, several at once. A column's
+// encode writes the columns of one row group, several at once, and releases
+// each when it is done. A column's pieces are joined only while it is encoded:
+// all columns joined at once would double the memory of a row group. A column's
 // pages stay in memory until it is closed, which writes them; columns are
 // closed in their order as soon as they are done, so that the file does not
 // depend on timing and few columns' buffers are alive.
-func (w *Writer) encode(group file.BufferedRowGroupWriter, columns []arrow.Array) ([]columnDigest, error) {
+func (w *Writer) encode(group file.BufferedRowGroupWriter, columns [][]arrow.Array) ([]columnDigest, error) {
 	digests := make([]columnDigest, len(columns))
 	errs := make([]error, len(columns))
 	closer := columnCloser{group: group, done: make([]bool, len(columns))}
@@ -286,6 +293,7 @@ func (w *Writer) encode(group file.BufferedRowGroupWriter, columns []arrow.Array
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(columns); i = int(next.Add(1)) - 1 {
 				digests[i], errs[i] = worker.run(group, i, w.opts.Schema.Field(i), columns[i])
+				columns[i] = nil
 				if errs[i] == nil {
 					errs[i] = closer.finished(i)
 				}
@@ -297,9 +305,6 @@ func (w *Writer) encode(group file.BufferedRowGroupWriter, columns []arrow.Array
 		})
 	}
 	wg.Wait()
-	for _, worker := range w.workers {
-		worker.forget()
-	}
 	return digests, errors.Join(errs...)
 }
 
@@ -432,22 +437,20 @@ func (p *pending) merge() error {
 	return nil
 }
 
-// take hands over the pending rows, one array a column, and empties p. The
-// caller releases the arrays.
-func (p *pending) take(s *arrow.Schema) ([]arrow.Array, error) {
+// take hands over the pending rows, the pieces of each column, and empties p.
+// The caller releases the arrays.
+func (p *pending) take(fields int) [][]arrow.Array {
 	defer p.clear()
-	columns := make([]arrow.Array, 0, s.NumFields())
-	for i := range s.NumFields() {
-		c, err := concat(p.records, i)
-		if err != nil {
-			for _, c := range columns {
-				c.Release()
-			}
-			return nil, fmt.Errorf("gather column %q: %w", s.Field(i).Name, err)
+	columns := make([][]arrow.Array, fields)
+	for i := range columns {
+		columns[i] = make([]arrow.Array, 0, len(p.records))
+		for _, r := range p.records {
+			c := r.Column(i)
+			c.Retain()
+			columns[i] = append(columns[i], c)
 		}
-		columns = append(columns, c)
 	}
-	return columns, nil
+	return columns
 }
 
 func (p *pending) clear() {
@@ -459,16 +462,26 @@ func (p *pending) clear() {
 
 // concat joins column i of the records; the caller releases the result.
 func concat(records []arrow.Record, i int) (arrow.Array, error) {
-	if len(records) == 1 {
-		c := records[0].Column(i)
-		c.Retain()
-		return c, nil
-	}
-	parts := make([]arrow.Array, len(records))
+	pieces := make([]arrow.Array, len(records))
 	for j, r := range records {
-		parts[j] = r.Column(i)
+		pieces[j] = r.Column(i)
 	}
-	return array.Concatenate(parts, memory.DefaultAllocator)
+	return join(pieces)
+}
+
+// join makes one array of the pieces of a column; the caller releases it.
+func join(pieces []arrow.Array) (arrow.Array, error) {
+	if len(pieces) == 1 {
+		pieces[0].Retain()
+		return pieces[0], nil
+	}
+	return array.Concatenate(pieces, memory.DefaultAllocator)
+}
+
+func releaseAll(pieces []arrow.Array) {
+	for _, a := range pieces {
+		a.Release()
+	}
 }
 
 func base64Encode(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -7,6 +7,8 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
+
+	"github.com/sluice-etl/sluice/internal/parquetfile"
 )
 
 // historyWriter spreads the versions of a package over files by the UTC day
@@ -72,6 +74,26 @@ func (h *historyWriter) writeDay(ctx context.Context, mem memory.Allocator, rec 
 			if err := h.finish(ctx, d); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// leastGroup is the least number of rows that a row group of history ends at
+// where a month does.
+const leastGroup = parquetfile.DefaultRowGroupRows / 2
+
+// monthDone ends row groups where a month ends, if they are not small. The rows
+// of a month go to current as well, and until it is written both hold the same
+// memory; with a remainder of the month before, history would hold as much
+// again. Whoever looks for one month finds it in fewer row groups, too.
+func (h *historyWriter) monthDone() error {
+	for _, f := range h.open {
+		if f.w.Pending() < leastGroup {
+			continue
+		}
+		if err := f.w.EndRowGroup(); err != nil {
+			return explain("write file", f.path(), err)
 		}
 	}
 	return nil

@@ -200,9 +200,12 @@ func (m *merge) month(ctx context.Context, mo month) error {
 		return err
 	}
 	if to == nil {
-		return nil
+		return m.history.monthDone()
 	}
 	written, err := to.finish(ctx)
+	if err == nil {
+		err = m.history.monthDone()
+	}
 	if err != nil {
 		return err
 	}
