@@ -18,6 +18,29 @@ import (
 // that is synced every five minutes gets 288 a day. Once a day is over, they
 // are merged, as part of a commit and at most so many rows at a time.
 
+// desk is where files of a table are worked on, for those that stand elsewhere.
+// Its methods are called from one goroutine and block until done or ctx ends.
+type desk interface {
+	// bring sees to it that files are there, as they were written.
+	bring(ctx context.Context, files []File) error
+	// bringSmall does so for those of the other files that exist.
+	bringSmall(ctx context.Context, rels []string) error
+	// put takes a staged file that is finished.
+	put(ctx context.Context, rel string) error
+	// drop says that files are not needed for now.
+	drop(files []File) error
+}
+
+// inPlace is the desk of a table whose files are there.
+type inPlace struct{}
+
+var _ desk = inPlace{}
+
+func (inPlace) bring(context.Context, []File) error        { return nil }
+func (inPlace) bringSmall(context.Context, []string) error { return nil }
+func (inPlace) put(context.Context, string) error          { return nil }
+func (inPlace) drop([]File) error                          { return nil }
+
 // mergedPath is the n-th file of history that commit number merged for one day.
 func mergedPath(dir string, number int64, n int) string {
 	return path.Join(dir, fmt.Sprintf("merged-%08d-%04d.parquet", number, n))
@@ -33,11 +56,24 @@ func (l *Loader) compact(ctx context.Context, m *Manifest) (next *Manifest, reco
 	if len(groups) == 0 {
 		return m, false, nil
 	}
-	if err := makeDir(l.o.FS, filepath.Join(l.dir, stagingDir)); err != nil {
+	if next, err = l.mergeGroups(ctx, m, groups, inPlace{}); err != nil {
 		return m, false, err
 	}
+	if err := flushStaging(l.o.FS, l.dir); err != nil {
+		return m, false, err
+	}
+	recorded, err = l.publish(next)
+	return next, recorded, err
+}
+
+// mergeGroups stages a file for each group and returns the manifest that would
+// put them in the place of the group's.
+func (l *Loader) mergeGroups(ctx context.Context, m *Manifest, groups [][]File, d desk) (*Manifest, error) {
+	if err := makeDir(l.o.FS, filepath.Join(l.dir, stagingDir)); err != nil {
+		return nil, err
+	}
 	copied := *m
-	next = &copied
+	next := &copied
 	next.Number, next.CreatedAt = m.Number+1, l.o.Clock.Now()
 	next.Published, next.Removed, next.History = nil, nil, slices.Clone(m.History)
 	out := l.newOutput(next)
@@ -45,9 +81,18 @@ func (l *Loader) compact(ctx context.Context, m *Manifest) (next *Manifest, reco
 	for _, group := range groups {
 		dir := path.Dir(group[0].Path)
 		counts[dir]++
+		if err := d.bring(ctx, group); err != nil {
+			return nil, err
+		}
 		merged, err := l.mergeFiles(ctx, next.Schema, out, group, mergedPath(dir, next.Number, counts[dir]))
+		if err == nil {
+			err = d.put(ctx, merged.Path)
+		}
 		if err != nil {
-			return m, false, fmt.Errorf("merge files of %s: %w", dir, err)
+			return nil, fmt.Errorf("merge files of %s: %w", dir, err)
+		}
+		if err := d.drop(group); err != nil {
+			return nil, err
 		}
 		next.Published = append(next.Published, merged.Path)
 		for _, f := range group {
@@ -56,11 +101,7 @@ func (l *Loader) compact(ctx context.Context, m *Manifest) (next *Manifest, reco
 		next.History = append(next.History, merged)
 	}
 	next.History = slices.DeleteFunc(next.History, func(f File) bool { return slices.Contains(next.Removed, f.Path) })
-	if err := flushStaging(l.o.FS, l.dir); err != nil {
-		return m, false, err
-	}
-	recorded, err = l.publish(next)
-	return next, recorded, err
+	return next, nil
 }
 
 // publish records a staged commit and puts it in place. recorded says that,

@@ -55,8 +55,8 @@ func (l *Loader) eraseLocked(ctx context.Context, e load.Erasure) (load.Erased, 
 	if err != nil {
 		return load.Erased{}, err
 	}
-	x := &erasure{l: l, id: e.ID}
-	if err := x.find(ctx, m); err != nil || e.DryRun || !x.out.Any() {
+	x := &erasure{l: l, id: e.ID, desk: inPlace{}}
+	if err := errors.Join(x.find(ctx, m), x.readManifests()); err != nil || e.DryRun || !x.out.Any() {
 		return x.out, err
 	}
 	next, err := x.stage(ctx, m)
@@ -72,54 +72,105 @@ func (l *Loader) eraseLocked(ctx context.Context, e load.Erasure) (load.Erased, 
 
 // erasure removes one contact.
 type erasure struct {
-	l   *Loader
-	id  string
-	out load.Erased
+	l    *Loader
+	id   string
+	desk desk
+	out  load.Erased
 
 	rows      map[string]int64 // of the contact, by file
-	manifests []int64          // in place
+	manifests []string         // in place, relative to the table
 }
 
-// find looks where the contact is.
+// find looks in which files the contact is.
 func (x *erasure) find(ctx context.Context, m *Manifest) error {
 	x.rows = map[string]int64{}
-	h := shortHash(x.id)
-	for _, f := range m.Current {
+	current, err := x.mayHold(ctx, m.Current)
+	if err != nil {
+		return err
+	}
+	if err := x.countAll(ctx, current, &x.out.Current); err != nil {
+		return err
+	}
+	return x.countAll(ctx, m.History, &x.out.History)
+}
+
+// mayHold returns those files of current in which the contact is by their files
+// of ids, and those that have none.
+func (x *erasure) mayHold(ctx context.Context, files []File) (out []File, err error) {
+	small := make([]string, len(files))
+	for i, f := range files {
 		mo, err := monthOfPath(f.Path)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		hashes, ok, err := keptIDs(at(x.l.dir, idsPath(mo)), f)
+		small[i] = idsPath(mo)
+	}
+	if err := x.desk.bringSmall(ctx, small); err != nil {
+		return nil, err
+	}
+	h := shortHash(x.id)
+	for i, f := range files {
+		hashes, ok, err := keptIDs(at(x.l.dir, small[i]), f)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if _, held := slices.BinarySearch(hashes, h); ok && !held {
-			continue
-		}
-		if err := x.count(ctx, f, &x.out.Current); err != nil {
-			return err
+		if _, held := slices.BinarySearch(hashes, h); held || !ok {
+			out = append(out, f)
 		}
 	}
-	for _, f := range m.History {
-		if err := x.count(ctx, f, &x.out.History); err != nil {
+	return out, nil
+}
+
+// broughtAtOnce is how many files are brought together where they stand
+// elsewhere.
+const broughtAtOnce = 4
+
+// countAll counts the contact's rows in files.
+func (x *erasure) countAll(ctx context.Context, files []File, total *int64) error {
+	for some := range slices.Chunk(files, broughtAtOnce) {
+		if err := x.desk.bring(ctx, some); err != nil {
 			return err
 		}
-	}
-	var err error
-	if x.manifests, err = numberedManifests(x.l.dir); err != nil {
-		return explain("list", filepath.Join(x.l.dir, manifestsDir), err)
-	}
-	for _, n := range x.manifests {
-		path := filepath.Join(x.l.dir, manifestsDir, manifestName(n))
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return explain("read manifest", path, err)
+		for _, f := range some {
+			if err := x.count(ctx, f, total); err != nil {
+				return err
+			}
 		}
-		if name, err := json.Marshal(x.id); err == nil && bytes.Contains(data, name) {
-			x.out.Names++
+		if err := x.desk.drop(some); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// readManifests looks which of the manifests name the contact.
+func (x *erasure) readManifests() error {
+	numbers, err := numberedManifests(x.l.dir)
+	if err != nil {
+		return explain("list", filepath.Join(x.l.dir, manifestsDir), err)
+	}
+	for _, n := range numbers {
+		rel := path.Join(manifestsDir, manifestName(n))
+		data, err := os.ReadFile(at(x.l.dir, rel))
+		if err != nil {
+			return explain("read manifest", at(x.l.dir, rel), err)
+		}
+		x.readManifest(rel, data)
+	}
+	return nil
+}
+
+func (x *erasure) readManifest(rel string, data []byte) {
+	x.manifests = append(x.manifests, rel)
+	if x.named(data) {
+		x.out.Names++
+	}
+}
+
+// named reports whether JSON has the contact's id for a text.
+func (x *erasure) named(data []byte) bool {
+	name, err := json.Marshal(x.id)
+	return err == nil && bytes.Contains(data, name)
 }
 
 // count counts the contact's rows in a file.
@@ -187,9 +238,7 @@ func (x *erasure) stage(ctx context.Context, m *Manifest) (*Manifest, error) {
 		return nil, err
 	}
 	next.Results = x.unnamed(m.Results)
-	for _, n := range x.manifests {
-		next.Removed = append(next.Removed, path.Join(manifestsDir, manifestName(n)))
-	}
+	next.Removed = append(next.Removed, x.manifests...)
 	if err := x.l.stageViews(next); err != nil {
 		return nil, err
 	}
@@ -223,6 +272,20 @@ func (x *erasure) rewrite(ctx context.Context, w *merge, files []File, next *Man
 // rewriteFile stages a file of the same name without the contact; nothing
 // where it has no other rows.
 func (x *erasure) rewriteFile(ctx context.Context, w *merge, f File) (File, error) {
+	if err := x.desk.bring(ctx, []File{f}); err != nil {
+		return f, err
+	}
+	written, err := x.withoutContact(ctx, w, f)
+	if err == nil && written.Rows > 0 {
+		err = x.desk.put(ctx, f.Path)
+	}
+	if err != nil {
+		return f, err
+	}
+	return written, x.desk.drop([]File{f})
+}
+
+func (x *erasure) withoutContact(ctx context.Context, w *merge, f File) (File, error) {
 	if err := x.l.mustBeWritten(f); err != nil {
 		return f, err
 	}
@@ -244,10 +307,7 @@ func (x *erasure) rewriteFile(ctx context.Context, w *merge, f File) (File, erro
 	if err == nil && written.Rows != f.Rows-x.rows[f.Path] {
 		err = fmt.Errorf("%d rows are left of %d, of which %d are the contact's", written.Rows, f.Rows, x.rows[f.Path])
 	}
-	if err != nil {
-		return f, err
-	}
-	return written, nil
+	return written, err
 }
 
 // unnamed returns the results without the contact's id.

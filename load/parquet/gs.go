@@ -57,8 +57,8 @@ type GSOptions struct {
 // the one before it is wholly in place, so that a copy that comes too late finds
 // another generation, or its source gone, and changes nothing.
 //
-// Whoever wants to remove a file of the table for good (not to replace it) has
-// to remove what is staged of commits up to latest.json first.
+// Before a commit removes a file of the table for good, and does not replace it,
+// what is staged of the commits before it goes: see takeAll.
 type GSLoader struct {
 	o      GSOptions
 	bucket string
@@ -172,11 +172,24 @@ func (l *GSLoader) Commit(ctx context.Context, p load.Package) (load.Result, err
 // fetches every file it needs before it gives the first row: what it lists is
 // the table after one package, whatever is committed meanwhile.
 func (l *GSLoader) List(ctx context.Context, q load.Listing, each func(arrow.Record) error) error {
+	return l.attend(ctx, q.Lineage, "the listing", func() error {
+		m, err := l.fetchListed(ctx, q)
+		if err != nil {
+			return err
+		}
+		return l.local.listTable(ctx, m, q, each)
+	})
+}
+
+// attend does something with a table that lineage owns, and again for as long
+// as other commits come in between (errOvertaken); nothing where there is no
+// table.
+func (l *GSLoader) attend(ctx context.Context, lineage, what string, once func() error) error {
 	t, err := l.look(ctx)
 	if err != nil || !t.found() {
 		return err
 	}
-	if _, err := t.ours(l.URL(), q.Lineage); err != nil {
+	if _, err := t.ours(l.URL(), lineage); err != nil {
 		return err
 	}
 	leave, err := l.enter(ctx, "")
@@ -184,27 +197,32 @@ func (l *GSLoader) List(ctx context.Context, q load.Listing, each func(arrow.Rec
 		return err
 	}
 	for range mostRestarts {
-		m, err := l.fetchListed(ctx, q)
-		if errors.Is(err, errOvertaken) {
-			continue
+		if err := once(); !errors.Is(err, errOvertaken) {
+			return errors.Join(err, leave())
 		}
-		if err == nil {
-			err = l.local.listTable(ctx, m, q, each)
+		if err := l.wipe(); err != nil {
+			return errors.Join(err, leave())
 		}
-		return errors.Join(err, leave())
 	}
 	return errors.Join(&Error{
-		Message: "gave up the listing: the table kept changing", Path: l.URL(), hint: "Run again when no other run writes to this table.",
+		Message: "gave up " + what + ": the table kept changing", Path: l.URL(), hint: "Run again when no other run writes to this table.",
 	}, leave())
+}
+
+// owned returns the table with its last commit wholly in place, and its
+// manifest.
+func (l *GSLoader) owned(ctx context.Context, lineage string) (gsTable, *Manifest, error) {
+	t, err := l.settled(ctx)
+	if err != nil {
+		return t, nil, err
+	}
+	m, err := t.ours(l.URL(), lineage)
+	return t, m, err
 }
 
 // fetchListed fetches the files that the listing reads.
 func (l *GSLoader) fetchListed(ctx context.Context, q load.Listing) (*Manifest, error) {
-	t, err := l.settled(ctx)
-	if err != nil {
-		return nil, err
-	}
-	m, err := t.ours(l.URL(), q.Lineage)
+	t, m, err := l.owned(ctx, q.Lineage)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func (l *GSLoader) commitOnce(ctx context.Context, p load.Package) (load.Result,
 	if p.Serial <= prev.Package {
 		r, err := recorded(l.URL(), prev, p)
 		if err == nil {
-			l.sweep(ctx, prev.Number)
+			_ = l.sweep(ctx, prev.Number) // or the next commit does
 		}
 		return r, err
 	}
@@ -43,30 +43,47 @@ func (l *GSLoader) commitOnce(ctx context.Context, p load.Package) (load.Result,
 	if err != nil {
 		return load.Result{}, err
 	}
-	if err := l.upload(ctx, next); err != nil {
-		l.unstage(ctx, next)
+	if err := l.upload(ctx, next.Commit, next.Published); err != nil {
+		l.unstage(ctx, next.Commit, next.Published)
 		return load.Result{}, err
 	}
-	data, err := json.MarshalIndent(next, "", " ")
-	if err != nil {
-		l.unstage(ctx, next)
-		return load.Result{}, fmt.Errorf("encode manifest: %w", err)
+	if err := l.record(ctx, t, next); err != nil {
+		return load.Result{}, err
 	}
-	// From here on the package may be committed, also if this call fails for any
-	// other reason than that another commit came first: what is staged stays.
+	result := next.Results[len(next.Results)-1].Result
+	l.tidy(ctx, &next.Manifest)
+	return result, nil
+}
+
+// record commits h, whose files are staged, in the place of t, and puts it in
+// place; errOvertaken if another commit came first. After any other error it
+// may be committed.
+func (l *GSLoader) record(ctx context.Context, t gsTable, h *head) error {
+	manifest, err := encodeManifest(&h.Manifest)
+	if err == nil {
+		_, err = l.o.Client.Put(ctx, l.bucket, l.name(h.Commit.stagedAt(h.numbered())), manifest, gcs.Absent, h.Commit.metadata())
+	}
+	staged := append(slices.Clone(h.Published), h.numbered())
+	h.Commit.Replaces[h.numbered()] = 0
+	var data []byte
+	if err == nil {
+		data, err = json.MarshalIndent(h, "", " ")
+	}
+	if err != nil {
+		l.unstage(ctx, h.Commit, staged)
+		return fmt.Errorf("stage manifest: %w", err)
+	}
+	// From here on it may be committed, also if this call fails for any other
+	// reason than that another commit came first: what is staged stays.
 	_, err = l.o.Client.Put(ctx, l.bucket, l.name(path.Join(manifestsDir, headName)), append(data, '\n'), t.headGen, nil)
 	if errors.Is(err, gcs.ErrChanged) {
-		l.unstage(ctx, next)
-		return load.Result{}, errOvertaken
+		l.unstage(ctx, h.Commit, staged)
+		return errOvertaken
 	}
 	if err != nil {
-		return load.Result{}, err
+		return err
 	}
-	if err := l.settle(ctx, next); err != nil {
-		return load.Result{}, err
-	}
-	l.tidy(ctx, &next.Manifest)
-	return next.Results[len(next.Results)-1].Result, nil
+	return l.settle(ctx, h)
 }
 
 // base returns the table that p is merged with, the last commit wholly in
@@ -194,23 +211,29 @@ func (l *GSLoader) fetch(ctx context.Context, t gsTable, files []File) (map[stri
 }
 
 func (l *GSLoader) fetchFile(ctx context.Context, f File) (generation int64, err error) {
-	to := at(l.local.dir, f.Path)
-	if err := os.MkdirAll(filepath.Dir(to), dirMode); err != nil {
-		return 0, explain("create folder", filepath.Dir(to), err)
-	}
-	file, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, fileMode)
-	if err != nil {
-		return 0, explain("create file", to, err)
-	}
 	sum := sha256.New()
-	o, err := l.o.Client.Read(ctx, l.bucket, l.name(f.Path), io.MultiWriter(file, sum))
-	if err := errors.Join(err, file.Close()); err != nil {
-		return 0, explain("write file", to, err)
+	o, err := l.download(ctx, f.Path, sum)
+	if err != nil {
+		return 0, err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != f.SHA256 {
 		return 0, fmt.Errorf("%w: %s has checksum %s, recorded was %s", parquetfile.ErrDamaged, l.url(f.Path), got, f.SHA256)
 	}
 	return o.Generation, nil
+}
+
+// download copies an object of the table to where the local side finds it.
+func (l *GSLoader) download(ctx context.Context, rel string, others ...io.Writer) (gcs.Object, error) {
+	to := at(l.local.dir, rel)
+	if err := os.MkdirAll(filepath.Dir(to), dirMode); err != nil {
+		return gcs.Object{}, explain("create folder", filepath.Dir(to), err)
+	}
+	file, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, fileMode)
+	if err != nil {
+		return gcs.Object{}, explain("create file", to, err)
+	}
+	o, err := l.o.Client.Read(ctx, l.bucket, l.name(rel), io.MultiWriter(append(others, file)...))
+	return o, explain("write file", to, errors.Join(err, file.Close()))
 }
 
 // fetchMore fetches what the merge finds that it needs besides: files of the
@@ -292,7 +315,7 @@ func (l *GSLoader) mustBeFree(ctx context.Context, t gsTable, h *head, prev *Man
 	}
 	var ask []string
 	for _, rel := range h.Published {
-		if !known[rel] {
+		if !known[rel] && h.Commit.Replaces[rel] == 0 {
 			ask = append(ask, rel)
 		}
 	}
@@ -318,11 +341,11 @@ func (l *GSLoader) mustBeFree(ctx context.Context, t gsTable, h *head, prev *Man
 	return err
 }
 
-// upload stages the commit's files in the bucket.
-func (l *GSLoader) upload(ctx context.Context, h *head) error {
-	return atOnce(ctx, l.o.Transfers, h.Published, func(ctx context.Context, rel string) error {
+// upload stages a commit's files in the bucket.
+func (l *GSLoader) upload(ctx context.Context, c gsCommit, rels []string) error {
+	return atOnce(ctx, l.o.Transfers, rels, func(ctx context.Context, rel string) error {
 		from := filepath.Join(l.local.dir, stagingDir, stagedName(rel))
-		_, err := l.o.Client.Upload(ctx, l.bucket, l.name(h.Commit.stagedAt(rel)), from, gcs.Absent, h.Commit.metadata())
+		_, err := l.o.Client.Upload(ctx, l.bucket, l.name(c.stagedAt(rel)), from, gcs.Absent, c.metadata())
 		return err
 	})
 }
@@ -332,10 +355,10 @@ func (c gsCommit) metadata() map[string]string { return map[string]string{commit
 
 // unstage removes what a commit staged that will not be. What cannot be removed
 // now, a later commit sweeps.
-func (l *GSLoader) unstage(ctx context.Context, h *head) {
+func (l *GSLoader) unstage(ctx context.Context, c gsCommit, rels []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
-	_ = atOnce(ctx, l.o.Transfers, h.Published, func(ctx context.Context, rel string) error {
-		return l.o.Client.Delete(ctx, l.bucket, l.name(h.Commit.stagedAt(rel)), gcs.Any)
+	_ = atOnce(ctx, l.o.Transfers, rels, func(ctx context.Context, rel string) error {
+		return l.o.Client.Delete(ctx, l.bucket, l.name(c.stagedAt(rel)), gcs.Any)
 	})
 }

@@ -35,9 +35,14 @@ type gsCommit struct {
 	// ID names the commit: NNNNNNNN-<run id>-<random>. Its files stand below
 	// _staging/<ID>/, under the names they will have.
 	ID string `json:"id"`
-	// Replaces are the generations that Published replaces; 0 for new ones.
+	// Replaces are the generations that Published replaces and Removed takes
+	// away, 0 where nothing stood. The numbered manifest is among them where it
+	// is staged as well.
 	Replaces map[string]int64 `json:"replaces"`
 }
+
+// numbered is where the commit's own manifest will stand.
+func (h *head) numbered() string { return path.Join(manifestsDir, manifestName(h.Number)) }
 
 // stagedAt is the place of a file of the commit that is not in place yet.
 func (c gsCommit) stagedAt(rel string) string { return path.Join(stagingDir, c.ID, rel) }

@@ -41,15 +41,86 @@ func (l *GSLoader) settle(ctx context.Context, h *head) error {
 			return err
 		}
 	}
+	err := l.takeAll(ctx, h)
+	if err == nil {
+		err = l.placeManifest(ctx, h)
+	}
+	if errors.Is(err, errSettled) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	data, err := encodeManifest(&h.Manifest)
 	if err != nil {
 		return err
 	}
-	numbered := l.name(path.Join(manifestsDir, manifestName(h.Number)))
-	if _, err := l.o.Client.Put(ctx, l.bucket, numbered, data, gcs.Absent, h.Commit.metadata()); err != nil && !errors.Is(err, gcs.ErrChanged) {
+	return l.pointLatest(ctx, h, data)
+}
+
+// placeManifest puts the numbered manifest in place. It is staged, as files are,
+// so that a settling that sleeps cannot bring it back once it was removed.
+func (l *GSLoader) placeManifest(ctx context.Context, h *head) error {
+	rel := h.numbered()
+	if _, staged := h.Commit.Replaces[rel]; staged {
+		return l.place(ctx, h, rel)
+	}
+	// A commit that an earlier version recorded.
+	data, err := encodeManifest(&h.Manifest)
+	if err != nil {
 		return err
 	}
-	return l.pointLatest(ctx, h, data)
+	_, err = l.o.Client.Put(ctx, l.bucket, l.name(rel), data, gcs.Absent, h.Commit.metadata())
+	if errors.Is(err, gcs.ErrChanged) {
+		return nil
+	}
+	return err
+}
+
+// takeAll removes what h takes from the table. What is staged of the commits
+// before goes first: of those, a settling that sleeps may yet copy a file to
+// where nothing stands, and could bring back what is removed here.
+func (l *GSLoader) takeAll(ctx context.Context, h *head) error {
+	if len(h.Removed) == 0 {
+		return nil
+	}
+	if err := l.sweep(ctx, h.Number-1); err != nil {
+		return err
+	}
+	return atOnce(ctx, l.o.Transfers, h.Removed, func(ctx context.Context, rel string) error { return l.take(ctx, h, rel) })
+}
+
+// take removes one file of the table, by the generation that was there when h
+// was made: what a later commit put there is its own.
+func (l *GSLoader) take(ctx context.Context, h *head, rel string) error {
+	was := gcs.If(h.Commit.Replaces[rel])
+	for range mostRestarts {
+		if was != gcs.Absent {
+			if err := l.o.Client.Delete(ctx, l.bucket, l.name(rel), was); !errors.Is(err, gcs.ErrChanged) {
+				return err
+			}
+		}
+		there, err := l.o.Client.Stat(ctx, l.bucket, l.name(rel))
+		if errors.Is(err, gcs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// In this order, as in place.
+		latest, _, err := l.readLatest(ctx)
+		if err != nil {
+			return err
+		}
+		if latest != nil && latest.Number >= h.Number {
+			return errSettled
+		}
+		was = gcs.If(there.Generation)
+	}
+	return &Error{
+		Message: "another program keeps changing a file of the table", Path: l.url(rel), Err: gcs.ErrChanged,
+		hint: "Stop it, and run again: the commit is completed then.",
+	}
 }
 
 // place copies one staged file to where readers find it.
@@ -114,31 +185,37 @@ func (l *GSLoader) pointLatest(ctx context.Context, h *head, data []byte) error 
 	}
 }
 
-// tidy removes what a table that is in place needs no more. Nothing depends on
-// it: what fails is left to the next commit.
+// tidy merges small files and removes what a table that is in place needs no
+// more. Nothing depends on it: what fails is left to the next commit.
 func (l *GSLoader) tidy(ctx context.Context, m *Manifest) {
-	l.sweep(ctx, m.Number)
+	if l.sweep(ctx, m.Number) != nil {
+		return // what is staged could bring back what is removed below
+	}
 	_ = l.archiveRuns(ctx, m)
+	merged, err := l.compact(ctx, m)
+	if err == nil && merged != m {
+		_ = l.sweep(ctx, merged.Number)
+	}
 	dir := l.name(manifestsDir) + "/"
-	l.remove(ctx, dir, func(rel string) bool {
+	_ = l.remove(ctx, dir, func(rel string) bool {
 		n, ok := manifestNumber(rel)
-		return ok && n <= m.Number-keepManifests
+		return ok && n <= merged.Number-keepManifests
 	})
 }
 
 // sweep removes what is staged of commits up to latest, which is in place: the
 // one that won each number has no use for it any more, and those that lost it
 // have no use either. What is staged for a later number may be alive.
-func (l *GSLoader) sweep(ctx context.Context, latest int64) {
+func (l *GSLoader) sweep(ctx context.Context, latest int64) error {
 	dir := l.name(stagingDir) + "/"
-	l.remove(ctx, dir, func(rel string) bool {
+	return l.remove(ctx, dir, func(rel string) bool {
 		n, ok := commitNumber(rel)
 		return ok && n <= latest
 	})
 }
 
 // remove deletes the objects below dir, which ends with a slash, that f names.
-func (l *GSLoader) remove(ctx context.Context, dir string, f func(rel string) bool) {
+func (l *GSLoader) remove(ctx context.Context, dir string, f func(rel string) bool) error {
 	var dead []gcs.Object
 	err := l.o.Client.Each(ctx, l.bucket, dir, func(o gcs.Object) error {
 		if f(strings.TrimPrefix(o.Name, dir)) {
@@ -147,9 +224,9 @@ func (l *GSLoader) remove(ctx context.Context, dir string, f func(rel string) bo
 		return nil
 	})
 	if err != nil {
-		return
+		return err
 	}
-	_ = atOnce(ctx, l.o.Transfers, dead, func(ctx context.Context, o gcs.Object) error {
+	return atOnce(ctx, l.o.Transfers, dead, func(ctx context.Context, o gcs.Object) error {
 		return l.o.Client.Delete(ctx, l.bucket, o.Name, gcs.If(o.Generation))
 	})
 }

@@ -296,7 +296,7 @@ func TestGSCoverageRecordsOfOldRunsArePacked(t *testing.T) {
 		if serial == last {
 			// Of two who pack at once, or of one that dies while it does.
 			s.SetFault(func(_ int, r *http.Request) gcstest.Fault {
-				if r.Method == http.MethodDelete && strings.Contains(r.URL.Path, "_sluice_runs") {
+				if r.Method == http.MethodDelete && strings.Contains(r.URL.Path, "/_sluice_runs/") && !strings.Contains(r.URL.Path, "_staging") {
 					return gcstest.Refuse
 				}
 				return gcstest.None

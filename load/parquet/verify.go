@@ -40,6 +40,16 @@ const namedContacts = 5
 
 var _ load.Verifier = (*Loader)(nil)
 
+// shelf is where the files of a table are that verification looks at.
+type shelf interface {
+	// bring sees to it that a file is below the loader's folder, as it is, if it
+	// exists; drop says that it is not needed for now.
+	bring(ctx context.Context, rel string) error
+	drop(rel string) error
+	// each calls f for every file below a folder of the table.
+	each(ctx context.Context, top string, f func(rel string)) error
+}
+
 // Verify implements load.Verifier: every file of the manifest by bytes and
 // checksum, every row by both readers, ids unique over all months, rows in
 // their partition, each version of current in history, no file that the
@@ -74,6 +84,11 @@ func (l *Loader) verifyLocked(ctx context.Context, lineage string, found func(lo
 	if err != nil {
 		return load.Verified{}, err
 	}
+	return l.verifyTable(ctx, m, onDisk{l.dir}, found)
+}
+
+// verifyTable checks the table that m describes.
+func (l *Loader) verifyTable(ctx context.Context, m *Manifest, s shelf, found func(load.Fault)) (out load.Verified, err error) {
 	scratch, err := os.MkdirTemp("", "sluice-verify-")
 	if err != nil {
 		return load.Verified{}, fmt.Errorf("verify table: %w", err)
@@ -83,7 +98,7 @@ func (l *Loader) verifyLocked(ctx context.Context, lineage string, found func(lo
 		limit = l.o.sortLimit
 	}
 	v := &verification{
-		l: l, m: m, found: found,
+		l: l, m: m, shelf: s, found: found,
 		ids: newSorter(scratch, limit), current: newSorter(scratch, limit), history: newSorter(scratch, limit),
 	}
 	defer func() {
@@ -96,6 +111,7 @@ func (l *Loader) verifyLocked(ctx context.Context, lineage string, found func(lo
 type verification struct {
 	l     *Loader
 	m     *Manifest
+	shelf shelf
 	found func(load.Fault)
 	out   load.Verified
 
@@ -117,7 +133,7 @@ func (v *verification) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := v.unknownFiles(); err != nil {
+	if err := v.unknownFiles(ctx); err != nil {
 		return err
 	}
 	if err := v.unique(ctx); err != nil {
@@ -156,12 +172,14 @@ func (v *verification) currentFile(ctx context.Context, f File) error {
 		return nil
 	}
 	slices.Sort(hashes)
-	path := at(v.l.dir, idsPath(mo))
-	kept, ok, err := keptIDs(path, f)
+	if err := v.shelf.bring(ctx, idsPath(mo)); err != nil {
+		return err
+	}
+	kept, ok, err := keptIDs(at(v.l.dir, idsPath(mo)), f)
 	if err == nil && ok && !slices.Equal(kept, hashes) {
 		v.fault(faultIDs, idsPath(mo), 0, "it has other ids than %s", f.Path)
 	}
-	return err
+	return errors.Join(err, v.shelf.drop(idsPath(mo)))
 }
 
 // historyFile checks a file of history.
@@ -187,6 +205,10 @@ func (v *verification) historyFile(ctx context.Context, f File) error {
 func (v *verification) file(ctx context.Context, f File, table *arrow.Schema, whole bool, each func(row) error) (sound bool, err error) {
 	v.out.Files++
 	v.out.Bytes += f.Bytes
+	if err := v.shelf.bring(ctx, f.Path); err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, v.shelf.drop(f.Path)) }()
 	path := at(v.l.dir, f.Path)
 	info, err := os.Stat(path)
 	switch {
@@ -348,7 +370,7 @@ func (s stray) String() string {
 }
 
 // unknownFiles finds what readers would take for the table's.
-func (v *verification) unknownFiles() error {
+func (v *verification) unknownFiles(ctx context.Context) error {
 	known := map[string]bool{}
 	for _, f := range slices.Concat(v.m.Current, v.m.History) {
 		if known[f.Path] {
@@ -357,24 +379,41 @@ func (v *verification) unknownFiles() error {
 		known[f.Path] = true
 	}
 	for _, top := range []string{currentDir, historyDir} {
-		err := filepath.WalkDir(filepath.Join(v.l.dir, top), func(path string, d fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err != nil || d.IsDir() || d.Name() == ".DS_Store" {
-				return err
-			}
-			rel, err := filepath.Rel(v.l.dir, path)
-			if rel = filepath.ToSlash(rel); err == nil && !known[rel] {
+		err := v.shelf.each(ctx, top, func(rel string) {
+			if !known[rel] {
 				v.fault(faultUnknown, rel, 0, "the manifest does not name it")
 			}
-			return err
 		})
 		if err != nil {
-			return explain("list", filepath.Join(v.l.dir, top), err)
+			return err
 		}
 	}
 	return nil
+}
+
+// onDisk is the shelf of a table whose files are there.
+type onDisk struct{ dir string }
+
+var _ shelf = onDisk{}
+
+func (onDisk) bring(context.Context, string) error { return nil }
+func (onDisk) drop(string) error                   { return nil }
+
+func (s onDisk) each(_ context.Context, top string, f func(rel string)) error {
+	err := filepath.WalkDir(filepath.Join(s.dir, top), func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || d.IsDir() || d.Name() == ".DS_Store" {
+			return err
+		}
+		rel, err := filepath.Rel(s.dir, path)
+		if err == nil {
+			f(filepath.ToSlash(rel))
+		}
+		return err
+	})
+	return explain("list", filepath.Join(s.dir, top), err)
 }
 
 // unique finds contacts that stand more than once in current.
@@ -434,7 +473,13 @@ func (v *verification) complete(ctx context.Context) error {
 func (v *verification) eachOfCurrent(ctx context.Context, each func(f File, id string, k key)) error {
 	m := &merge{dir: v.l.dir}
 	for _, f := range v.m.Current {
+		if err := v.shelf.bring(ctx, f.Path); err != nil {
+			return err
+		}
 		err := m.eachStoredKey(ctx, f, func(id string, k key) { each(f, id, k) })
+		if dropErr := v.shelf.drop(f.Path); dropErr != nil {
+			return dropErr
+		}
 		if ctx.Err() != nil {
 			return err
 		}
