@@ -2,8 +2,3 @@
 // write streams or load jobs, and one transaction compares them with the table,
 // keeps each new version in history and merges the winners.
 package bigquery
-
-import (
-	_ "cloud.google.com/go/bigquery"                       // the client
-	_ "cloud.google.com/go/bigquery/storage/managedwriter" // appends
-)
