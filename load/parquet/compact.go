@@ -18,29 +18,6 @@ import (
 // that is synced every five minutes gets 288 a day. Once a day is over, they
 // are merged, as part of a commit and at most so many rows at a time.
 
-// desk is where files of a table are worked on, for those that stand elsewhere.
-// Its methods are called from one goroutine and block until done or ctx ends.
-type desk interface {
-	// bring sees to it that files are there, as they were written.
-	bring(ctx context.Context, files []File) error
-	// bringSmall does so for those of the other files that exist.
-	bringSmall(ctx context.Context, rels []string) error
-	// put takes a staged file that is finished.
-	put(ctx context.Context, rel string) error
-	// drop says that files are not needed for now.
-	drop(files []File) error
-}
-
-// inPlace is the desk of a table whose files are there.
-type inPlace struct{}
-
-var _ desk = inPlace{}
-
-func (inPlace) bring(context.Context, []File) error        { return nil }
-func (inPlace) bringSmall(context.Context, []string) error { return nil }
-func (inPlace) put(context.Context, string) error          { return nil }
-func (inPlace) drop([]File) error                          { return nil }
-
 // mergedPath is the n-th file of history that commit number merged for one day.
 func mergedPath(dir string, number int64, n int) string {
 	return path.Join(dir, fmt.Sprintf("merged-%08d-%04d.parquet", number, n))

@@ -1,6 +1,7 @@
 package parquet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type cursor struct {
 	path    string
 	columns []string // nil: all
 	want    int64    // rows the file has to have: more of them must not be passed over in silence
+	// batchRows is the most rows of a batch; 0: batchRows.
+	batchRows int64
 
 	reader *parquetfile.Reader
 	rows   *parquetfile.Records
@@ -79,7 +82,7 @@ func (c *cursor) take(ctx context.Context, n int64, each func(arrow.Record) erro
 	behind := c.behind
 	c.behind = 0
 	if c.rows == nil {
-		rows, err := c.reader.Read(parquetfile.ReadOptions{Columns: c.columns, From: behind, BatchRows: batchRows})
+		rows, err := c.reader.Read(parquetfile.ReadOptions{Columns: c.columns, From: behind, BatchRows: cmp.Or(c.batchRows, batchRows)})
 		if err != nil {
 			return err
 		}

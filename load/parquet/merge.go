@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	mathbits "math/bits"
 	"os"
 	"slices"
@@ -79,6 +80,7 @@ func (m *merge) run(ctx context.Context) (err error) {
 			spans: spans,
 		})
 	}
+	m.shareBatches()
 	if err := m.findMoved(ctx); err != nil {
 		return fmt.Errorf("look for contacts in other months: %w", err)
 	}
@@ -155,6 +157,36 @@ func planPart(ctx context.Context, p load.Part, arrivals map[month][]uint64) (sp
 	return spans, err
 }
 
+// The rows that all open parts together have in memory, and the least of one
+// part: below it, batches cost more than they save.
+const (
+	openRows  = 4 * batchRows
+	leastRows = 1024
+)
+
+// shareBatches gives the parts that are open at a time, from their first month
+// to their last, a share each of the rows in memory: there are nine where
+// 5,000,000 contacts are read in four windows, and more where a package holds
+// changes of all months.
+func (m *merge) shareBatches() {
+	opens := map[month]int64{} // parts that begin, less those that ended with the month before
+	for _, p := range m.parts {
+		if n := len(p.spans); n > 0 {
+			opens[p.spans[0].month]++
+			opens[p.spans[n-1].month+1]--
+		}
+	}
+	var open, most int64
+	for _, mo := range slices.Sorted(maps.Keys(opens)) {
+		open += opens[mo]
+		most = max(most, open)
+	}
+	rows := max(openRows/max(most, openRows/batchRows), leastRows)
+	for _, p := range m.parts {
+		p.keys.batchRows, p.rows.batchRows = rows, rows
+	}
+}
+
 // spanOf returns the rows a part has in mo.
 func (p *part) spanOf(mo month) int64 {
 	if len(p.spans) > 0 && p.spans[0].month == mo {
@@ -199,13 +231,12 @@ func (m *merge) month(ctx context.Context, mo month) error {
 	if err := m.copyParts(ctx, mo, keys, current || history, to); err != nil {
 		return err
 	}
-	if to == nil {
-		return m.history.monthDone()
+	// Before the file of current is finished and read back, which takes memory
+	// of its own: until then history holds the month's rows too.
+	if err := m.history.monthDone(); err != nil || to == nil {
+		return err
 	}
 	written, err := to.finish(ctx)
-	if err == nil {
-		err = m.history.monthDone()
-	}
 	if err != nil {
 		return err
 	}

@@ -40,16 +40,6 @@ const namedContacts = 5
 
 var _ load.Verifier = (*Loader)(nil)
 
-// shelf is where the files of a table are that verification looks at.
-type shelf interface {
-	// bring sees to it that a file is below the loader's folder, as it is, if it
-	// exists; drop says that it is not needed for now.
-	bring(ctx context.Context, rel string) error
-	drop(rel string) error
-	// each calls f for every file below a folder of the table.
-	each(ctx context.Context, top string, f func(rel string)) error
-}
-
 // Verify implements load.Verifier: every file of the manifest by bytes and
 // checksum, every row by both readers, ids unique over all months, rows in
 // their partition, each version of current in history, no file that the
@@ -389,31 +379,6 @@ func (v *verification) unknownFiles(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// onDisk is the shelf of a table whose files are there.
-type onDisk struct{ dir string }
-
-var _ shelf = onDisk{}
-
-func (onDisk) bring(context.Context, string) error { return nil }
-func (onDisk) drop(string) error                   { return nil }
-
-func (s onDisk) each(_ context.Context, top string, f func(rel string)) error {
-	err := filepath.WalkDir(filepath.Join(s.dir, top), func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || d.IsDir() || d.Name() == ".DS_Store" {
-			return err
-		}
-		rel, err := filepath.Rel(s.dir, path)
-		if err == nil {
-			f(filepath.ToSlash(rel))
-		}
-		return err
-	})
-	return explain("list", filepath.Join(s.dir, top), err)
 }
 
 // unique finds contacts that stand more than once in current.
