@@ -90,7 +90,7 @@ type Package struct {
 	// Remember keeps a note, a JSON object of a few kB, with the package in the
 	// destination's queue. It is durable once Remember returns, and dropped when
 	// the package is committed. nil where nobody keeps notes.
-	Remember func(ctx context.Context, memo []byte) error
+	Remember func(ctx context.Context, memo []byte) error `json:"-"`
 }
 
 // Part is one staged Parquet file: contract and discovered columns, then

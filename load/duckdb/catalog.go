@@ -39,9 +39,47 @@ CREATE TABLE IF NOT EXISTS _sluice.packages (
   table_name VARCHAR NOT NULL, package BIGINT NOT NULL, run_id VARCHAR NOT NULL, committed_at TIMESTAMPTZ NOT NULL, result VARCHAR NOT NULL);
 CREATE TABLE IF NOT EXISTS _sluice.runs (
   table_name VARCHAR NOT NULL, run_id VARCHAR NOT NULL, coverage JSON NOT NULL);
+` + countsTable + `
 COMMENT ON TABLE _sluice.tables IS 'The tables that sluice keeps in this database';
 COMMENT ON TABLE _sluice.packages IS 'Every package that was committed, and what it did';
 COMMENT ON TABLE _sluice.runs IS 'The coverage record of each run: what was walked, and under which assumptions';`
+
+// countsTable says how many rows each table has to have. Databases of before
+// get it with their next package.
+const countsTable = `
+CREATE TABLE IF NOT EXISTS _sluice.counts (
+  table_name VARCHAR NOT NULL, package BIGINT NOT NULL, current_rows BIGINT NOT NULL, history_rows BIGINT NOT NULL);
+COMMENT ON TABLE _sluice.counts IS 'How many rows each table has to have since its last package';`
+
+// tally is what a package, or an erasure, adds to a table's rows.
+type tally struct{ serial, current, history int64 }
+
+// count carries the numbers of rows forward that verification compares with:
+// those noted before and what the package has added, not those that are there,
+// so that a row which comes or goes otherwise shows.
+func (s *session) count(ctx context.Context, t stored, add tally) error {
+	if _, err := s.exec(ctx, countsTable); err != nil {
+		return err
+	}
+	// A sluice that did not count may have committed meanwhile.
+	if _, err := s.exec(ctx, `DELETE FROM _sluice.counts WHERE table_name = ? AND package <> ?`, t.name, t.position); err != nil {
+		return err
+	}
+	noted, err := s.exec(ctx, `UPDATE _sluice.counts SET package = ?, current_rows = current_rows + ?, history_rows = history_rows + ? WHERE table_name = ?`,
+		add.serial, add.current, add.history, t.name)
+	if err != nil || noted > 0 {
+		return err
+	}
+	_, err = s.exec(ctx, `INSERT INTO _sluice.counts SELECT ?, ?, (SELECT count(*) FROM `+t.current()+`), (SELECT count(*) FROM `+t.history()+`)`, t.name, add.serial)
+	return err
+}
+
+// hasCounts reports whether the numbers of rows are noted at all.
+func (s *session) hasCounts(ctx context.Context) (bool, error) {
+	var has bool
+	err := s.get(ctx, []any{&has}, `SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = '_sluice' AND table_name = 'counts'`)
+	return has, err
+}
 
 // stored is what the database knows of one table.
 type stored struct {

@@ -39,9 +39,18 @@ func (l *Loader) open(ctx context.Context, readOnly bool, columns int) (*session
 	limit := cmp.Or(l.o.MemoryLimit, fmt.Sprintf("%dMB", 256+columns))
 	o := duck.FileOptions{ReadOnly: readOnly, MemoryLimit: limit, Threads: l.o.Threads}
 	for waited := time.Duration(0); ; waited += lockRetry {
+		before, _ := os.Stat(l.o.Path)
 		f, err := duck.OpenFile(ctx, l.o.Path, o)
 		if err == nil {
-			return &session{file: f, conn: f.Conn(), path: l.o.Path}, nil
+			// Between opening and locking a file, another process may have put
+			// one in its place (see Erase): what is written to the old one is lost.
+			if after, _ := os.Stat(l.o.Path); before == nil || after != nil && os.SameFile(before, after) {
+				return &session{file: f, conn: f.Conn(), path: l.o.Path}, nil
+			}
+			if err := f.Close(); err != nil {
+				return nil, explain("open database", l.o.Path, err)
+			}
+			continue
 		}
 		var used *duck.InUseError
 		switch {
@@ -86,12 +95,25 @@ func (l *Loader) create(ctx context.Context) error {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return explain("create folder", dir, err)
 	}
-	tmp, err := os.MkdirTemp(dir, "."+filepath.Base(l.o.Path)+".new-*")
+	tmp, err := os.MkdirTemp(dir, births(l.o.Path))
 	if err != nil {
 		return explain("create folder", dir, err)
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	l.dropStaleBirths(dir, tmp)
+	l.dropStaleBirths(tmp)
+	err = l.createIn(ctx, tmp)
+	if err != nil && ctx.Err() == nil {
+		// Whoever was first has swept what others were making beside it.
+		if _, statErr := os.Stat(l.o.Path); statErr == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// createIn makes the database in the folder tmp beside its place, and moves it
+// there unless another process has done so meanwhile.
+func (l *Loader) createIn(ctx context.Context, tmp string) error {
 	fresh := filepath.Join(tmp, filepath.Base(l.o.Path))
 	f, err := duck.OpenFile(ctx, fresh, duck.FileOptions{})
 	if err != nil {
@@ -116,20 +138,22 @@ func (l *Loader) create(ctx context.Context) error {
 	if err != nil {
 		return explain("create database", l.o.Path, err)
 	}
+	dir := filepath.Dir(l.o.Path)
 	return explain("flush folder", dir, atomicfile.SyncDir(dir))
 }
 
-// birthAge is when a folder that create left counts as that of a dead process.
+// births is the pattern of the folders in which files that are to stand at a
+// path are made.
+func births(path string) string { return "." + filepath.Base(path) + ".new-*" }
+
+// birthAge is when a folder that create left counts as that of a dead process,
+// as long as there is no database.
 const birthAge = time.Hour
 
 // dropStaleBirths removes what a process left that was killed while it created
 // the database. What cannot be removed now waits for the next one.
-func (l *Loader) dropStaleBirths(dir, own string) {
-	left, err := filepath.Glob(filepath.Join(dir, "."+filepath.Base(l.o.Path)+".new-*"))
-	if err != nil {
-		return
-	}
-	for _, d := range left {
+func (l *Loader) dropStaleBirths(own string) {
+	for _, d := range birthsOf(l.o.Path) {
 		info, err := os.Stat(d)
 		if d != own && err == nil && l.o.Clock.Now().Sub(info.ModTime()) > birthAge {
 			_ = os.RemoveAll(d)
@@ -137,11 +161,40 @@ func (l *Loader) dropStaleBirths(dir, own string) {
 	}
 }
 
-func (s *session) close() error { return s.file.Close() }
+// birthsOf lists the folders that births names.
+func birthsOf(path string) []string {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir) // the folder's own name may look like a pattern
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), strings.TrimSuffix(births(path), "*")) {
+			found = append(found, filepath.Join(dir, e.Name()))
+		}
+	}
+	return found
+}
 
-// sweep removes what a process that was killed had spilled. Nobody else has
-// the database open, and DuckDB makes new files only when it spills.
-func (s *session) sweep() { _ = os.RemoveAll(s.path + ".tmp") }
+// close may be called twice.
+func (s *session) close() error {
+	if s.file == nil {
+		return nil
+	}
+	f := s.file
+	s.file = nil
+	return f.Close()
+}
+
+// sweep removes what processes that were killed left: what they had spilled,
+// and databases that they were making. Nobody else has this one open, DuckDB
+// makes new files only when it spills, and whoever is creating a database finds
+// that there is one.
+func (s *session) sweep() {
+	_ = os.RemoveAll(s.path + ".tmp")
+	removeBirths(s.path)
+}
 
 // exec runs a statement and returns how many rows it changed.
 func (s *session) exec(ctx context.Context, text string, args ...any) (int64, error) {

@@ -4,6 +4,7 @@ package duckdb
 
 import (
 	"io/fs"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,4 +26,12 @@ func accessWritable(path string, dir bool) error {
 		return &fs.PathError{Op: "access", Path: path, Err: err}
 	}
 	return nil
+}
+
+// keepOwner gives a file the owner and group of another, where this user may:
+// a table erased from by an administrator stays its owner's.
+func keepOwner(path string, as os.FileInfo) {
+	if st, ok := as.Sys().(*syscall.Stat_t); ok {
+		_ = os.Lchown(path, int(st.Uid), int(st.Gid))
+	}
 }

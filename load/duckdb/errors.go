@@ -74,7 +74,7 @@ func explain(doing, path string, err error) error {
 	case errors.As(err, &used):
 		return &inUseError{used}
 	case errors.Is(err, syscall.ENOSPC), has("No space left", "Could not write all bytes", "could not write all bytes", "Disk quota exceeded", "File too large"):
-		hint = "The disk is full, or files may not grow there. Free some space beside the database and run again: nothing of the package was stored, or all of it."
+		hint = "The disk is full, or files may not grow there. Free some space beside the database and run again: nothing was stored, or all of it."
 	case has("max_temp_directory_size", "failed to offload"):
 		hint = "The merge needed more memory than memory_limit and found no room to spill beside the database. Free some space there, or raise the destination's memory_limit."
 	case has("Out of Memory"):
@@ -85,12 +85,23 @@ func explain(doing, path string, err error) error {
 		hint = "Give this user the right to write there, or give the destination another path."
 	case errors.Is(err, errNotDir), has("Is a directory", "Not a directory"):
 		hint = "The path has to lead to a file in a folder. " + otherPlace
-	case has("Serialization Error", "Corrupt", "checksum", "Failed to deserialize"):
+	case isDamage(err):
 		hint = "The database is damaged, or a newer DuckDB wrote it. " + startAnew
 	default:
 		return fmt.Errorf("%s (%s): %w", doing, path, err)
 	}
 	return &Error{Message: "cannot " + doing, Path: path, Err: err, hint: hint}
+}
+
+// isDamage reports whether an error of DuckDB says that a file is not what it
+// wrote.
+func isDamage(err error) bool {
+	for _, w := range []string{"Serialization Error", "Corrupt", "corrupt", "checksum", "Checksum", "Failed to deserialize", "database has been invalidated"} {
+		if strings.Contains(err.Error(), w) {
+			return true
+		}
+	}
+	return false
 }
 
 // inUseError is a database that stayed held for as long as the call waited.

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -134,8 +135,7 @@ func compareState(t *testing.T, path string, states []string) int {
 }
 
 // mustBeClean checks that nothing lies beside a database but its log, which is
-// there until the next commit if the last one was killed while it closed, and
-// what a process left that died while it made the file: that goes an hour later.
+// there until the next commit if the last one was killed while it closed.
 func mustBeClean(t *testing.T, path string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -144,10 +144,127 @@ func mustBeClean(t *testing.T, path string) {
 	}
 	base := filepath.Base(path)
 	for _, e := range entries {
-		if e.Name() != base && e.Name() != base+".wal" && !strings.HasPrefix(e.Name(), "."+base+".new-") {
+		if e.Name() != base && e.Name() != base+".wal" {
 			t.Errorf("%s was left", e.Name())
 		}
 	}
+}
+
+// makings are the folders beside a database in which others are made.
+func makings(t *testing.T, path string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "."+filepath.Base(path)+".new-") {
+			out = append(out, e.Name())
+		}
+	}
+	return out
+}
+
+// killMaking starts a child and kills it as soon as it makes a database beside
+// the path. It reports whether one was left.
+func killMaking(t *testing.T, job childJob) bool {
+	t.Helper()
+	cmd := command(t, job)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			t.Logf("the child came to its end: %v", err)
+			return len(makings(t, job.Path)) > 0
+		default:
+		}
+		if len(makings(t, job.Path)) > 0 {
+			_ = cmd.Process.Kill()
+			t.Logf("killed: %v", <-ended)
+			return len(makings(t, job.Path)) > 0
+		}
+	}
+}
+
+func TestWhatAKillLeftWhileADatabaseWasMadeGoesWithTheNextCommit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("its processes say nothing to the race detector; the plain tests have it")
+	}
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "[killed]*.duckdb")
+	p := one(t, 1, "a")
+	for tries := 0; !killMaking(t, childJob{Path: path, Packages: []load.Package{p}}) || exists(path); tries++ {
+		if tries == 50 {
+			t.Fatal("no child was killed in time")
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(t, open(t, path), p) // this process cannot tell that the other is dead, until there is a database
+	mustBeClean(t, path)
+	if n := len(query(t, path, "FROM contacts")); n != 1 {
+		t.Errorf("%d contacts", n)
+	}
+}
+
+func TestAnErasureKilledAnywhereHasHappenedOrNot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("its processes say nothing to the race detector; the plain tests have it")
+	}
+	t.Parallel()
+	rnd := seeded(t)
+	base := filepath.Join(t.TempDir(), "base.duckdb")
+	withPerson(t, base)
+	whole := fingerprint(t, base)
+	job := childJob{Path: filepath.Join(t.TempDir(), "contacts.duckdb"), Erase: person}
+	reset := func() {
+		if err := os.RemoveAll(filepath.Dir(job.Path)); err != nil {
+			t.Fatal(err)
+		}
+		mkdir(t, filepath.Dir(job.Path))
+		copyFile(t, base, job.Path)
+	}
+	reset()
+	began := time.Now()
+	if live(t, job, time.Minute) || len(found(t, filepath.Dir(job.Path))) > 0 {
+		t.Fatal("undisturbed it fails")
+	}
+	took := time.Since(began)
+	gone := fingerprint(t, job.Path)
+	deaths := map[string]int{}
+	for round := range 6 {
+		reset()
+		var died bool
+		if round < 2 { // while the new file is made, for sure
+			died = killMaking(t, job)
+		} else {
+			died = live(t, job, time.Duration(rnd.Int64N(int64(took))))
+		}
+		var got []string
+		if got = fingerprint(t, job.Path); !slices.Equal(got, whole) && !slices.Equal(got, gone) {
+			t.Fatalf("round %d: the database is neither as before nor as after:\n%s", round, strings.Join(got, "\n"))
+		}
+		if died {
+			deaths[map[bool]string{true: "before", false: "after"}[slices.Equal(got, whole)]]++
+		}
+		if _, err := open(t, job.Path).Erase(t.Context(), theirs); err != nil {
+			t.Fatal(err)
+		}
+		commit(t, open(t, job.Path), one(t, 3, "late")) // sweeps, where nothing was left to erase
+		if left := found(t, filepath.Dir(job.Path)); len(left) > 0 {
+			t.Fatalf("round %d: traces are left in %v", round, left)
+		}
+		mustBeClean(t, job.Path)
+		wantSound(t, open(t, job.Path))
+	}
+	t.Logf("killed %v it had happened", deaths)
 }
 
 // live runs a child and kills it after a time, counted from its first commit's

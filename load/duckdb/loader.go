@@ -24,8 +24,10 @@ type Loader struct {
 }
 
 var (
-	_ load.Loader = (*Loader)(nil)
-	_ load.Lister = (*Loader)(nil)
+	_ load.Loader   = (*Loader)(nil)
+	_ load.Lister   = (*Loader)(nil)
+	_ load.Verifier = (*Loader)(nil)
+	_ load.Eraser   = (*Loader)(nil)
 )
 
 // New returns a Loader. It touches nothing on disk. In a binary without DuckDB
@@ -203,6 +205,9 @@ func (s *session) commit(ctx context.Context, o Options, p load.Package) (result
 		return load.Result{}, err
 	}
 	if err := s.record(ctx, o, p, t, columns.table, result); err != nil {
+		return load.Result{}, err
+	}
+	if err := s.count(ctx, t, tally{p.Serial, m.winners - m.gone, result.Versions}); err != nil {
 		return load.Result{}, err
 	}
 	if _, err := s.exec(ctx, "COMMIT"); err != nil {

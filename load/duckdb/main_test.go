@@ -23,12 +23,13 @@ import (
 const jobVar = "SLUICE_DUCKDB_CHILD"
 
 // childJob is what a child does: it commits the packages that follow its
-// table's position, or holds the database open until its input ends.
+// table's position, erases, or holds the database open until its input ends.
 type childJob struct {
 	Path     string
 	Packages []load.Package
 	Hold     string // access mode, as DuckDB spells it
 	FileSize uint64 // if not 0: bytes that files may grow to
+	Erase    string // id of a contact that it erases instead
 }
 
 func TestMain(m *testing.M) {
@@ -66,6 +67,11 @@ func child(text string) error {
 	ctx := context.Background()
 	l, err := duckdb.New(duckdb.Options{Path: job.Path, Table: "contacts", Wait: -1})
 	if err != nil {
+		return err
+	}
+	if job.Erase != "" {
+		fmt.Println("begun")
+		_, err := l.Erase(ctx, load.Erasure{Lineage: "lineage-a", ID: job.Erase})
 		return err
 	}
 	at, err := l.Check(ctx, job.Packages[0].Lineage)

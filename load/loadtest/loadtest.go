@@ -67,6 +67,13 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"a table without rows lists none, and a fresh destination has no trace of it", listNothing},
 		{"a listing of another state's table is refused", listForeign},
 		{"a listing ends with its context, or with the first error", listStops},
+		{"a table that commits have made has no faults", verifySound},
+		{"a table without rows has no faults, and a fresh destination has no trace of the verification", verifyNothing},
+		{"the verification of another state's table is refused, and ends with its context", verifyRefused},
+		{"an erased contact is gone from current and history, and no other is", eraseOne},
+		{"a table goes on after an erasure, and only a new package brings the contact back", eraseAndGoOn},
+		{"an erasure takes an id as it is", eraseNames},
+		{"an erasure of another state's table or of nobody is refused, and ends with its context", eraseRefused},
 	} {
 		t.Run(strings.ReplaceAll(c.name, ",", ""), func(t *testing.T) {
 			c.test(&bench{Harness: fresh(t), t: t, lineage: "lineage-a"})

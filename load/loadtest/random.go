@@ -111,6 +111,7 @@ func randomPackages(b *bench) {
 	if len(got) != len(versions) {
 		b.t.Errorf("history holds %d versions, want %d", len(got), len(versions))
 	}
+	b.wantSound()
 }
 
 // randomRow is one of 40 contacts in one of few contents, updated before or
