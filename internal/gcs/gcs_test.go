@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/gcs"
 	"github.com/sluice-etl/sluice/internal/gcs/gcstest"
 )
@@ -103,7 +104,7 @@ func TestAFileTravelsInChunksAndBack(t *testing.T) {
 			t.Fatalf("%d bytes: upload gives %+v, %v", size, o, err)
 		}
 		back, sum := filepath.Join(dir, "back"), &bytes.Buffer{}
-		got, err := c.Download(t.Context(), bucket, "file", back, 0o600, sum)
+		got, err := c.Download(t.Context(), bucket, "file", atomicfile.OS{}, back, 0o600, sum)
 		if err != nil || got.Generation != o.Generation {
 			t.Fatalf("%d bytes: download gives %+v, %v", size, got, err)
 		}
@@ -288,7 +289,7 @@ func TestContentThatChangedOnItsWayIsNotTaken(t *testing.T) {
 	put(t, c, "x", strings.Repeat("contacts", 100), gcs.Absent)
 	s.SetFault(func(int, *http.Request) gcstest.Fault { return gcstest.Garble })
 	path := filepath.Join(t.TempDir(), "file")
-	if o, err := c.Download(t.Context(), bucket, "x", path, 0o600); err == nil {
+	if o, err := c.Download(t.Context(), bucket, "x", atomicfile.OS{}, path, 0o600); err == nil {
 		t.Errorf("download gives %+v", o)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {

@@ -59,10 +59,10 @@ func (c *Client) Read(ctx context.Context, bucket, name string, w io.Writer) (Ob
 	}, nil
 }
 
-// Download writes an object to a local file, which appears whole or not at
-// all, and gives its content to the others as well.
-func (c *Client) Download(ctx context.Context, bucket, name, localPath string, perm fs.FileMode, others ...io.Writer) (Object, error) {
-	f, err := atomicfile.Create(localPath, perm)
+// Download writes an object to a file on the disk, which appears whole or not
+// at all, and gives its content to the others as well.
+func (c *Client) Download(ctx context.Context, bucket, name string, disk atomicfile.FS, localPath string, perm fs.FileMode, others ...io.Writer) (Object, error) {
+	f, err := atomicfile.CreateOn(disk, localPath, perm)
 	if err != nil {
 		return Object{}, err
 	}

@@ -404,6 +404,10 @@ func (r *syncRun) finish(ctx context.Context, err error) Summary {
 		}
 		// A backfill that failed keeps which of its windows are done, empty ones too.
 		keep := r.span != nil && err != nil && len(r.session.parts) > 0
+		// State that was not saved for certain, or is to be recovered from where
+		// it was rescued, may name the package.
+		var unsaved *state.EmergencyError
+		keep = keep || errors.As(err, &unsaved)
 		if r.session.rows() == 0 && r.pkg == 0 && !keep {
 			if discardErr := r.session.discard(); discardErr != nil {
 				r.Log.WarnContext(ctx, "the empty run directory could not be removed", "run_id", rec.RunID, "error", discardErr)

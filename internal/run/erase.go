@@ -53,12 +53,13 @@ func (e *CannotEraseError) Error() string { return "erase contact: " + e.Reason 
 func (e *CannotEraseError) Hint() string { return e.Next }
 
 // Erase removes a contact from everything that a pipeline has stored: parts of
-// unfinished runs and of packages that wait for a destination, quarantine, state
-// and the tables, in this order, so that nothing brings it back later but the
+// unfinished runs and of packages that wait for a destination, those that are
+// kept in a bucket included, quarantine, state and the tables, in this order, so that nothing brings it back later but the
 // source. Of the job it uses the pipeline and the destinations. Runs of the
 // pipeline are kept out meanwhile. Each place changes wholly or not at all;
 // stopped on the way, what is done stays done, and the same call does the rest.
-// A dry run changes nothing and only counts.
+// A dry run changes nothing and only counts, but for the remains of dead runs,
+// which go as they do when a run starts.
 func (e *Engine) Erase(ctx context.Context, job Job, id string, dryRun bool) (out Erased, err error) {
 	if id == "" {
 		return out, &CannotEraseError{Reason: "no id is given", Next: "give the contact's id"}
@@ -71,7 +72,7 @@ func (e *Engine) Erase(ctx context.Context, job Job, id string, dryRun bool) (ou
 			}
 		}
 	}
-	release, err := e.keepOut(ctx, job.Pipeline)
+	claim, release, err := e.keepOut(ctx, job.Pipeline)
 	if err != nil {
 		return out, err
 	}
@@ -80,15 +81,10 @@ func (e *Engine) Erase(ctx context.Context, job Job, id string, dryRun bool) (ou
 	if err != nil {
 		return out, err
 	}
-	for name, d := range st.Destinations {
-		if slices.ContainsFunc(d.Queue, func(p state.PackageRef) bool { return p.Kept != "" }) {
-			return out, &CannotEraseError{
-				Reason: fmt.Sprintf("packages wait for destination %q beside state in its bucket", name),
-				Next:   "mend that destination and run once, so that no package waits, and erase then",
-			}
-		}
+	x := &erasure{Engine: e, claim: claim, pipeline: job.Pipeline, id: id, dryRun: dryRun}
+	if err := x.everyRun(ctx, st, &out); err != nil {
+		return out, err
 	}
-	x := &erasure{Engine: e, pipeline: job.Pipeline, id: id, dryRun: dryRun}
 	if err := x.stored(ctx, &out); err != nil {
 		return out, err
 	}
@@ -105,8 +101,8 @@ func (e *Engine) Erase(ctx context.Context, job Job, id string, dryRun bool) (ou
 	return out, nil
 }
 
-// keepOut takes the locks of every kind of run.
-func (e *Engine) keepOut(ctx context.Context, pipeline string) (release func() error, err error) {
+// keepOut takes the locks of every kind of run. The claim is one of them.
+func (e *Engine) keepOut(ctx context.Context, pipeline string) (claim *state.Claim, release func() error, err error) {
 	var held []func() error
 	release = func() error {
 		var errs []error
@@ -116,23 +112,25 @@ func (e *Engine) keepOut(ctx context.Context, pipeline string) (release func() e
 		return errors.Join(errs...)
 	}
 	for _, kind := range []string{kindSync, kindBackfill, kindReconcile} {
-		claim, err := e.Store.Claim(ctx, pipeline, kind)
-		if err != nil {
-			return nil, errors.Join(err, release())
+		if claim, err = e.Store.Claim(ctx, pipeline, kind); err != nil {
+			return nil, nil, errors.Join(err, release())
 		}
-		held = append(held, func() error { return claim.Release(ctx) })
+		taken := claim
+		held = append(held, func() error { return taken.Release(ctx) })
 	}
 	unlock, err := e.Store.LockRun(ctx, pipeline, kindCommit)
 	if err != nil {
-		return nil, errors.Join(err, release())
+		return nil, nil, errors.Join(err, release())
 	}
 	held = append(held, unlock)
-	return release, nil
+	return claim, release, nil
 }
 
-// erasure removes a contact from what lies below the state directory.
+// erasure removes a contact from what lies below the state directory, and
+// beside state in its bucket.
 type erasure struct {
 	*Engine
+	claim    *state.Claim
 	pipeline string
 	id       string
 	dryRun   bool
@@ -140,20 +138,86 @@ type erasure struct {
 
 func (x *erasure) disk() atomicfile.Disk { return (&syncRun{Engine: x.Engine}).disk() }
 
-// stored removes the contact from what is not a table.
-func (x *erasure) stored(ctx context.Context, out *Erased) error {
+// everyRun removes the contact from what runs have staged, here and beside
+// state in its bucket: packages kept there are fetched, and those that held the
+// contact are kept anew under this claim. The old ones go as those of dead runs
+// do, once the document names the new. Whatever of them was not here before
+// goes again.
+func (x *erasure) everyRun(ctx context.Context, st *state.Pipeline, out *Erased) (err error) {
+	if err := errors.Join(x.claim.Sweep(ctx), x.Store.DropFetches(x.pipeline)); err != nil {
+		return err
+	}
+	for dirName, kept := range keptRuns(st) {
+		dir := x.Store.RunDir(dirName)
+		if _, statErr := os.Stat(dir); errors.Is(statErr, os.ErrNotExist) {
+			defer func() { err = errors.Join(err, removeRun(x.disk(), dir)) }()
+		}
+		if err := x.Store.FetchRun(ctx, dirName, kept); err != nil {
+			return fmt.Errorf("erase contact from package in the state's bucket: %w", err)
+		}
+	}
 	runs := filepath.Dir(x.Store.RunDir("x"))
 	names, err := runDirs(runs, x.pipeline)
 	if err != nil {
 		return err
 	}
+	moved := map[string]string{}
 	for _, name := range names {
 		n, err := x.runDir(ctx, filepath.Join(runs, name))
 		if err != nil {
 			return fmt.Errorf("erase contact from %s: %w", filepath.Join(runs, name), err)
 		}
 		out.Staged += n
+		if kept := keptRuns(st)[name]; kept != "" && n > 0 && !x.dryRun {
+			if moved[name], err = x.claim.Keep(ctx, name); err != nil {
+				return err
+			}
+		}
 	}
+	return x.keepMoved(ctx, moved)
+}
+
+// keptRuns are the runs whose packages wait in a bucket, by directory, and
+// under which name.
+func keptRuns(st *state.Pipeline) map[string]string {
+	out := map[string]string{}
+	for _, d := range st.Destinations {
+		for _, ref := range d.Queue {
+			if ref.Kept != "" {
+				out[runDirName(st.Pipeline, ref.RunID)] = ref.Kept
+			}
+		}
+	}
+	return out
+}
+
+// keepMoved lets state name what was kept anew, and removes what it named
+// before.
+func (x *erasure) keepMoved(ctx context.Context, moved map[string]string) error {
+	if len(moved) == 0 {
+		return nil
+	}
+	_, err := x.Store.Update(ctx, x.pipeline, func(p *state.Pipeline) error {
+		if err := x.claim.Check(p); err != nil {
+			return err
+		}
+		for _, d := range p.Destinations {
+			for i, ref := range d.Queue {
+				if to := moved[runDirName(x.pipeline, ref.RunID)]; to != "" && ref.Kept != "" {
+					d.Queue[i].Kept = to
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("erase contact from packages in the state's bucket: %w", err)
+	}
+	return x.claim.Sweep(ctx)
+}
+
+// stored removes the contact from quarantine and state.
+func (x *erasure) stored(ctx context.Context, out *Erased) (err error) {
 	if out.Aside, err = x.quarantine(); err != nil {
 		return fmt.Errorf("erase contact from quarantine: %w", err)
 	}

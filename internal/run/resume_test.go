@@ -45,3 +45,42 @@ func TestARunThatGoesOnBringsWhatChangedSinceItWasStopped(t *testing.T) {
 		w.tidy()
 	}
 }
+
+// unflushedState is a disk on which the state of a pipeline is renamed into
+// place, and the folder's flush fails.
+type unflushedState struct {
+	atomicfile.OS
+	fails *bool
+}
+
+func (d unflushedState) SyncDir(dir string) error {
+	if *d.fails && strings.HasSuffix(dir, "state") {
+		return &fs.PathError{Op: "sync", Path: dir, Err: syscall.EIO}
+	}
+	return d.OS.SyncDir(dir)
+}
+
+// State then names the package, however little is in it.
+func TestAnEmptyPackageThatStateMayNameIsKept(t *testing.T) {
+	w := newWorld(t, contacts(30))
+	job := w.job()
+	job.Lookback = time.Second
+	w.mustRun(job)
+	fails := true
+	w.store = w.open(state.WithFS(unflushedState{fails: &fails}))
+	_, err := w.run(t.Context(), job)
+	var unsaved *state.EmergencyError
+	if !errors.As(err, &unsaved) {
+		t.Fatalf("got %v", err)
+	}
+	fails = false
+	w.store = w.open()
+	queue := w.state().Destination("lake").Queue
+	t.Logf("what waits is %+v", queue)
+	w.mustRun(job)
+	w.same("lake")
+	w.tidy()
+	if queue = w.state().Destination("lake").Queue; len(queue) > 0 {
+		t.Errorf("%+v still waits", queue)
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 )
 
 // memory is a bucket without a server. Its clock is its own.
@@ -117,12 +119,12 @@ func (m *memory) upload(ctx context.Context, path, name string, generation int64
 	return m.put(ctx, name, data, generation)
 }
 
-func (m *memory) download(ctx context.Context, name, path string) error {
+func (m *memory) download(ctx context.Context, name string, disk atomicfile.FS, path string) error {
 	data, _, err := m.get(ctx, name)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, data, filePerm)
+	return atomicfile.WriteFileOn(disk, path, data, filePerm)
 }
 
 // names lists the objects below a prefix, sorted.

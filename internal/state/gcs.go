@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/clock"
 	"github.com/sluice-etl/sluice/internal/gcs"
 )
@@ -77,8 +78,8 @@ func (b *gcsBucket) upload(ctx context.Context, path, name string, generation in
 	return b.object(obj), translate(err)
 }
 
-func (b *gcsBucket) download(ctx context.Context, name, path string) error {
-	_, err := b.client.Download(ctx, b.bucket, b.prefix+name, path, filePerm)
+func (b *gcsBucket) download(ctx context.Context, name string, disk atomicfile.FS, path string) error {
+	_, err := b.client.Download(ctx, b.bucket, b.prefix+name, disk, path, filePerm)
 	return translate(err)
 }
 

@@ -177,11 +177,11 @@ func (s *Store) FetchRun(ctx context.Context, dirName, kept string) error {
 	// Beside the runs, and moved there whole: a run that starts meanwhile
 	// removes directories that are not.
 	temp := filepath.Join(s.dir, fetchDir, dirName)
-	if err := os.RemoveAll(temp); err != nil {
+	if err := s.fsys.RemoveAll(temp); err != nil {
 		return fmt.Errorf("fetch run: %w", err)
 	}
 	for _, d := range []string{temp, filepath.Dir(dir)} {
-		if err := os.MkdirAll(d, dirPerm); err != nil {
+		if err := atomicfile.MakeDirs(s.fsys, d, dirPerm); err != nil {
 			return &AccessError{Op: "create run directory", Path: d, Err: err}
 		}
 	}
@@ -190,11 +190,33 @@ func (s *Store) FetchRun(ctx context.Context, dirName, kept string) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("fetch run: %w", err)
+	for _, step := range []func() error{
+		func() error { return s.fsys.RemoveAll(dir) },
+		func() error { return s.fsys.SyncDir(temp) },
+		func() error { return s.fsys.Rename(temp, dir) },
+		func() error { return s.fsys.SyncDir(filepath.Dir(dir)) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("fetch run: %w", err)
+		}
 	}
-	if err := errors.Join(atomicfile.SyncDir(temp), os.Rename(temp, dir), atomicfile.SyncDir(filepath.Dir(dir))); err != nil {
-		return fmt.Errorf("fetch run: %w", err)
+	return nil
+}
+
+// DropFetches removes what killed processes have begun to fetch of a pipeline's
+// runs. The caller keeps others of this machine from fetching them.
+func (s *Store) DropFetches(pipeline string) error {
+	dir := filepath.Join(s.dir, fetchDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("drop fetched runs: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), pipeline+".") {
+			if err := s.fsys.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("drop fetched run: %w", err)
+			}
+		}
 	}
 	return nil
 }
@@ -239,7 +261,7 @@ func whole(dir string, m keptManifest) bool {
 }
 
 func (s *Store) fetchFile(ctx context.Context, name, path string, want keptFile) error {
-	err := s.shared.download(ctx, name, path)
+	err := s.shared.download(ctx, name, s.fsys, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &LostPackageError{Path: s.shared.path(name), Err: err}
@@ -262,7 +284,7 @@ func (s *Store) DropRun(ctx context.Context, dirName string) error {
 	if s.shared == nil {
 		return nil
 	}
-	if err := os.RemoveAll(filepath.Join(s.dir, fetchDir, dirName)); err != nil {
+	if err := s.fsys.RemoveAll(filepath.Join(s.dir, fetchDir, dirName)); err != nil {
 		return fmt.Errorf("drop run: %w", err)
 	}
 	found, err := s.shared.listAll(ctx, runsDir+"/"+dirName+"/")
@@ -274,7 +296,7 @@ func (s *Store) DropRun(ctx context.Context, dirName string) error {
 
 // Sweep removes what dead runs of the pipeline have left in the bucket: files
 // of runs that no queue names, and that no claim can bring into a queue any
-// more. Directory names begin with the pipeline's name and a dot.
+// more. Directories are named PIPELINE.RUN-ID.
 func (c *Claim) Sweep(ctx context.Context) error {
 	bucket := c.store.shared
 	if bucket == nil {
@@ -300,12 +322,12 @@ func (c *Claim) Sweep(ctx context.Context) error {
 	}
 	for _, d := range p.Destinations {
 		for _, ref := range d.Queue {
-			wanted[ref.Kept] = true
+			wanted[c.pipeline+"."+ref.RunID+"/"+ref.Kept] = true
 		}
 	}
 	var dead []object
 	for _, obj := range runs {
-		if parts := strings.Split(obj.name, "/"); len(parts) == 4 && !wanted[parts[2]] && !living[parts[2]] {
+		if parts := strings.Split(obj.name, "/"); len(parts) == 4 && !wanted[parts[1]+"/"+parts[2]] && !living[parts[2]] {
 			dead = append(dead, obj)
 		}
 	}

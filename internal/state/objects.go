@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile"
 )
 
 // stateTimeout bounds one exchange about a document or a claim, retries of the
@@ -51,9 +53,9 @@ type objects interface {
 type transfers interface {
 	// upload is put of a local file.
 	upload(ctx context.Context, path, name string, generation int64) (object, error)
-	// download writes an object to a new local file, durably; fs.ErrNotExist
-	// where there is no such object.
-	download(ctx context.Context, name, path string) error
+	// download writes an object to a new file on the disk, durably;
+	// fs.ErrNotExist where there is no such object.
+	download(ctx context.Context, name string, disk atomicfile.FS, path string) error
 }
 
 // shared is a bucket that machines share, below one prefix.

@@ -59,7 +59,7 @@ type Store struct {
 	docs    backend
 	shared  *shared // the bucket; nil where there is none
 	clk     clock.Clock
-	fsys    atomicfile.FS
+	fsys    atomicfile.Disk
 	version string
 	command string
 	rescue  string
@@ -82,9 +82,9 @@ func WithCommand(c string) Option { return func(s *Store) { s.command = c } }
 // default is os.TempDir().
 func WithRescueDir(dir string) Option { return func(s *Store) { s.rescue = dir } }
 
-// WithFS sets the filesystem that documents are written through, for tests
-// that make it fail. The default is the operating system's.
-func WithFS(fsys atomicfile.FS) Option { return func(s *Store) { s.fsys = fsys } }
+// WithFS sets the filesystem that documents and fetched packages are written
+// through, for tests that make it fail. The default is the operating system's.
+func WithFS(fsys atomicfile.Disk) Option { return func(s *Store) { s.fsys = fsys } }
 
 // Open returns the store in dir. Nothing is created before the first write;
 // that dir is usable at all is checked here, so that a run fails before it
