@@ -1,0 +1,144 @@
+package bigquery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
+)
+
+// FormatVersion is the layout of the tables. One with a later version is
+// refused.
+const FormatVersion = 1
+
+// What the record of a package says of it.
+const (
+	statusDone     = "done"
+	statusApplying = "applying" // in history and on record, its upserts on their way
+)
+
+// commitRecord is a row of the commits table; the zero value stands for none.
+type commitRecord struct {
+	serial        int64
+	runID         string
+	status        string
+	method        Method
+	result        load.Result
+	extractedFrom time.Time // zero for a package without rows
+	columns       schemas.Table
+}
+
+// position is the serial of the last package that has taken effect wholly.
+func (c *commitRecord) position() int64 {
+	if c.status == statusApplying {
+		return c.serial - 1
+	}
+	return c.serial
+}
+
+const selectRecords = "SELECT format_version, package, run_id, status, method, result, extracted_from, columns FROM %s %s"
+
+// last returns the record of the last package.
+func (l *Loader) last(ctx context.Context) (*commitRecord, error) {
+	c, err := l.record(ctx, "ORDER BY package DESC LIMIT 1")
+	if c == nil {
+		c = &commitRecord{}
+	}
+	return c, err
+}
+
+// recorded returns the record of one package, nil where there is none.
+func (l *Loader) recorded(ctx context.Context, serial int64) (*commitRecord, error) {
+	return l.record(ctx, "WHERE package = @package", intParam("package", serial))
+}
+
+func (l *Loader) record(ctx context.Context, which string, params ...param) (*commitRecord, error) {
+	q, _, err := l.query(ctx, fmt.Sprintf(selectRecords, l.o.quoted(l.o.commits()), which), params...)
+	if err != nil {
+		return nil, fmt.Errorf("read records of packages: %w", err)
+	}
+	var out *commitRecord
+	err = q.each(ctx, func(row []any) error {
+		if out, err = l.readRecord(row); err != nil {
+			return err
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (l *Loader) readRecord(row []any) (*commitRecord, error) {
+	place := l.o.place(l.o.commits())
+	version, ok := row[0].(int64)
+	if ok && version > FormatVersion {
+		return nil, &Error{
+			Message: fmt.Sprintf("the table has format %d, this version of sluice knows up to %d", version, FormatVersion), Table: place,
+			hint: "Use the newer sluice that wrote it.",
+		}
+	}
+	c := &commitRecord{}
+	serial, ok1 := row[1].(int64)
+	runID, ok2 := row[2].(string)
+	status, ok3 := row[3].(string)
+	method, ok4 := row[4].(string)
+	result, ok5 := row[5].(string)
+	columns, ok6 := row[7].(string)
+	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 {
+		return nil, foreign(place, fmt.Sprintf("the record of package %v is not laid out as sluice lays it out", row[1]), otherName)
+	}
+	if err := errors.Join(json.Unmarshal([]byte(result), &c.result), json.Unmarshal([]byte(columns), &c.columns)); err != nil {
+		return nil, &Error{Message: fmt.Sprintf("the record of package %d is damaged", serial), Table: place, Err: err, hint: otherName}
+	}
+	c.serial, c.runID, c.status, c.method, c.result.Files = serial, runID, status, Method(method), []load.File{}
+	if at, ok := row[6].(time.Time); ok {
+		c.extractedFrom = at
+	}
+	return c, nil
+}
+
+// unsettled returns since when versions may be in history and not yet in the
+// table: the first extraction of the packages that were committed within the
+// staleness, and an hour for a service that lags.
+func (l *Loader) unsettled(ctx context.Context, now time.Time) (time.Time, error) {
+	q, _, err := l.query(ctx, fmt.Sprintf("SELECT MIN(extracted_from) FROM %s WHERE committed_at >= %s",
+		l.o.quoted(l.o.commits()), literal(now.Add(-l.o.MaxStaleness-time.Hour))))
+	if err != nil {
+		return time.Time{}, err
+	}
+	row, err := q.one(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	from, _ := row[0].(time.Time) // null where there is none
+	return from, nil
+}
+
+// closeRecord says of a package that all of it has taken effect.
+func (l *Loader) closeRecord(ctx context.Context, serial int64) error {
+	_, _, err := l.query(ctx, fmt.Sprintf("UPDATE %s SET status = '%s' WHERE package = @package", l.o.quoted(l.o.commits()), statusDone),
+		intParam("package", serial))
+	if err != nil {
+		return fmt.Errorf("record that package %d has taken effect: %w", serial, err)
+	}
+	return nil
+}
+
+// params are the script's parameters: texts that may be long.
+func (m *merge) params() ([]param, error) {
+	columns, err := json.Marshal(m.table)
+	if err != nil {
+		return nil, fmt.Errorf("encode columns: %w", err)
+	}
+	var coverage bytes.Buffer
+	if len(m.pkg.Coverage) > 0 {
+		if err := json.Compact(&coverage, m.pkg.Coverage); err != nil {
+			return nil, fmt.Errorf("read coverage record of run %s: %w", m.pkg.RunID, err)
+		}
+	}
+	return []param{textParam("columns", string(columns)), textParam("coverage", coverage.String())}, nil
+}
