@@ -264,7 +264,9 @@ func (r *reader) destination(n namedValue) *Destination {
 			r.errorf(f.keyPos[k.name()], "it belongs to type "+strings.ReplaceAll(k.Of, " ", " or "), "%s is not a key of type %s", k.name(), d.Type)
 		}
 	}
-	if v, ok := f.text("path"); ok && d.Type == Parquet && strings.HasPrefix(v, gcs.Scheme) {
+	if d.Type == Warehouse {
+		r.bigQuery(f, d)
+	} else if v, ok := f.text("path"); ok && d.Type == Parquet && strings.HasPrefix(v, gcs.Scheme) {
 		d.path, d.URL = f.bucket("path")
 	} else if ok {
 		d.path, d.Path = f.path("path")

@@ -15,27 +15,43 @@ type table struct {
 	dest     *Destination
 }
 
-// place is a directory or file of this machine, or what begins with a prefix in
-// a bucket.
+// place is a directory or file of this machine, what begins with a prefix in a
+// bucket, or a table of BigQuery.
 type place struct {
-	bucket bool
-	path   string
+	kind placeKind
+	path string
+}
+
+type placeKind int
+
+const (
+	onDisk placeKind = iota
+	inBucket
+	inWarehouse
+)
+
+// placeOfTable returns where a table of a destination stands.
+func placeOfTable(d *Destination, name string) place {
+	if d.Type == Warehouse { // of one service: an emulator has tables of its own
+		return place{inWarehouse, d.Endpoint + " " + d.Place(name)}
+	}
+	return placeOf(d.Place(name))
 }
 
 // placeOf returns the place of an absolute path or a gs:// URL.
 func placeOf(path string) place {
 	if rest, ok := strings.CutPrefix(path, gcs.Scheme); ok {
-		return place{true, rest}
+		return place{inBucket, rest}
 	}
-	return place{false, path}
+	return place{onDisk, path}
 }
 
 // in reports whether p lies below q.
 func (p place) in(q place) bool {
-	if p.bucket != q.bucket {
+	if p.kind != q.kind || p.kind == inWarehouse {
 		return false
 	}
-	if p.bucket {
+	if p.kind == inBucket {
 		return strings.HasPrefix(p.path, q.path+"/")
 	}
 	rel, err := filepath.Rel(q.path, p.path)
@@ -44,10 +60,10 @@ func (p place) in(q place) bool {
 
 // below returns the place of a name in p.
 func (p place) below(name string) place {
-	if p.bucket {
-		return place{true, p.path + "/" + name}
+	if p.kind == inBucket {
+		return place{inBucket, p.path + "/" + name}
 	}
-	return place{false, filepath.Join(p.path, name)}
+	return place{onDisk, filepath.Join(p.path, name)}
 }
 
 // checkTables reports tables that two pipelines would write, also through two
@@ -56,10 +72,10 @@ func (r *reader) checkTables(c *Config) {
 	var tables []table
 	for _, p := range c.Pipelines {
 		for _, d := range p.Destinations {
-			if p.Table == "" || d.Path == "" && d.URL == "" {
+			if p.Table == "" || d.Path == "" && d.URL == "" && d.Dataset == "" {
 				continue
 			}
-			t := table{placeOf(d.Place(p.Table)), p, d}
+			t := table{placeOfTable(d, p.Table), p, d}
 			at := p.Pos("destinations")
 			if _, given := p.Keys["table"]; given {
 				at = p.Pos("table")
@@ -80,12 +96,17 @@ func (r *reader) clash(o, t table, at Pos) bool {
 	same := o.place == t.place
 	file := same && o.dest.Type == DuckDB && t.dest.Type == DuckDB
 	switch {
+	case t.place.kind == inWarehouse && o.place.kind == inWarehouse && !same:
+		return r.derived(o, t, at) || r.derived(t, o, at)
 	case file && o.pipeline.Table != t.pipeline.Table:
 		return r.sharesViews(o, t, at) || r.sharesViews(t, o, at)
 	case same && o.pipeline == t.pipeline:
 		what := "directory"
-		if t.dest.Type == DuckDB {
+		switch t.dest.Type {
+		case DuckDB:
 			what = "file"
+		case Warehouse:
+			what = "dataset"
 		}
 		r.errorf(t.pipeline.Pos("destinations"), "keep one of them", "destinations %s and %s are the same %s", o.dest.Name, t.dest.Name, what)
 	case same && o.dest.Type == t.dest.Type:
@@ -122,6 +143,26 @@ func (r *reader) sharesViews(t, o table, at Pos) bool {
 	return true
 }
 
+// derivedNames are what BigQuery's tables, views and functions of a table are
+// called, behind its name. load/bigquery has them.
+func derivedNames() []string {
+	return []string{
+		"_history", "__staging", "__commits", "_all", "_active", "_as_of", "_customers", "_active_within", "_unattended", "_reengagement",
+		"_activity_daily", "_engagement_by_channel", "_stage_funnel", "_new_and_updated", "_runs",
+	}
+}
+
+// derived reports, and returns whether, a table has the name of something that
+// belongs to another table of the same dataset.
+func (r *reader) derived(t, o table, at Pos) bool {
+	suffix, of := strings.CutPrefix(t.place.path, o.place.path)
+	if !of || !slices.Contains(derivedNames(), suffix) {
+		return false
+	}
+	r.errorf(at, "give it another table or destination", "table %s of destination %s has a name that belongs to table %s in the same dataset", t.pipeline.Table, t.dest.Name, o.pipeline.Table)
+	return true
+}
+
 // stateFolders are what state keeps below its path.
 func stateFolders() []string {
 	return []string{"state", "locks", "runs", "quarantine", "fetch", "claims", WorkFolder}
@@ -155,8 +196,12 @@ func (r *reader) checkSandbox(c *Config) {
 			continue
 		}
 		for _, d := range p.Destinations {
-			if remote := d.URL != "" || !slices.Contains([]string{"", Parquet, DuckDB}, d.Type); remote {
-				r.errorf(p.Pos("destinations"), "give it a local destination, or a real source", "pipeline %s would write the sandbox's contacts to %s, which is not on this machine", p.Name, d.Name)
+			if !d.here() {
+				hint := "give it a local destination, or a real source"
+				if d.Type == Warehouse {
+					hint = "give it a local destination, an emulator of BigQuery on this machine (endpoint and grpc_endpoint), or a real source"
+				}
+				r.errorf(p.Pos("destinations"), hint, "pipeline %s would write the sandbox's contacts to %s, which is not on this machine", p.Name, d.Name)
 			}
 		}
 	}

@@ -24,6 +24,7 @@ func (c *Config) Hash() string {
 		Type, Path                        string
 		Plain                             bool
 		MemoryLimit, QueueLimit, QueueAge int64
+		BigQuery                          *BigQuery `json:",omitempty"` // its key file left out
 	}
 	type reconcile struct {
 		Schedule  string
@@ -56,7 +57,13 @@ func (c *Config) Hash() string {
 		}
 	}
 	for _, d := range c.Destinations {
-		all.Destinations[d.Name] = destination{d.Type, cmp.Or(d.URL, d.path), d.Plain, d.MemoryLimit, d.QueueLimit, int64(d.QueueAge)}
+		v := destination{Type: d.Type, Path: cmp.Or(d.URL, d.path), Plain: d.Plain, MemoryLimit: d.MemoryLimit, QueueLimit: d.QueueLimit, QueueAge: int64(d.QueueAge)}
+		if d.Type == Warehouse {
+			b := d.BigQuery
+			b.KeyFile = "" // whose key it is does not change what is asked for
+			v.BigQuery = &b
+		}
+		all.Destinations[d.Name] = v
 	}
 	for _, p := range c.Pipelines {
 		v := pipeline{

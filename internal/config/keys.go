@@ -29,6 +29,7 @@ const (
 	SecretType   KeyType = "secret"
 	CronType     KeyType = "schedule" // five cron fields, a descriptor, or @every DURATION
 	TimezoneType KeyType = "timezone" // IANA name
+	LabelsType   KeyType = "labels"   // a mapping from labels to their values
 )
 
 // expects names the type in messages.
@@ -66,6 +67,8 @@ func (t KeyType) expects() string {
 		return "a schedule such as \"0 3 * * *\", @daily or @every 15m"
 	case TimezoneType:
 		return "a timezone such as America/Santiago"
+	case LabelsType:
+		return "a mapping from labels to values"
 	case TextType, ChoiceType, SecretType:
 		return "text"
 	default:
@@ -102,6 +105,10 @@ func (k Key) example() string {
 		return available(k)[0]
 	case k.Type == URLType:
 		return "https://api.vambe.me"
+	case k.name() == "project":
+		return "my-project"
+	case k.name() == "dataset":
+		return "crm"
 	case k.Type == PathType:
 		return "out"
 	default:
@@ -196,16 +203,24 @@ func destinationKeys() []Key {
 	const p = "destinations.*"
 	return []Key{
 		{Path: p, Type: MappingType, Description: "One place to write to. Its name is for references in this file and in state."},
-		{Path: p + ".type", Type: ChoiceType, Required: true, Allowed: []string{"parquet", "bigquery", "duckdb"}, Description: "Kind of destination."},
+		{Path: p + ".type", Type: ChoiceType, Required: true, Allowed: []string{Parquet, Warehouse, DuckDB}, Description: "Kind of destination."},
 		{Path: p + ".path", Type: PathType, Required: true, Of: "parquet duckdb", Description: "Directory, or gs://BUCKET/PREFIX, that holds one directory per table (parquet); or the database file (duckdb), which several pipelines may share. " + chain},
 		{Path: p + ".compatibility", Type: ChoiceType, Default: "standard", Allowed: []string{"standard", "plain"}, Of: "parquet", Description: "plain writes files for old Parquet readers: snappy instead of zstd, no DELTA encodings, larger."},
 		{Path: p + ".memory_limit", Type: SizeType, Default: "512MB", Min: "64MB", Max: "1TB", Of: "duckdb", Description: "Memory that DuckDB may take while it commits; beyond it, it spills beside the database file. A table with many hundred columns needs more. KB, MB, GB and TB count in thousands, KiB, MiB, GiB and TiB in 1024s."},
 		{Path: p + ".queue_limit", Type: SizeType, Default: "10GiB", Min: "1MiB", Max: "100TiB", Description: "How much may wait for the destination while it fails: beyond it, what waits is given up, and everything is read again once the destination works."},
 		{Path: p + ".queue_age", Type: DurationType, Default: "30d", Min: "1h", Max: "366d", Description: "How long something may wait for the destination while it fails; beyond it as with queue_limit."},
-		{Path: p + ".project", Type: TextType, Of: "bigquery", Description: "Google Cloud project."},
-		{Path: p + ".dataset", Type: TextType, Of: "bigquery", Description: "BigQuery dataset."},
-		{Path: p + ".location", Type: TextType, Default: "US", Of: "bigquery", Description: "Location of the dataset."},
-		{Path: p + ".method", Type: ChoiceType, Default: "stream", Allowed: []string{"stream", "load", "cdc"}, Of: "bigquery", Description: "How rows reach BigQuery."},
+		{Path: p + ".project", Type: TextType, Required: true, Of: Warehouse, Description: "Id of the Google Cloud project that has the dataset, and that statements are billed to."},
+		{Path: p + ".dataset", Type: TextType, Required: true, Of: Warehouse, Description: "Dataset that has the tables: one with current rows for each pipeline, named as its table, and others named after it."},
+		{Path: p + ".location", Type: TextType, Of: Warehouse, Description: "Where the dataset is, or is created: US, EU, southamerica-west1. Left out: where it is, and US for a new one."},
+		{Path: p + ".create_dataset", Type: BooleanType, Default: "true", Of: Warehouse, Description: "Create the dataset where there is none. false: that is an error, and the right to create datasets is not needed."},
+		{Path: p + ".method", Type: ChoiceType, Default: "stream", Allowed: []string{"stream", "load", MethodCDC}, Of: Warehouse, Description: "How rows reach BigQuery. stream: the Storage Write API. load: load jobs, which cost nothing. Both end in one MERGE. cdc: change data capture, which upserts row by row."},
+		{Path: p + ".maximum_bytes_billed", Type: SizeType, Min: "10MiB", Max: "1000TB", Of: Warehouse, Description: "The most that one statement may be billed for: BigQuery refuses a larger one, and it costs nothing. Left out: no limit."},
+		{Path: p + ".max_staleness", Type: DurationType, Min: "0s", Max: "1d", Of: Warehouse, Description: "Of method: cdc: how far queries may lag behind what was written, which makes them cheaper. Left out: not at all."},
+		{Path: p + ".labels", Type: LabelsType, Of: Warehouse, Description: "Labels of every table, view and job, as {team: data}, for the bill. Names and values have lower-case letters, digits, underscores and dashes, at most 63."},
+		{Path: p + ".key_file", Type: PathType, Of: Warehouse, Description: "File with a service account's key. Left out: Google's default chain (GOOGLE_APPLICATION_CREDENTIALS, gcloud's login, the machine's service account), which is better where it can be had."},
+		{Path: p + ".impersonate", Type: TextType, Of: Warehouse, Description: "Service account to act as, NAME@PROJECT.iam.gserviceaccount.com; the login needs the role Service Account Token Creator on it."},
+		{Path: p + ".endpoint", Type: URLType, Of: Warehouse, Description: "http://HOST:PORT of an emulator's REST API, spoken to without a login. Needs grpc_endpoint."},
+		{Path: p + ".grpc_endpoint", Type: TextType, Of: Warehouse, Description: "HOST:PORT of an emulator's Storage Write API. Needs endpoint. The sandbox's contacts reach an emulator on this machine only."},
 	}
 }
 

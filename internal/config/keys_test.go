@@ -47,6 +47,16 @@ func fileWith(k Key, value string) string {
 		"sources": {}, "destinations": {}, "pipelines": {},
 	}[parent][name] = value
 	switch { // what goes with it
+	case k.Of == Warehouse || k.Path == "destinations.*.type" && value == Warehouse:
+		delete(destination, "path")
+		for key, v := range map[string]string{"type": Warehouse, "project": "my-project", "dataset": "crm", "endpoint": "\"http://127.0.0.1:9050\"", "grpc_endpoint": "\"127.0.0.1:9060\""} {
+			if key != name {
+				destination[key] = v
+			}
+		}
+		if name == "max_staleness" {
+			destination["method"] = MethodCDC
+		}
 	case k.Path == "pipelines.*.days":
 		pipeline["sync"] = "recent"
 	case k.Path == "pipelines.*.sync" && value == "recent":

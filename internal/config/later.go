@@ -12,10 +12,7 @@ type refused struct {
 
 // notYet lists everything that later versions bring.
 func notYet() []refused {
-	const destination = "destinations.*"
-	return []refused{
-		{destination + ".type", "bigquery", "available: parquet, duckdb"},
-	}
+	return nil
 }
 
 // refusal says whether the value of the key at path is refused, and what to

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"net"
 	"path/filepath"
 	"time"
 
@@ -88,33 +89,83 @@ func (s *Source) Sandbox() bool { return s.Scheme == schemeSandbox }
 type Destination struct {
 	Node
 	Name string
-	Type string // parquet or duckdb
-	Path string // on this machine, absolute: directory (parquet) or file (duckdb); empty for gs://
-	URL  string // gs://bucket[/prefix] without a slash at the end; empty for Path
+	Type string // parquet, duckdb or bigquery
+	Path string // on this machine, absolute: directory (parquet) or file (duckdb); empty for others
+	URL  string // gs://bucket[/prefix] without a slash at the end; empty for others
 	path string // as given
 	// Plain asks for files that old readers take: snappy, no DELTA encodings.
 	Plain bool
 	// MemoryLimit is what DuckDB may hold during a commit, in bytes; 0 for
 	// other types.
 	MemoryLimit int64
+	BigQuery    // of type bigquery
 	// QueueLimit (bytes) and QueueAge bound what waits while it fails.
 	QueueLimit int64
 	QueueAge   time.Duration
 }
 
+// BigQuery says which dataset a destination is, and how it is written.
+type BigQuery struct {
+	Project, Dataset string
+	Location         string // empty: the dataset's own
+	Method           string // stream, load or cdc
+	CreateDataset    bool
+	// MaximumBytesBilled bounds what one statement may be billed for, in bytes;
+	// 0: nothing does.
+	MaximumBytesBilled int64
+	// MaxStaleness is how far a table may lag behind, of method cdc alone; 0:
+	// not at all.
+	MaxStaleness time.Duration
+	Labels       map[string]string // on tables and jobs; nil for none
+	// KeyFile is an absolute path, Impersonate a service account; empty: Google's
+	// default chain, as itself.
+	KeyFile, Impersonate string
+	// Endpoint (http://host:port) and GRPCEndpoint (host:port) lead to an
+	// emulator; empty for Google's service.
+	Endpoint, GRPCEndpoint string
+}
+
 // The types of destinations.
 const (
-	Parquet = "parquet"
-	DuckDB  = "duckdb"
+	Parquet   = "parquet"
+	DuckDB    = "duckdb"
+	Warehouse = "bigquery"
 )
 
-// Local reports whether the destination is on this machine.
+// MethodCDC is the method of change data capture.
+const MethodCDC = "cdc"
+
+// Local reports whether the destination is a file or directory of this machine.
 func (d *Destination) Local() bool { return d.Path != "" }
 
+// here reports whether nothing that is written to the destination leaves this
+// machine.
+func (d *Destination) here() bool {
+	switch d.Type {
+	case Parquet, DuckDB:
+		return d.URL == ""
+	case Warehouse:
+		host, _, err := net.SplitHostPort(d.GRPCEndpoint)
+		if d.Endpoint == "" || err != nil {
+			_, rest := d.Keys["endpoint"]
+			_, grpc := d.Keys["grpc_endpoint"]
+			return rest || grpc // they are at fault
+		}
+		return loopback(host) && loopback(hostname(d.Endpoint))
+	default:
+		return true // its type is at fault
+	}
+}
+
 // Place is where a table of the destination stands: its directory, absolute,
-// or its URL; for DuckDB the database file, which may hold other tables too.
+// or its URL; for DuckDB the database file, which may hold other tables too;
+// for BigQuery the table's full name, and the dataset's for "".
 func (d *Destination) Place(table string) string {
 	switch {
+	case d.Type == Warehouse && table == "":
+		return d.Project + "." + d.Dataset
+	case d.Type == Warehouse:
+		return d.Project + "." + d.Dataset + "." + table
 	case d.URL != "":
 		return d.URL + "/" + table
 	case d.Type == DuckDB:
