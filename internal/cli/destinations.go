@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/internal/gcs"
 	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/load/bigquery"
 	"github.com/sluice-etl/sluice/load/duckdb"
 	"github.com/sluice-etl/sluice/load/parquet"
 )
@@ -87,7 +88,7 @@ func (b *buckets) close() error {
 }
 
 // loader opens a destination for a pipeline's table.
-func (a *app) loader(cfg *config.Config, p *config.Pipeline, d *config.Destination) (load.Loader, error) {
+func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline, d *config.Destination) (load.Loader, error) {
 	if err := usable(cfg, d); err != nil {
 		return nil, err
 	}
@@ -97,6 +98,8 @@ func (a *app) loader(cfg *config.Config, p *config.Pipeline, d *config.Destinati
 		return opened(duckdb.New(duckdb.Options{
 			Path: d.Path, Table: p.Table, Timezone: p.Timezone, MemoryLimit: fmt.Sprintf("%dB", d.MemoryLimit), Clock: a.Clock,
 		}))
+	case isWarehouse(d):
+		return opened(bigquery.New(ctx, a.warehouse(cfg, p, d)))
 	case d.Local():
 		return opened(parquet.New(o))
 	}
@@ -106,6 +109,16 @@ func (a *app) loader(cfg *config.Config, p *config.Pipeline, d *config.Destinati
 	}
 	o.Path = d.URL
 	return opened(parquet.NewGS(parquet.GSOptions{Options: o, Client: client, WorkDir: filepath.Join(cfg.State.Path, config.WorkFolder)}))
+}
+
+// warehouse gives the options of a destination of BigQuery.
+func (a *app) warehouse(cfg *config.Config, p *config.Pipeline, d *config.Destination) bigquery.Options {
+	return bigquery.Options{
+		Project: d.Project, Dataset: d.Dataset, Table: p.Table, Location: d.Location, CreateDataset: d.CreateDataset,
+		Method: bigquery.Method(d.Method), MaximumBytesBilled: d.MaximumBytesBilled, MaxStaleness: d.MaxStaleness, Labels: d.Labels,
+		Timezone: p.Timezone, KeyFile: d.KeyFile, Impersonate: d.Impersonate, Endpoint: d.Endpoint, GRPCEndpoint: d.GRPCEndpoint,
+		WorkDir: filepath.Join(cfg.State.Path, config.WorkFolder), Clock: a.Clock,
+	}
 }
 
 // opened keeps a loader that could not be opened from becoming one that is not
@@ -148,6 +161,14 @@ func (a *app) places(p *config.Pipeline, which func(*config.Destination) bool) [
 	return out
 }
 
-// isParquet and isDatabase tell destinations of files from database files.
-func isParquet(d *config.Destination) bool  { return d.Type == config.Parquet }
-func isDatabase(d *config.Destination) bool { return d.Type == config.DuckDB }
+// isParquet, isDatabase and isWarehouse tell destinations of files, database
+// files and datasets of BigQuery apart.
+func isParquet(d *config.Destination) bool   { return d.Type == config.Parquet }
+func isDatabase(d *config.Destination) bool  { return d.Type == config.DuckDB }
+func isWarehouse(d *config.Destination) bool { return d.Type == config.Warehouse }
+
+// askBigQuery is a command that asks a table of BigQuery, with the view that
+// leaves deleted contacts out.
+func askBigQuery(d *config.Destination, table, format string) string {
+	return "bq query --use_legacy_sql=false '" + fmt.Sprintf(format, "`"+d.Place(table)+"_active`") + "'"
+}

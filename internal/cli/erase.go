@@ -119,7 +119,7 @@ func (a *app) erasePipeline(ctx context.Context, cfg *config.Config, p *config.P
 		}
 	}()
 	for _, d := range p.Destinations {
-		l, err := a.loader(cfg, p, d)
+		l, err := a.loader(ctx, cfg, p, d)
 		if err != nil {
 			return out, fmt.Errorf("open destination %s: %w", d.Name, err)
 		}

@@ -90,6 +90,7 @@ type plainView struct {
 	printed  time.Time
 	left     int64 // contacts that became marked as deleted
 	stored   int64 // contacts written to database files, each file counted
+	upserted int64 // contacts written to BigQuery, likewise
 }
 
 // plainEvery is how often a run that nobody watches says where it is.
@@ -105,8 +106,14 @@ func (v *plainView) note(e run.Event) {
 	if e.Destination == v.p.Destinations[0].Name {
 		v.left += e.Result.Deleted
 	}
-	if d := v.cfg.Destination(e.Destination); d != nil && isDatabase(d) {
-		v.stored += e.Result.New + e.Result.Changed + e.Result.Deleted
+	if d := v.cfg.Destination(e.Destination); d != nil {
+		rows := e.Result.New + e.Result.Changed + e.Result.Deleted
+		switch {
+		case isDatabase(d):
+			v.stored += rows
+		case isWarehouse(d):
+			v.upserted += rows
+		}
 	}
 }
 
@@ -314,6 +321,7 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	}
 	written("files", int64(s.Files), "", v.app.places(v.p, isParquet))
 	written("database", v.stored, " rows", v.app.places(v.p, isDatabase))
+	written("bigquery", v.upserted, " rows", v.app.places(v.p, isWarehouse))
 	if v.options.backfilled != "" {
 		row("range", "%s", v.options.backfilled)
 	}
@@ -334,6 +342,9 @@ func (a *app) next(cfg *config.Config, p *config.Pipeline) string {
 	files := filepath.Join("current", "**", "*.parquet")
 	if i := slices.IndexFunc(p.Destinations, isLake); i >= 0 {
 		return "Next: read " + a.relative(filepath.Join(p.Destinations[i].Path, p.Table, files)) + " with any tool; views.sql beside it has views for DuckDB"
+	}
+	if d := p.Destinations[0]; isWarehouse(d) {
+		return "Next: " + askBigQuery(d, p.Table, "SELECT platform, COUNT(*) AS contacts FROM %s GROUP BY platform ORDER BY contacts DESC")
 	}
 	return "Next: read " + p.Destinations[0].Place(p.Table) + "/current/**/*.parquet with any tool that reads Google Cloud Storage; views.sql beside it has views for DuckDB"
 }

@@ -52,7 +52,7 @@ func scopeOf(cfg *config.Config, name string) (scope, error) {
 	databases := slices.DeleteFunc(slices.Clone(used), func(d *config.Destination) bool { return !isDatabase(d) })
 	switch {
 	case len(databases) == 0:
-		return scope{}, atBucket(used[0])
+		return scope{}, notHere(used[0])
 	case slices.ContainsFunc(databases, func(d *config.Destination) bool { return d.Path != databases[0].Path }):
 		return scope{}, &userError{message: "there is more than one database to read", hint: "name one with --destination: " + strings.Join(destinationNames(databases), ", ")}
 	default:
@@ -72,12 +72,18 @@ func namedScope(cfg *config.Config, used []*config.Destination, name string) (sc
 	case isLake(d):
 		return scope{name: name, only: d}, nil
 	default:
-		return scope{}, atBucket(d)
+		return scope{}, notHere(d)
 	}
 }
 
-// atBucket refuses to read what is not on this machine.
-func atBucket(d *config.Destination) error {
+// notHere refuses to read what is not on this machine.
+func notHere(d *config.Destination) error {
+	if isWarehouse(d) {
+		return &userError{
+			message: fmt.Sprintf("destination %s is the dataset %s of BigQuery, which `sluice query` does not read", d.Name, d.Place("")),
+			hint:    "ask BigQuery in its console, or as in " + askBigQuery(d, "TABLE", "SELECT COUNT(*) FROM %s"),
+		}
+	}
 	return &userError{
 		message: fmt.Sprintf("destination %s is at %s, which `sluice query` does not read", d.Name, d.Place("")),
 		hint:    "copy it, as in `gcloud storage rsync -r " + d.Place("") + "TABLE DIR`, and read DIR/current/**/*.parquet with any tool; or read the bucket from DuckDB, which has its own key for it: https://duckdb.org/docs/stable/guides/network_cloud_storage/gcs_import",

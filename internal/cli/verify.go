@@ -143,7 +143,7 @@ const (
 // verifyTable checks one table and prints what is found.
 func (a *app) verifyTable(ctx context.Context, cfg *config.Config, p *config.Pipeline, d *config.Destination, lineage string, o verifyOptions) (out checked, err error) {
 	out = checked{Type: typeVerified, Pipeline: p.Name, Destination: d.Name}
-	l, err := a.loader(cfg, p, d)
+	l, err := a.loader(ctx, cfg, p, d)
 	if err != nil {
 		return out, err
 	}

@@ -201,7 +201,7 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 		return errors.Join(errs...)
 	}
 	for _, d := range p.Destinations {
-		l, err := a.loader(cfg, p, d)
+		l, err := a.loader(ctx, cfg, p, d)
 		if err != nil {
 			return run.Job{}, nil, errors.Join(fmt.Errorf("open destination %s: %w", d.Name, err), closeAll())
 		}
