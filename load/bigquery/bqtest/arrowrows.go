@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/big"
 	"strings"
+	"time"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/grpc/codes"
@@ -110,6 +111,29 @@ func oneMessage(data []byte, kind ipc.MessageType) (err error) {
 	return nil
 }
 
+// batchHeader reads from the metadata of a record batch how many columns it has,
+// and whether its body is compressed: the fields nodes and compression of
+// RecordBatch, which is the field header of Message (Arrow's Message.fbs, in the
+// layout of FlatBuffers). Arrow's reader reads a batch by whatever schema it has.
+func batchHeader(metadata []byte) (columns int, compressed bool, err error) {
+	defer recovered(&err)
+	u32 := func(at uint32) uint32 { return binary.LittleEndian.Uint32(metadata[at:]) }
+	field := func(table, n uint32) uint32 { // 0: not set
+		vtable := table - u32(table)
+		if 4+2*n >= uint32(binary.LittleEndian.Uint16(metadata[vtable:])) {
+			return 0
+		}
+		return uint32(binary.LittleEndian.Uint16(metadata[vtable+4+2*n:]))
+	}
+	message := u32(0)
+	header := message + field(message, 2)
+	header += u32(header)
+	if at := field(header, 1); at != 0 {
+		columns = int(u32(header + at + u32(header+at)))
+	}
+	return columns, field(header, 3) != 0, nil
+}
+
 // recovered makes a panic of the Arrow reader, which trusts its input, an error.
 func recovered(err *error) {
 	if p := recover(); p != nil {
@@ -132,7 +156,16 @@ func (d *arrowDecoder) read(req *storagepb.AppendRowsRequest) (out *decoded, err
 	if err := oneMessage(data, ipc.MessageRecordBatch); err != nil {
 		return nil, invalidArgument("Invalid Arrow record batch: %v", err)
 	}
-	out, err = d.decode(data)
+	columns, compressed, err := batchHeader(data[8:])
+	switch {
+	case err != nil:
+	case compressed:
+		err = errors.New("its body is compressed, which nothing says the service takes")
+	case columns != len(d.columns):
+		err = fmt.Errorf("it has %d columns, its schema %d", columns, len(d.columns))
+	default:
+		out, err = d.decode(data)
+	}
 	if err != nil {
 		return nil, invalidArgument("Invalid Arrow record batch: %v", err)
 	}
@@ -223,7 +256,7 @@ func arrowValue(col arrow.Array, i int) (any, error) {
 	case *array.Date32:
 		return int64(a.Value(i)), nil
 	case *array.Timestamp:
-		return int64(a.Value(i)), nil
+		return time.UnixMicro(int64(a.Value(i))).UTC(), nil
 	case *array.Decimal128:
 		scale := a.DataType().(*arrow.Decimal128Type).Scale //nolint:forcetypeassert // the type of the array
 		if scale < 0 || scale > 9 {

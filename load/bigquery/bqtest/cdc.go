@@ -42,7 +42,6 @@ type cdcTable struct {
 	waiting  int64     // rows of pending
 	since    time.Time // arrival of the oldest of them
 	ordered  bool      // changes have sequence numbers
-	any      bool      // a change has come
 	applyAt  time.Time // when changes were last applied
 }
 
@@ -123,13 +122,16 @@ func (s *Server) appendChanges(ctx context.Context, w writeTable, d *decoded) er
 	c := s.changesOf(w.table, true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	ordered := c.ordered
+	if c.arrivals == 0 && len(d.changes) > 0 {
+		ordered = d.changes[0].sequence != ""
+	}
 	for i, ch := range d.changes {
 		// "The _CHANGE_SEQUENCE_NUMBER value should always be supplied" once it is
 		// used, else the order is unpredictable: refused, being a fault of the writer.
-		if c.any && (ch.sequence != "") != c.ordered {
+		if (ch.sequence != "") != ordered {
 			return invalidArgument("stand-in: row %d: rows with and without %s are mixed.", i, changeSequenceColumn)
 		}
-		c.any, c.ordered = true, ch.sequence != ""
 	}
 	now := s.now()
 	rows := make([][]any, len(d.rows))
@@ -148,6 +150,7 @@ func (s *Server) appendChanges(ctx context.Context, w writeTable, d *decoded) er
 	if c.waiting == 0 {
 		c.since = now
 	}
+	c.ordered = ordered
 	c.arrivals += int64(len(rows))
 	c.waiting += int64(len(rows))
 	return nil

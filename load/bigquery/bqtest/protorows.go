@@ -65,6 +65,7 @@ type protoField struct {
 	wrapped protoreflect.FieldDescriptor // the field "value" of a wrapper
 	time    bool                         // a google.protobuf.Timestamp
 	column  int                          // of the decoder's columns, or what else it is for
+	index   int                          // of the decoder's order
 }
 
 // protoDecoder reads rows by a writer's schema.
@@ -101,7 +102,7 @@ func newProtoDecoder(dp *descriptorpb.DescriptorProto, t writeTable) (*protoDeco
 		} else {
 			seen[lower] = true
 		}
-		f := &protoField{desc: fd}
+		f := &protoField{desc: fd, index: i}
 		d.fields[fd.Number()], d.order = f, append(d.order, f)
 		switch {
 		case strings.EqualFold(name, changeTypeColumn):
@@ -215,7 +216,7 @@ func (d *protoDecoder) decode(rows [][]byte) *decoded {
 
 func (d *protoDecoder) row(raw []byte) ([]any, change, error) {
 	values := make([]any, len(d.columns))
-	set := make(map[protowire.Number]bool, len(d.order))
+	set := make([]bool, len(d.order))
 	var changeType, sequence any
 	for len(raw) > 0 {
 		num, typ, n := protowire.ConsumeTag(raw)
@@ -232,7 +233,7 @@ func (d *protoDecoder) row(raw []byte) ([]any, change, error) {
 			return nil, change{}, fmt.Errorf("field %s: %w", f.desc.Name(), err)
 		}
 		raw = raw[n:]
-		set[num] = true
+		set[f.index] = true
 		switch f.column {
 		case forChangeType:
 			changeType = v
@@ -245,7 +246,7 @@ func (d *protoDecoder) row(raw []byte) ([]any, change, error) {
 		}
 	}
 	for _, f := range d.order {
-		if set[f.desc.Number()] {
+		if set[f.index] {
 			continue
 		}
 		if err := d.unset(f, values); err != nil {

@@ -235,7 +235,7 @@ func (s *Server) commit(ctx context.Context, t writeTable, names []string) (*sto
 		st.mu.Lock()
 		defer st.mu.Unlock()
 		streams = append(streams, st)
-		if e := st.uncommittable(t); e != nil {
+		if e := st.uncommittable(); e != nil {
 			answer.StreamErrors = append(answer.StreamErrors, e)
 		}
 	}
@@ -268,11 +268,9 @@ func (s *Server) commit(ctx context.Context, t writeTable, names []string) (*sto
 
 // uncommittable says why a stream cannot be committed; st.mu is held. Streams
 // "must be finalized before commit and cannot be committed multiple times".
-func (st *writeStream) uncommittable(t writeTable) *storagepb.StorageError {
+func (st *writeStream) uncommittable() *storagepb.StorageError {
 	e := &storagepb.StorageError{Entity: st.name}
 	switch {
-	case st.t.table != t.table:
-		e.Code, e.ErrorMessage = storagepb.StorageError_STREAM_NOT_FOUND, "Stream is not found."
 	case st.kind != storagepb.WriteStream_PENDING:
 		e.Code, e.ErrorMessage = storagepb.StorageError_INVALID_STREAM_TYPE, "Stream is not PENDING."
 	case !st.committed.IsZero():

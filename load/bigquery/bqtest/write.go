@@ -219,12 +219,15 @@ func (s *Server) newStream(t writeTable, kind storagepb.WriteStream_Type) (*writ
 	return st, nil
 }
 
-// stream finds a stream that was created.
+// stream finds a stream that was created, and whose table is still there.
 func (s *Server) stream(name string) (*writeStream, error) {
 	s.write.mu.Lock()
-	defer s.write.mu.Unlock()
 	st := s.write.streams[name]
+	s.write.mu.Unlock()
 	if st == nil {
+		return nil, streamNotFound(name)
+	}
+	if t, err := s.writeTable(st.t.ref); err != nil || t.table != st.t.table {
 		return nil, streamNotFound(name)
 	}
 	return st, nil
