@@ -206,18 +206,18 @@ func (a *appender) mend(ctx context.Context, err error) error {
 // classified marks the errors that are answered otherwise than by sending
 // again.
 func classified(err error) error {
-	if errors.Is(err, errLostStream) {
+	if errors.Is(err, errLostStream) || errors.Is(err, errUnknownColumn) {
 		return err
 	}
 	switch storageCode(err) {
 	case storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS:
-		return fmt.Errorf("%w: %v", errUnknownColumn, err)
+		return fmt.Errorf("%w: %w", errUnknownColumn, err)
 	case storagepb.StorageError_STREAM_NOT_FOUND, storagepb.StorageError_STREAM_FINALIZED, storagepb.StorageError_INVALID_STREAM_STATE:
-		return fmt.Errorf("%w: %v", errLostStream, err)
+		return fmt.Errorf("%w: %w", errLostStream, err)
 	default:
 	}
 	if grpcCode(err) == codes.OutOfRange { // what was acknowledged is not there
-		return fmt.Errorf("%w: %v", errLostStream, err)
+		return fmt.Errorf("%w: %w", errLostStream, err)
 	}
 	return err
 }

@@ -48,11 +48,12 @@ type arrowWriter struct {
 	schema  *arrow.Schema
 	message []byte // the schema as one IPC message
 	consts  map[string]arrow.Array
+	mem     memory.Allocator
 }
 
 // newArrowWriter makes a writer for the rows of a package under an attempt.
 func newArrowWriter(columns []schemas.Column, serial int64, m memo) (*arrowWriter, error) {
-	w := &arrowWriter{consts: map[string]arrow.Array{
+	w := &arrowWriter{mem: memory.DefaultAllocator, consts: map[string]arrow.Array{
 		schemas.ColPackage: repeated(serial, arrow.PrimitiveTypes.Int64),
 		colAttempt:         repeated(m.Attempt, arrow.PrimitiveTypes.Int64),
 		colStagedAt:        repeated(m.StagedAt.UnixMicro(), arrow.FixedWidthTypes.Timestamp_us),
@@ -98,7 +99,7 @@ func (w *arrowWriter) widen(rec arrow.Record) arrow.Record {
 			columns[i] = rec.Column(at[0])
 			columns[i].Retain()
 		default:
-			columns[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, n)
+			columns[i] = array.MakeArrayOfNull(w.mem, f.Type, n)
 		}
 	}
 	out := array.NewRecord(w.schema, columns, int64(n))
@@ -128,7 +129,7 @@ func (w *arrowWriter) batch(rec arrow.Record, from, to int64, f func(*batch) err
 	part := rec.NewSlice(from, to)
 	defer part.Release()
 	var out messages
-	enc := ipc.NewWriterWithPayloadWriter(&out, ipc.WithSchema(w.schema))
+	enc := ipc.NewWriterWithPayloadWriter(&out, ipc.WithSchema(w.schema), ipc.WithAllocator(w.mem))
 	if err := errors.Join(enc.Write(part), enc.Close()); err != nil {
 		return fmt.Errorf("encode rows: %w", err)
 	}

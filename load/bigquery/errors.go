@@ -82,7 +82,7 @@ func passingReasons() []string {
 
 // again reports whether the call may go well the next time. ctx is not over.
 func again(err error) bool {
-	if err == nil || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, errLostStream) || errors.Is(err, errUnknownColumn) {
 		return false
 	}
 	if errors.Is(err, context.DeadlineExceeded) { // of one attempt

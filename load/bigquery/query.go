@@ -263,15 +263,6 @@ func (q *rows) one(ctx context.Context) ([]any, error) {
 	return out, err
 }
 
-// columns are the names of the result's columns.
-func (q *rows) columns() []string {
-	names := make([]string, len(q.fields))
-	for i, f := range q.fields {
-		names[i] = f.Name
-	}
-	return names
-}
-
 // turn fetches the next page.
 func (q *rows) turn(ctx context.Context) error {
 	err := q.r.retry(ctx, func(ctx context.Context) error {

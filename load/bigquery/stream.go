@@ -188,7 +188,12 @@ type streamWriter struct {
 func (s *streamWriter) run(ctx context.Context) (string, error) {
 	for n := 1; ; n++ {
 		name, err := s.try(ctx)
-		if err == nil || n == mostStreams || !errors.Is(err, errLostStream) && !errors.Is(err, errUnknownColumn) {
+		switch {
+		case errors.Is(err, errLostStream) && n < mostStreams:
+		case errors.Is(err, errUnknownColumn) && n < mostPolls:
+		case errors.Is(err, errUnknownColumn):
+			return "", s.r.tooLate(s.r.o.staging(), nil, err)
+		default:
 			return name, err
 		}
 		if err := s.r.wait(ctx, n); err != nil {
@@ -310,7 +315,7 @@ func (r *remote) finalize(ctx context.Context, name string, rows int64) error {
 	case storageCode(err) == storagepb.StorageError_STREAM_FINALIZED:
 		return nil
 	case notFound(err), grpcCode(err) == codes.OutOfRange && err != nil:
-		return fmt.Errorf("%w: %v", errLostStream, err)
+		return fmt.Errorf("%w: %w", errLostStream, err)
 	case err != nil:
 		return fmt.Errorf("finalize stream: %w", err)
 	case answer.GetRowCount() != rows:
