@@ -197,9 +197,9 @@ func (c *cdcTable) prepare(ctx context.Context, conn *sql.Conn, w writeTable, t 
 // max_staleness ago; then all are ("Query tables with the max_staleness option
 // set"). The stand-in applies as late as that allows.
 func (s *Server) settle(ctx context.Context, ref tableRef) error {
-	w, err := s.writeTable(ref)
-	if err != nil {
-		return nil //nolint:nilerr // no table, or a view: nothing waits, and the reader says what is wrong
+	w, missing := s.writeTable(ref)
+	if missing != nil {
+		return nil // or a view: nothing waits, and the reader says what is wrong
 	}
 	c := s.changesOf(w.table, false)
 	if c == nil {
@@ -211,7 +211,7 @@ func (s *Server) settle(ctx context.Context, ref tableRef) error {
 	if c.waiting == 0 || now.Sub(c.since) < w.maxStaleness {
 		return nil
 	}
-	err = s.changeWritten(ctx, w, func(conn *sql.Conn, t *table) error { return c.apply(ctx, conn, t, now) })
+	err := s.changeWritten(ctx, w, func(conn *sql.Conn, t *table) error { return c.apply(ctx, conn, t, now) })
 	if errors.Is(err, errReplaced) || status.Code(err) == codes.NotFound {
 		return nil
 	}

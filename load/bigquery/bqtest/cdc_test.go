@@ -91,6 +91,7 @@ func TestTheManagedClientUpsertsAndDeletes(t *testing.T) {
 
 func TestTheLargestSequenceNumberWinsInWhateverOrderChangesCome(t *testing.T) {
 	t.Parallel()
+	st := start(t, Options{})
 	for _, tc := range []struct{ larger, smaller string }{
 		{"7B", "77"},
 		{"FFF/ABC", "FFF/B"},
@@ -104,7 +105,7 @@ func TestTheLargestSequenceNumberWinsInWhateverOrderChangesCome(t *testing.T) {
 		for _, order := range []string{"ascending", "descending"} {
 			for _, together := range []bool{true, false} {
 				t.Run(fmt.Sprint(tc.larger, " ", order, " ", together), func(t *testing.T) {
-					st := start(t, Options{})
+					st.t = t
 					ref := st.table("contacts", "id:STRING!, n:INT64", "id")
 					rows := [][]byte{upsert("a", 1, tc.smaller), upsert("a", 2, tc.larger)}
 					if order == "descending" {
@@ -125,9 +126,9 @@ func TestTheLargestSequenceNumberWinsInWhateverOrderChangesCome(t *testing.T) {
 
 func TestTheLaterOfEqualOrUnnumberedChangesWins(t *testing.T) {
 	t.Parallel()
+	st := start(t, Options{})
 	for _, seq := range []any{"A", nil} {
 		for _, together := range []bool{true, false} {
-			st := start(t, Options{})
 			ref := st.table("contacts", "id:STRING!, n:INT64", "id")
 			c := st.connect(t.Context())
 			for n := range 4 {
