@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sluice-etl/sluice/internal/atomicfile/faultfs"
 )
 
 const runDir = "nightly.20260901T030000Z-1"
@@ -191,6 +193,43 @@ func TestAKeptRunThatWasDamagedIsReportedAndNotUsed(t *testing.T) {
 		if got := staged(t, other); len(got) > 0 {
 			t.Errorf("%s: fetched %v", name, got)
 		}
+	}
+}
+
+// A disk that fails at any operation of fetching leaves the run as it was here,
+// or whole, and the next one brings it.
+func TestARunIsFetchedWholeWhereverTheDiskFails(t *testing.T) {
+	m := newMemory()
+	s := openShared(t, m, t.TempDir())
+	c := claim(t, s, "sync")
+	stage(t, s, aRun())
+	kept := queue(t, s, c)
+	release(t, c)
+	ops := 0
+	for op := 1; ; op++ {
+		dir := t.TempDir()
+		disk := faultfs.New(nil, faultfs.Fault{Op: op, Err: faultfs.ErrKilled, Sticky: true})
+		err := openShared(t, m, dir, WithFS(disk)).FetchRun(t.Context(), runDir, kept)
+		if !disk.Failed() {
+			break
+		}
+		ops++
+		next := openShared(t, m, dir)
+		if got := staged(t, next); len(got) > 0 && !same(got, aRun()) || err == nil {
+			t.Errorf("operation %d: fetched %v, %v", op, got, err)
+		}
+		if err := next.FetchRun(t.Context(), runDir, kept); err != nil || !same(staged(t, next), aRun()) {
+			t.Errorf("after a fault at operation %d: fetched %v, %v", op, staged(t, next), err)
+		}
+		if err := next.DropFetches("nightly"); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(filepath.Join(dir, fetchDir)); err != nil || len(left) > 0 {
+			t.Errorf("after a fault at operation %d: left behind: %v, %v", op, left, err)
+		}
+	}
+	if ops < 15 {
+		t.Errorf("only %d operations go through the disk", ops)
 	}
 }
 

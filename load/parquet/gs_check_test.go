@@ -303,7 +303,7 @@ func TestGSErasingHappensWhollyOrNotAtAll(t *testing.T) {
 	requests := s.SetFault(nil)
 	db := duck(t)
 	happened := 0
-	for _, n := range sampled(t, requests) {
+	for _, n := range fewer(t, requests) {
 		s.Restore(t, gsBucket, base)
 		s.SetFault(func(i int, _ *http.Request) gcstest.Fault {
 			switch {
@@ -346,7 +346,7 @@ func TestGSASleeperUndoesNoErasure(t *testing.T) {
 	planted := build(t, 5, contact(person, 5, -5, "name", traces[1], "phone", traces[2]))
 	clean := build(t, 6, contact("dee", 1, -4), contact("eve", 5, -4))
 	for _, erases := range []bool{false, true} {
-		for _, n := range sampled(t, 80) {
+		for _, n := range fewer(t, 80) {
 			s.Restore(t, gsBucket, base)
 			asleep, wake := make(chan string), make(chan struct{})
 			tr := &transport{before: func(i int, r *http.Request) {
@@ -416,7 +416,7 @@ func TestGSErasingSurvivesEveryFault(t *testing.T) {
 	s := gsWithPerson(t)
 	base := s.Objects(t, gsBucket, "")
 	e := load.Erasure{Lineage: "lineage-a", ID: person}
-	for i, n := range sampled(t, 70) {
+	for i, n := range fewer(t, 70) {
 		fault := []gcstest.Fault{gcstest.DropAfter, gcstest.BusyAfter, gcstest.Drop}[i%3]
 		s.Restore(t, gsBucket, base)
 		var hit atomic.Bool

@@ -117,7 +117,7 @@ func TestGSMergingConvergesWhereverItIsStopped(t *testing.T) {
 	}
 	db := duck(t)
 	pending := 0
-	for _, n := range sampled(t, requests) {
+	for _, n := range fewer(t, requests) {
 		if n < first { // of the commit of the package, which has tests of its own
 			continue
 		}
@@ -203,7 +203,7 @@ func TestGSASleeperBringsNothingBackThatWasMerged(t *testing.T) {
 	base := s.Objects(t, gsBucket, "")
 	next := loadtest.Build(t, loadtest.Spec{Serial: 100})
 	var want []string
-	for _, n := range sampled(t, 80) {
+	for _, n := range fewer(t, 80) {
 		s.Restore(t, gsBucket, base)
 		asleep, wake := make(chan string), make(chan struct{})
 		tr := &transport{before: func(i int, r *http.Request) {
