@@ -37,8 +37,9 @@ func (l *Loader) stage(ctx context.Context, prev *Manifest, p load.Package) (*Ma
 	fill := newFiller(l.mem)
 	defer fill.release()
 	schema := table.Arrow()
+	later := newFlushLater(l.o.FS)
 	out := &output{
-		dir: l.dir, schema: schema, plain: l.o.Plain, workers: l.o.Workers, fs: flushOnce{l.o.FS}, verify: mode,
+		dir: l.dir, schema: schema, plain: l.o.Plain, workers: l.o.Workers, fs: later, verify: mode,
 		meta: map[string]string{"sluice.pipeline": p.Pipeline, "sluice.table": l.o.Table, "sluice.package": fmt.Sprint(p.Serial)},
 		id:   table.Index(schemas.ColID), ids: map[month]bool{},
 	}
@@ -56,7 +57,8 @@ func (l *Loader) stage(ctx context.Context, prev *Manifest, p load.Package) (*Ma
 		}
 		m.stored[mo] = f
 	}
-	if err := m.run(ctx); err != nil {
+	err = m.run(ctx)
+	if err = errors.Join(err, later.wait()); err != nil {
 		return nil, err
 	}
 	return l.describe(prev, p, table, m)

@@ -85,10 +85,8 @@ func settle(fsys atomicfile.FS, dir string, m *Manifest) error {
 	if len(m.Published) > 0 {
 		touched[dir] = true
 	}
-	for d := range touched {
-		if err := fsys.SyncDir(d); err != nil {
-			return explain("flush folder", d, err)
-		}
+	if err := syncFolders(fsys, touched); err != nil {
+		return err
 	}
 	if err := removeFiles(fsys, dir, m.Removed); err != nil {
 		return err
@@ -119,12 +117,7 @@ func makeFolders(fsys atomicfile.FS, dir string, rels []string) error {
 			}
 		}
 	}
-	for d := range grown {
-		if err := fsys.SyncDir(d); err != nil {
-			return explain("flush folder", d, err)
-		}
-	}
-	return nil
+	return syncFolders(fsys, grown)
 }
 
 // removeFiles removes files of the table, and their folders where nothing else
