@@ -20,8 +20,7 @@ This page is made from the table that the program itself checks files against
 everything that is wrong with a file at once, each fault with its place.
 
 ` + "`*`" + ` stands for a name of your choice. ` + "`${VAR}`" + ` and ` + "`${VAR:-default}`" + ` are replaced in
-values, ` + "`$${`" + ` is a literal ` + "`${`" + `. Keys and values marked "later" are known and
-refused by this version.
+values, ` + "`$${`" + ` is a literal ` + "`${`" + `.
 
 | key | value | default | |
 |---|---|---|---|

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/load/loadtest"
 	sqlviews "github.com/sluice-etl/sluice/load/views"
 	"github.com/sluice-etl/sluice/schemas"
@@ -61,6 +62,26 @@ func TestTheViewsAreThese(t *testing.T) {
 	}
 	if d := cmp.Diff(string(want), b.String()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// The configuration refuses a table with the name of something that belongs to
+// another: it knows all of these names.
+func TestNoTableCanHaveTheNameOfAnothersViewOrTable(t *testing.T) {
+	t.Parallel()
+	names := []string{"contacts" + historySuffix, "contacts" + stagingSuffix, "contacts" + commitsSuffix}
+	for _, v := range viewsSQL(viewOptions{Table: "contacts", Columns: loadtest.Table()}) {
+		names = append(names, v.Name)
+	}
+	for _, name := range names {
+		c, list := config.Parse("p.yaml", []byte(`version: 1
+sources: {crm: {type: contacts_api, url: "https://api.example.com", api_key: "${K}"}}
+destinations: {w: {type: bigquery, project: my-project, dataset: crm}}
+pipelines: {one: {source: crm, destinations: w}, two: {source: crm, destinations: w, table: `+name+`}}
+`), "/srv", func(string) (string, bool) { return "key", true })
+		if c != nil || len(list) != 1 || !strings.Contains(list[0].Summary, "belongs to table contacts") {
+			t.Errorf("%s: got %v", name, list)
+		}
 	}
 }
 
