@@ -280,7 +280,10 @@ func (c *appendConn) appendDefault(ctx context.Context, req *storagepb.AppendRow
 }
 
 func (c *appendConn) appendStream(ctx context.Context, req *storagepb.AppendRowsRequest, answer *storagepb.AppendRowsResponse) error {
-	st := c.st
+	st, err := c.s.stream(c.name) // it may have been forgotten since
+	if err != nil {
+		return err
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.finalized {

@@ -42,7 +42,7 @@ type cdcTable struct {
 	waiting  int64     // rows of pending
 	since    time.Time // arrival of the oldest of them
 	ordered  bool      // changes have sequence numbers
-	applyAt  time.Time // when changes were last applied
+	applyAt  time.Time // when changes were last applied; guarded by writeState.mu
 }
 
 // Columns of both tables beside the table's: the order of arrival, its time,
@@ -218,7 +218,10 @@ func (s *Server) settle(ctx context.Context, ref tableRef) error {
 	if err != nil {
 		return fmt.Errorf("apply changes to %s: %w", ref, err)
 	}
-	c.waiting, c.applyAt = 0, now
+	c.waiting = 0
+	s.write.mu.Lock()
+	defer s.write.mu.Unlock()
+	c.applyAt = now
 	return nil
 }
 
@@ -272,13 +275,13 @@ func (s *Server) hasCDC(t *table) bool {
 	return s.changesOf(t, false) != nil
 }
 
-// appliedUntil is the table's upsert_stream_apply_watermark, zero for none.
+// appliedUntil is the table's upsert_stream_apply_watermark, zero for none; the
+// server's lock may be held.
 func (s *Server) appliedUntil(t *table) time.Time {
-	c := s.changesOf(t, false)
-	if c == nil {
-		return time.Time{}
+	s.write.mu.Lock()
+	defer s.write.mu.Unlock()
+	if c := s.write.cdc[t]; c != nil {
+		return c.applyAt
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.applyAt
+	return time.Time{}
 }

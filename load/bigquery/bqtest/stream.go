@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -281,4 +282,15 @@ func (st *writeStream) uncommittable() *storagepb.StorageError {
 		return nil
 	}
 	return e
+}
+
+// ForgetStreams drops all streams that were created, as the service does with
+// those of some age: their names are not found any more, committed or not, and
+// rows that are not visible are lost. It returns the names, in order.
+func (s *Server) ForgetStreams() []string {
+	s.write.mu.Lock()
+	defer s.write.mu.Unlock()
+	names := slices.Sorted(maps.Keys(s.write.streams))
+	clear(s.write.streams)
+	return names
 }

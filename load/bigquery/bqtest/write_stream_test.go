@@ -339,3 +339,24 @@ func TestColumnsAreSeenByNewStreamsAfterAWhile(t *testing.T) {
 		t.Fatal(diff)
 	}
 }
+
+func TestForgottenStreamsAreNotFoundAndTheirRowsLost(t *testing.T) {
+	t.Parallel()
+	st := start(t, Options{})
+	ref := st.table("contacts", "id:STRING")
+	name := st.create(ref, pending)
+	c := st.connect(t.Context())
+	c.ok(protoReq(name, idOnly, wire("a")))
+	if diff := cmp.Diff([]string{name}, st.s.ForgetStreams()); diff != "" {
+		t.Fatal(diff)
+	}
+	r := c.refused(protoReq("", nil, wire("b")), codes.NotFound, "")
+	wantStorage(t, status.FromProto(r.GetError()), storagepb.StorageError_STREAM_NOT_FOUND)
+	if e := st.commit(ref, name).GetStreamErrors(); len(e) != 1 || e[0].GetCode() != storagepb.StorageError_STREAM_NOT_FOUND {
+		t.Fatal(e)
+	}
+	c.refused(protoReq("", nil, wire("b")), codes.NotFound, "")
+	if got := st.rows(ref); len(got) > 0 {
+		t.Fatal(got)
+	}
+}
