@@ -4,6 +4,11 @@
 //	go run ./bench                 200,000 contacts, 5 rounds
 //	go run ./bench -contacts 1000000 -rounds 3
 //
+// With "nightly" it measures whole runs of the program instead, a first one and
+// nights on which 1% of the contacts have changed: see nights.
+//
+//	go run ./bench -contacts 5000000 -rounds 3 nightly
+//
 // Every contender runs in a process of its own, in turn, so that drift of the
 // machine hits all alike; figures are medians over the rounds. DuckDB runs
 // three times: told every key, as nobody who exports custom fields is; letting
@@ -36,6 +41,7 @@ type options struct {
 	child    string // contender to run in this process; set by the parent
 	out      string // where that contender writes
 	profile  string // CPU profile of a child, written by hand-run children
+	program  string // sluice to measure; empty: built from the source
 }
 
 // contenders in the order they run and are printed; the first is the peer that
@@ -53,12 +59,18 @@ func main() {
 	flag.StringVar(&o.child, "child", "", "internal: contender to run")
 	flag.StringVar(&o.out, "out", "", "internal: directory it writes to")
 	flag.StringVar(&o.profile, "cpuprofile", "", "with -child and -out: write a CPU profile")
+	flag.StringVar(&o.program, "sluice", "", "nightly: path of the program to measure (default: built from the source)")
 	flag.Parse()
 	ctx := context.Background()
 	var err error
-	if o.child != "" {
+	switch {
+	case o.child != "":
 		err = profiled(o.profile, func() error { return runChild(ctx, o) })
-	} else {
+	case flag.Arg(0) == "nightly":
+		err = nightly(ctx, o, os.Stdout)
+	case flag.NArg() > 0:
+		err = fmt.Errorf("unknown benchmark %q", flag.Arg(0))
+	default:
 		err = compare(ctx, o, os.Stdout)
 	}
 	if err != nil {

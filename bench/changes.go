@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+)
+
+// newestMonths is where the contacts that change in a usual night were created.
+const newestMonths = 2
+
+// pick names contacts of the exported table: of its newest months, or spread
+// over all.
+func (n *nights) pick(ctx context.Context, count int, spread bool, round int) (ids []string, err error) {
+	db, err := sql.Open("duckdb", "")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	from := fmt.Sprintf("read_parquet('%s', hive_partitioning=true)", filepath.Join(n.dir, "out", "contacts", "current", "*", "*.parquet"))
+	where := ""
+	if !spread {
+		where = fmt.Sprintf("WHERE created_month >= (SELECT min(m) FROM (SELECT DISTINCT created_month AS m FROM %s ORDER BY m DESC LIMIT %d))", from, newestMonths)
+	}
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id FROM %s %s ORDER BY hash(id || '%d') LIMIT %d", from, where, round, count))
+	if err != nil {
+		return nil, fmt.Errorf("pick contacts: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// change gives contacts a new name at the source, and the first of them a new
+// custom field where one is named.
+func (n *nights) change(ctx context.Context, ids []string, name, field string) error {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, 4)
+	for w := range errs {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(ids); i = int(next.Add(1)) - 1 {
+				with := ""
+				if i == 0 {
+					with = field
+				}
+				if errs[w] = n.update(ctx, ids[i], name, with); errs[w] != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (n *nights) update(ctx context.Context, id, name, field string) error {
+	change := map[string]any{"name": name}
+	if field != "" {
+		change["customer"] = []map[string]string{{"key": field, "value": "new"}}
+	}
+	body, err := json.Marshal(change)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.source+"/_sandbox/contact/"+id+"/update", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Api-Key", "sandbox")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("change contact: %w", err)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	err = errors.Join(err, resp.Body.Close())
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("change contact %s: %s", id, resp.Status)
+	}
+	return err
+}
