@@ -2,8 +2,10 @@ package extract
 
 import (
 	"context"
+	"encoding/json"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/clock"
@@ -168,6 +170,38 @@ type TieBlock struct {
 	Statistical bool `json:"statistical"`
 	// Why names the reason where it is statistical.
 	Why string `json:"why,omitempty"`
+}
+
+// tieRecord is a TieBlock as it is written, At as other times are.
+type tieRecord struct {
+	At json.RawMessage `json:"at"`
+	tieFields
+}
+
+type tieFields TieBlock // without methods; its At is hidden by the record's
+
+// MarshalJSON writes At as RFC 3339 text.
+func (t TieBlock) MarshalJSON() ([]byte, error) {
+	return json.Marshal(tieRecord{At: json.RawMessage(strconv.Quote(FormatTime(t.At))), tieFields: tieFields(t)})
+}
+
+// UnmarshalJSON reads At as text, or as the microseconds that it was once
+// written as.
+func (t *TieBlock) UnmarshalJSON(data []byte) error {
+	var r tieRecord
+	if err := json.Unmarshal(data, &r); err != nil {
+		return err
+	}
+	*t = TieBlock(r.tieFields)
+	if json.Unmarshal(r.At, &t.At) == nil {
+		return nil
+	}
+	var at time.Time
+	if err := json.Unmarshal(r.At, &at); err != nil {
+		return err
+	}
+	t.At = at.UnixMicro()
+	return nil
 }
 
 // Run walks until the end, an error, or the end of ctx. Pages go to sink from

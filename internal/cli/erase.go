@@ -26,7 +26,8 @@ type eraseOptions struct {
 const eraseLong = `Removes a contact for good: from the tables, all its versions in history
 included, from packages that wait for a destination, unfinished runs, quarantine
 and the messages in state. Files that hold it are replaced by others without it,
-and the old ones are gone when the command ends.
+and the old ones are gone when the command ends. A DuckDB file is made anew as a
+whole, which takes as much room beside it: what DuckDB deletes stays in its file.
 
 It says what it will remove, and asks; away from a terminal it needs --yes.
 While the source still has the contact, a run that meets it brings it back:
@@ -169,7 +170,7 @@ func writeErased(b *strings.Builder, e run.Erased) {
 	for _, t := range e.Tables {
 		row(t.Destination+", current", t.Current, "row", "rows")
 		row(t.Destination+", history", t.History, "version", "versions")
-		row(t.Destination+", manifests", t.Names, "mention", "mentions")
+		row(t.Destination+", notes", t.Names, "mention", "mentions")
 	}
 	row("waiting or unfinished", e.Staged, "row", "rows")
 	row("quarantine", e.Aside, "record", "records")

@@ -221,7 +221,7 @@ func TestASnapshotMarksWhatLeftAndNeedsNoReconciliation(t *testing.T) {
 	s.move(time.Hour)
 	r = s.sluice(t, "run").mustBe(t, 0)
 	golden(t, "modes/snapshot.txt", r.err+r.out)
-	if list := s.sluice(t, "runs").mustBe(t, 0).out; !strings.Contains(list, "snapshot    0        7         93     7") {
+	if list := s.sluice(t, "runs").mustBe(t, 0).out; !strings.Contains(list, "snapshot    0        0         93     7") {
 		t.Errorf("runs lists\n%s", list)
 	}
 	golden(t, "modes/snapshot_reconcile.txt", s.sluice(t, "reconcile", "nightly").mustBe(t, 1).err)

@@ -134,7 +134,7 @@ func (a *app) writeRuns(b *strings.Builder, runs []pastRun, all int, asJSON bool
 		}
 		g.rows = append(g.rows, []string{
 			r.StartedAt.UTC().Format(time.DateTime), r.Pipeline, r.Status, r.Mode, count(r.New), count(r.Changed),
-			count(r.Unchanged), gone(r.Coverage), count(r.Requests), took, cursor, r.RunID, shortened(r.Error),
+			count(r.Unchanged), gone(r.RunRecord), count(r.Requests), took, cursor, r.RunID, shortened(r.Error),
 		})
 	}
 	left, cutValues := g.write(b, a.outWidth())
@@ -147,20 +147,22 @@ func (a *app) writeRuns(b *strings.Builder, runs []pastRun, all int, asJSON bool
 	return nil
 }
 
-// gone is the number of contacts that a run found missing and marked, from its
-// coverage record; "" where it did not look for any.
-func gone(coverage json.RawMessage) string {
+// gone says how many contacts a run marked as deleted; "" for a kind of run that
+// marks none. A record of before has only how many it meant to mark.
+func gone(r state.RunRecord) string {
+	switch {
+	case r.Deleted != nil && *r.Deleted > 0:
+		return count(*r.Deleted)
+	case !slices.Contains([]string{string(run.SyncRecent), string(run.SyncSnapshot), modeReconcile}, r.Mode):
+		return ""
+	case r.Deleted != nil:
+		return "0"
+	}
 	var record struct {
-		Mode   string `json:"mode"`
-		Marked int64  `json:"marked"`
+		Marked int64 `json:"marked"`
 	}
-	if len(coverage) == 0 || json.Unmarshal(coverage, &record) != nil {
+	if len(r.Coverage) == 0 || json.Unmarshal(r.Coverage, &record) != nil {
 		return ""
 	}
-	switch record.Mode {
-	case string(run.SyncRecent), string(run.SyncSnapshot), modeReconcile:
-		return count(record.Marked)
-	default:
-		return ""
-	}
+	return count(record.Marked)
 }

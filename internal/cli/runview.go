@@ -25,6 +25,7 @@ const (
 	eventFailed    = "commit_failed"
 	eventFinished  = "run_finished"
 	eventWindow    = "window_failed"
+	eventKept      = "backfill_kept"
 )
 
 // The modes of run.Event.Mode that are not one of run.SyncMode.
@@ -88,7 +89,6 @@ type plainView struct {
 	options  runOptions
 	progress progress
 	printed  time.Time
-	left     int64 // contacts that became marked as deleted
 	stored   int64 // contacts written to database files, each file counted
 	upserted int64 // contacts written to BigQuery, likewise
 }
@@ -101,10 +101,6 @@ func (v *plainView) note(e run.Event) {
 	v.progress.add(e)
 	if e.Type != eventCommitted || e.Result == nil {
 		return
-	}
-	// As the engine counts: they are the same contacts in every destination.
-	if e.Destination == v.p.Destinations[0].Name {
-		v.left += e.Result.Deleted
 	}
 	if d := v.cfg.Destination(e.Destination); d != nil {
 		rows := e.Result.New + e.Result.Changed + e.Result.Deleted
@@ -130,6 +126,8 @@ func (v *plainView) event(e run.Event) {
 		}
 	case eventCommitted, eventFailed:
 		v.line("%s", committed(e))
+	case eventKept:
+		v.line("%s", v.app.keptBackfill(e))
 	case eventWindow:
 		v.line("window %s failed, the others go on", e.Window)
 	}
@@ -164,6 +162,9 @@ func (v *liveView) event(e run.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.note(e)
+	if e.Type == eventKept {
+		v.line("%s", v.app.keptBackfill(e))
+	}
 }
 
 func (v *liveView) tick() {
@@ -215,6 +216,11 @@ func started(e run.Event, p *config.Pipeline) string {
 		what += ", going on from " + counted(e.Contacts, "contact", "contacts") + " that an unfinished run has kept"
 	}
 	return what
+}
+
+// keptBackfill says that a backfill waits to be gone on with.
+func (a *app) keptBackfill(e run.Event) string {
+	return fmt.Sprintf("note: an unfinished backfill (%s) is kept: give its command again to go on with it, or remove %s to give it up", e.Reason, a.relative(e.Dir))
 }
 
 // narrowed reports whether the source filters what the pipeline reads.
@@ -290,8 +296,8 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 		v.reconciled(row, s.Reconciled)
 	} else {
 		row("contacts", "%s new, %s changed, %s unchanged", count(s.New), count(s.Changed), count(s.Unchanged))
-		if v.left > 0 {
-			row("left", "%s of those changed: no longer among what the pipeline reads, marked as deleted", count(v.left))
+		if s.Deleted > 0 {
+			row("left", "%s no longer among what the pipeline reads, marked as deleted", counted(s.Deleted, "contact", "contacts"))
 		}
 	}
 	if s.Moved > 0 {

@@ -160,6 +160,9 @@ func observe(ctx context.Context, log *slog.Logger) func(run.Event) {
 					slog.Int64("new", r.New), slog.Int64("changed", r.Changed), slog.Int64("unchanged", r.Unchanged),
 					slog.Int64("deleted", r.Deleted), slog.Int("files", len(r.Files)))
 			}
+		case eventKept:
+			log.WarnContext(ctx, "an unfinished backfill is kept: give its command again, or remove its directory",
+				slog.String("range", e.Reason), slog.String("dir", e.Dir))
 		case eventFailed:
 			log.ErrorContext(ctx, "commit failed", slog.String("destination", e.Destination), slog.String("error", e.Error))
 		}
@@ -176,7 +179,7 @@ func report(ctx context.Context, log *slog.Logger, sum run.Summary, err error) e
 		attrs = append(attrs, slog.Int64("live", r.Live), slog.Int64("walked", r.Walked), slog.Int64("missing", r.Missing), slog.Int64("gone", r.Gone),
 			slog.Int64("unlisted", r.Unlisted), slog.Int64("unasked", r.Unasked), slog.Int64("returned", r.Returned))
 	} else {
-		attrs = append(attrs, slog.Int64("new", sum.New), slog.Int64("changed", sum.Changed), slog.Int64("unchanged", sum.Unchanged))
+		attrs = append(attrs, slog.Int64("new", sum.New), slog.Int64("changed", sum.Changed), slog.Int64("unchanged", sum.Unchanged), slog.Int64("deleted", sum.Deleted))
 	}
 	attrs = append(attrs, slog.Int64("requests", sum.Requests), slog.Int64("retries", sum.Retries), slog.String("cursor", sum.Cursor))
 	log.LogAttrs(ctx, slog.LevelInfo, "summary", attrs...)

@@ -22,11 +22,16 @@ type verifyOptions struct {
 	values bool
 }
 
-const verifyLong = `Checks what the destinations hold: every file of the manifest by size and
-SHA-256, every row of it by two independent Parquet readers, ids unique over all
-months, rows in the month of their created_at, each current version in history,
-no file that a bare glob would read besides, and views.sql. Nothing is changed,
-but a commit that was interrupted is completed first.
+const verifyLong = `Checks what the destinations hold. Of Parquet: every file of the manifest by
+size and SHA-256, every row of it by two independent Parquet readers, ids unique
+over all months, rows in the month of their created_at, each current version in
+history, no file that a bare glob would read besides, and views.sql. Nothing is
+changed, but a commit that was interrupted is completed first.
+
+Of a DuckDB file: every block by its checksum, ids, the numbers of rows that the
+packages have added, each current row with its version in history, value by
+value, the order of versions, columns and views. Others may read the file
+meanwhile.
 
 It reads all there is, about a minute for 5,000,000 contacts and as much for
 each such number of versions, and keeps runs from committing to that table
@@ -127,10 +132,10 @@ func (a *app) verify(ctx context.Context, names []string, o verifyOptions) error
 	case faults > 0:
 		return &userError{
 			message: counted(faults, "fault", "faults") + " found",
-			hint:    "restore the files named above from a backup and verify again; or move the table's folder away and run with --full, which reads everything once more (history begins anew then)",
+			hint:    "restore the files named above from a backup and verify again; or move the table's folder, or its DuckDB file, away and run with --full, which reads everything once more (history begins anew then)",
 		}
 	case done == 0:
-		return &userError{message: "none of these destinations can be verified", hint: "tables of Parquet files on this machine can"}
+		return &userError{message: "none of these destinations can be verified", hint: "Parquet files and DuckDB files on this machine can"}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/internal/run"
+	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/schemas"
 	"github.com/sluice-etl/sluice/transform"
@@ -160,12 +161,24 @@ func TestAScheduleOfReconciliationsIsAnEntryOfItsOwn(t *testing.T) {
 
 func TestWhatIsGoneIsCountedForRunsThatLookedForIt(t *testing.T) {
 	t.Parallel()
-	for coverage, want := range map[string]string{
-		`{"mode":"snapshot","marked":1200}`: "1,200", `{"mode":"recent","marked":0}`: "0", `{"mode":"reconcile","marked":3}`: "3",
-		`{"mode":"full","marked":0}`: "", `{"mode":"incremental"}`: "", `{"mode":`: "", "": "",
+	for _, c := range []struct{ record, want string }{
+		{`{"mode":"snapshot","deleted":1200,"coverage":{"marked":1300}}`, "1,200"},
+		{`{"mode":"recent","deleted":0,"coverage":{"marked":7}}`, "0"},
+		{`{"mode":"reconcile","deleted":3}`, "3"},
+		{`{"mode":"full","deleted":0}`, ""},
+		{`{"mode":"incremental","deleted":2}`, "2"},                 // a contact that left the filters
+		{`{"mode":"snapshot","coverage":{"marked":1200}}`, "1,200"}, // of before
+		{`{"mode":"recent","coverage":{"marked":0}}`, "0"},
+		{`{"mode":"full","coverage":{"marked":0}}`, ""},
+		{`{"mode":"snapshot","coverage":7}`, ""},
+		{`{"mode":"snapshot"}`, ""},
 	} {
-		if got := gone(json.RawMessage(coverage)); got != want {
-			t.Errorf("%s: got %q, want %q", coverage, got, want)
+		var record state.RunRecord
+		if err := json.Unmarshal([]byte(c.record), &record); err != nil {
+			t.Fatal(err)
+		}
+		if got := gone(record); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.record, got, c.want)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (f fields) duration(name string) time.Duration {
 	}
 	k := f.key(name)
 	if s.kind == numberKind && s.text != "0" {
-		f.r.errorf(s.pos, "did you mean "+s.text+"s? units: ms, s, m, h, d, w", "%s: %s has no unit", name, s.shown)
+		f.r.errorf(s.pos, "did you mean "+s.text+k.likelyUnit(s.text)+"? units: ms, s, m, h, d, w", "%s: %s has no unit", name, s.shown)
 		return 0
 	}
 	d, err := ParseDuration(s.text)
@@ -98,6 +98,17 @@ func (f fields) duration(name string) time.Duration {
 		f.r.errorf(s.pos, k.hint(), "%s is out of range: %s", name, s.shown)
 	}
 	return d
+}
+
+// likelyUnit is the one that a bare number is meant in: seconds, or what makes
+// it a value that is allowed.
+func (k Key) likelyUnit(number string) string {
+	for _, unit := range []string{"s", "d", "h", "m"} {
+		if d, err := ParseDuration(number + unit); err == nil && within(float64(d), k.Min, k.Max, parseBound) {
+			return unit
+		}
+	}
+	return "s"
 }
 
 // leastShare and 100% bound a share.

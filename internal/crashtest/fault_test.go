@@ -35,7 +35,9 @@ func operations(disk *faultfs.FS) []operation {
 	return ops
 }
 
-// chosen draws operations: so many of each name, and not more than most.
+// chosen draws operations: so many of each name, and not more than most. One is
+// always a write of the journal: a run that goes on without a record of it seems
+// to have done all, and has lost a part.
 func (w *world) chosen(ops []operation, each, most int) []operation {
 	w.rng.Shuffle(len(ops), func(i, k int) { ops[i], ops[k] = ops[k], ops[i] })
 	had := map[string]int{}
@@ -43,6 +45,9 @@ func (w *world) chosen(ops []operation, each, most int) []operation {
 		had[o.name]++
 		return had[o.name] > each
 	})
+	if i := slices.IndexFunc(ops, func(o operation) bool { return o.name == "write journal" }); i > 0 {
+		ops[0], ops[i] = ops[i], ops[0]
+	}
 	return ops[:min(len(ops), most)]
 }
 

@@ -65,10 +65,7 @@ func (e *exam) checkClock(context.Context) (finding, error) {
 	case s.high < 0:
 		least = -s.high
 	}
-	bounds := signed(s.low)
-	if high := signed(s.high); high != bounds {
-		bounds += " to " + high
-	}
+	bounds := between(s.low, s.high)
 	found := "The source's clock and this machine's agree (" + bounds + ")."
 	if least > 0 {
 		found = fmt.Sprintf("The source's clock is %s this machine's (%s by %s).", offset(s.low, s.high), bounds, plural(s.dated, "answer", "answers"))
@@ -85,6 +82,18 @@ func (e *exam) checkClock(context.Context) (finding, error) {
 	default:
 		return finding{OK, found, ""}, nil
 	}
+}
+
+// between prints a range, both of its ends in one unit.
+func between(low, high time.Duration) string {
+	if high-low < time.Minute && min(low.Abs(), high.Abs()) > 2*time.Minute { // seconds apart, and far off
+		return "about " + signed((low+high)/2)
+	}
+	from, to := signed(low), signed(high)
+	if from == to {
+		return from
+	}
+	return from + " to " + to
 }
 
 func signed(d time.Duration) string {

@@ -38,15 +38,15 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%d min", int(d.Minutes()))
 	case d > 0 && d%time.Second == 0 && d < 2*time.Minute:
 		return fmt.Sprintf("%d s", int(d.Seconds()))
-	case d < time.Second:
+	case d.Round(time.Millisecond) < time.Second: // what rounds up to the next unit is given in it
 		return fmt.Sprintf("%d ms", d.Round(time.Millisecond).Milliseconds())
-	case d < 10*time.Second:
+	case d.Round(100*time.Millisecond) < 10*time.Second:
 		return fmt.Sprintf("%.1f s", d.Seconds())
-	case d < 2*time.Minute:
+	case d.Round(time.Second) < 2*time.Minute:
 		return fmt.Sprintf("%d s", int(d.Round(time.Second).Seconds()))
-	case d < 2*time.Hour:
+	case d.Round(time.Minute) < 2*time.Hour:
 		return fmt.Sprintf("%d min", int(d.Round(time.Minute).Minutes()))
-	case d < 48*time.Hour:
+	case d.Round(time.Hour) < 48*time.Hour:
 		return fmt.Sprintf("%d h", int(d.Round(time.Hour).Hours()))
 	default:
 		return fmt.Sprintf("%d days", int(d.Hours()/24))

@@ -76,7 +76,8 @@ func (e *exam) checkTies(ctx context.Context) (finding, error) {
 	}
 	t := e.largest()
 	if t.size() == 0 {
-		return unknown(fmt.Sprintf("No two contacts on %s share a timestamp: the order of ties cannot be seen.", plural(len(e.pages), "page", "pages"))), nil
+		return unknown(fmt.Sprintf("No two of %s on %s share a timestamp, though there may be ties elsewhere: their order cannot be seen here. Sluice reads any by anchored offsets, or records that it could not.",
+			contacts(e.seen()), plural(len(e.pages), "page", "pages"))), nil
 	}
 	moved, groups := 0, e.ties(t.page, t.col)
 	for range repeats {
@@ -109,6 +110,15 @@ func (e *exam) checkTies(ctx context.Context) (finding, error) {
 		return unknown(found + " Two contacts would keep it by chance one time in four."), nil
 	}
 	return finding{OK, found, "Ties larger than a page can be read by anchored offsets."}, nil
+}
+
+// seen is how many rows the pages have, those that several have counted anew.
+func (e *exam) seen() int {
+	n := 0
+	for _, p := range e.pages {
+		n += len(p.rows)
+	}
+	return n
 }
 
 // sample looks at a few more places between the first pages and now: bulk

@@ -123,7 +123,7 @@ type Engine struct {
 
 // Event is one step of a run, as `--json` prints it, one object a line.
 type Event struct {
-	Type     string    `json:"type"` // run_started, progress, part_sealed, window_failed, package_sealed, committed, commit_failed, run_finished
+	Type     string    `json:"type"` // run_started, backfill_kept, progress, part_sealed, window_failed, package_sealed, committed, commit_failed, run_finished
 	Time     time.Time `json:"time"`
 	RunID    string    `json:"run_id"`
 	Pipeline string    `json:"pipeline"`
@@ -137,6 +137,7 @@ type Event struct {
 	Goal     string `json:"goal,omitempty"` // RFC 3339: where this phase ends
 
 	Window *Window `json:"window,omitempty"` // window_failed only
+	Dir    string  `json:"dir,omitempty"`    // backfill_kept only: of the unfinished backfill, whose range is Reason
 
 	Destination string       `json:"destination,omitempty"`
 	Package     int64        `json:"package,omitempty"`
@@ -152,6 +153,7 @@ type Summary struct {
 	New         int64           `json:"new"`
 	Changed     int64           `json:"changed"`
 	Unchanged   int64           `json:"unchanged"`
+	Deleted     int64           `json:"deleted"`             // marked as deleted, and not among those changed
 	Moved       int64           `json:"moved,omitempty"`     // as load.Result has it
 	MovedIDs    []string        `json:"moved_ids,omitempty"` // a few of them
 	Requests    int64           `json:"requests"`

@@ -135,8 +135,9 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 		}
 		if first && own {
 			r.summary.New += result.New
-			r.summary.Changed += result.Changed + result.Deleted
+			r.summary.Changed += result.Changed
 			r.summary.Unchanged += result.Unchanged
+			r.summary.Deleted += result.Deleted
 			if r.recon != nil && ref.Serial == r.pkg {
 				r.recon.found.Returned = result.Changed
 			}
@@ -150,7 +151,7 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 				p.Committed(d.Name, ref.Serial)
 			}
 			if first && !own {
-				p.FinishSealed(ref.RunID, r.Clock.Now(), result.New, result.Changed+result.Deleted, result.Unchanged)
+				p.FinishSealed(ref.RunID, r.Clock.Now(), state.Counts{New: result.New, Changed: result.Changed, Unchanged: result.Unchanged, Deleted: result.Deleted})
 			}
 			return nil
 		})
@@ -291,6 +292,11 @@ func (r *syncRun) noteFailures(ctx context.Context, done map[string]bool) error 
 		return errors.Join(&DestinationsError{Failed: r.failed}, fmt.Errorf("record failed commits: %w", err))
 	}
 	r.st = st
+	for _, f := range r.failed {
+		if f.GivenUp == 0 { // what was sealed since it failed waits for it as well
+			f.Queued = len(r.queue(f.Destination))
+		}
+	}
 	for _, runID := range given {
 		done[runID] = true
 	}

@@ -34,7 +34,7 @@ type coverage struct {
 	Misfits     map[string]int64        `json:"misfits"`
 	IDs         *digest                 `json:"ids,omitempty"` // of the contacts staged
 	Marked      int64                   `json:"marked"`        // contacts of the table that were found missing and marked as deleted
-	Phases      []phaseRecord           `json:"phases"`
+	Phases      []phaseRecord           `json:"phases"`        // with the counts of each
 	Reconciled  *Reconciled             `json:"reconciled,omitempty"`
 }
 
@@ -54,8 +54,10 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 			cov.Misfits[column] += n
 		}
 	}
+	var before counts // the journal has them from the run's beginning on
 	for _, name := range phases() {
 		if p, ok := s.phases[name]; ok {
+			p.Counts, before = p.Counts.since(before), p.Counts
 			cov.Phases = append(cov.Phases, p)
 			cov.Duplicates += p.Outcome.Duplicates
 		}
@@ -66,6 +68,23 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 		return nil, fmt.Errorf("encode coverage: %w", err)
 	}
 	return out, nil
+}
+
+// since are the counts of what came after before.
+func (c counts) since(before counts) counts {
+	out := counts{
+		Rows: c.Rows - before.Rows, Pages: c.Pages - before.Pages, Requests: c.Requests - before.Requests,
+		Retries: c.Retries - before.Retries, Rejects: c.Rejects - before.Rejects,
+	}
+	for cause, n := range c.RetriesBy {
+		if n -= before.RetriesBy[cause]; n != 0 {
+			if out.RetriesBy == nil {
+				out.RetriesBy = map[extract.Cause]int64{}
+			}
+			out.RetriesBy[cause] = n
+		}
+	}
+	return out
 }
 
 // outcomeRecord is the part of a walk's outcome that the coverage record keeps.

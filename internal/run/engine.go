@@ -180,7 +180,7 @@ func (r *syncRun) checkDestinations(ctx context.Context) error {
 	if len(r.ready) == 0 {
 		failed := r.failed
 		r.failed = nil
-		return &DestinationsError{Failed: failed}
+		return &DestinationsError{Failed: failed, Alone: true}
 	}
 	return nil
 }
@@ -275,6 +275,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 		return err
 	}
 	want := r.wanted()
+	var kept []Event
 	for _, l := range found {
 		switch start := l.start(); {
 		case r.accounted(start.RunID): // a destination still has to take it
@@ -292,8 +293,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 				return err
 			}
 		case start.Settings == want.Settings && start.Span != nil:
-			r.Log.WarnContext(ctx, "an unfinished backfill is kept: give its command again, or remove its directory",
-				"range", start.Reason, "dir", l.dir)
+			kept = append(kept, Event{Type: "backfill_kept", Reason: start.Reason, Dir: l.dir})
 		default:
 			// Its cursor never moved, so whatever it staged is read again.
 			r.Log.InfoContext(ctx, "give up an unfinished run of other settings", "run_id", start.RunID, "mode", start.Mode)
@@ -311,6 +311,9 @@ func (r *syncRun) openSession(ctx context.Context) error {
 		}
 	}
 	r.emit(Event{Type: "run_started", Mode: want.Mode, Reason: r.session.start.Reason, Contacts: r.session.rows()})
+	for _, ev := range kept {
+		r.emit(ev)
+	}
 	return nil
 }
 
@@ -372,7 +375,7 @@ func (r *syncRun) record(status string, err error) state.RunRecord {
 	rec := state.RunRecord{
 		RunID: r.session.start.RunID, Kind: r.kind, Mode: r.session.start.Mode, Status: status,
 		StartedAt: r.session.start.StartedAt, CursorBefore: r.session.start.Cursor, CursorAfter: r.session.start.Cursor,
-		New: r.summary.New, Changed: r.summary.Changed, Unchanged: r.summary.Unchanged,
+		New: r.summary.New, Changed: r.summary.Changed, Unchanged: r.summary.Unchanged, Deleted: new(r.summary.Deleted),
 		Requests: r.counts.Requests, Retries: r.counts.Retries, Pages: r.counts.Pages,
 		Rows: r.counts.Rows, Quarantined: r.counts.Rejects, Package: r.pkg, Coverage: r.summary.Coverage,
 	}

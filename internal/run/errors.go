@@ -32,12 +32,25 @@ type DestinationError struct {
 
 func (e *DestinationError) Error() string {
 	if e.GivenUp > 0 {
-		return fmt.Sprintf("commit to destination %q: %v (%d package(s) waited for too long and are given up)", e.Destination, e.Err, e.GivenUp)
+		return fmt.Sprintf("commit to destination %q: %v (%s for too long and %s given up)", e.Destination, e.Err,
+			packages(e.GivenUp, "waited", "waited"), either(e.GivenUp, "is", "are"))
 	}
 	if e.Queued == 0 {
 		return fmt.Sprintf("open destination %q: %v", e.Destination, e.Err)
 	}
-	return fmt.Sprintf("commit to destination %q: %v (%d package(s) stay queued)", e.Destination, e.Err, e.Queued)
+	return fmt.Sprintf("commit to destination %q: %v (%s queued)", e.Destination, e.Err, packages(e.Queued, "stays", "stay"))
+}
+
+// packages says what n packages do.
+func packages(n int, one, many string) string {
+	return fmt.Sprintf("%d %s %s", n, either(n, "package", "packages"), either(n, one, many))
+}
+
+func either(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }
 
 // Unwrap returns the cause.
@@ -46,7 +59,12 @@ func (e *DestinationError) Unwrap() error { return e.Err }
 // DestinationsError collects every destination that failed; the others are
 // done. Its hint is for those that have packages waiting; what the causes hint
 // at stands beside it.
-type DestinationsError struct{ Failed []*DestinationError }
+type DestinationsError struct {
+	Failed []*DestinationError
+	// Alone says that no other destination could take anything either, so that
+	// nothing was read.
+	Alone bool
+}
 
 func (e *DestinationsError) Error() string {
 	lines := make([]string, len(e.Failed))
@@ -75,15 +93,21 @@ func (e *DestinationsError) orNil() error {
 
 // Hint says what to do.
 func (e *DestinationsError) Hint() string {
+	queued := false
 	for _, f := range e.Failed {
 		if f.GivenUp > 0 {
 			return "mend the destination and run again: everything is read once more then, to fill it"
 		}
-		if f.Queued == 0 {
-			return "nothing was read and nothing changed; mend the destination and run again"
-		}
+		queued = queued || f.Queued > 0
 	}
-	return "what was extracted is safe and queued; mend the destination and run again"
+	switch {
+	case e.Alone:
+		return "nothing was read and nothing changed; mend the destination and run again"
+	case queued:
+		return "what was extracted is safe and queued; mend the destination and run again"
+	default:
+		return "the other destinations are up to date; mend the destination and run again"
+	}
 }
 
 // InterruptedError says that a run was stopped and can go on.

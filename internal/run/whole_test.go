@@ -89,8 +89,8 @@ func TestASnapshotHoldsWhatTheSourceLetsThroughAndMarksWhatHasLeft(t *testing.T)
 	}
 	sum := w.mustRun(job)
 	w.holds("lake", inStage)
-	if sum.Changed != int64(len(moved)) {
-		t.Errorf("%d contacts changed, %d left", sum.Changed, len(moved))
+	if sum.Changed != 0 || sum.Deleted != int64(len(moved)) {
+		t.Errorf("%d contacts changed and %d were marked, %d left", sum.Changed, sum.Deleted, len(moved))
 	}
 	if err := w.source.Update(moved[0], sandbox.Change{StageID: &stage, Silent: true}); err != nil {
 		t.Fatal(err)

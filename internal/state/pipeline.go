@@ -131,13 +131,16 @@ type RunRecord struct {
 	New          int64      `json:"new"`       // contacts the tables did not hold
 	Changed      int64      `json:"changed"`   // contacts whose row was replaced
 	Unchanged    int64      `json:"unchanged"` // contacts read again and found the same
-	Requests     int64      `json:"requests"`
-	Retries      int64      `json:"retries"`
-	Pages        int64      `json:"pages"`
-	Rows         int64      `json:"rows"` // staged
-	Quarantined  int64      `json:"quarantined"`
-	Package      int64      `json:"package,omitempty"` // serial of the package it sealed, 0 for none
-	Error        string     `json:"error,omitempty"`
+	// Deleted counts the contacts that were marked as deleted, which Changed does
+	// not; nil in a record of before, of which Changed does.
+	Deleted     *int64 `json:"deleted,omitempty"`
+	Requests    int64  `json:"requests"`
+	Retries     int64  `json:"retries"`
+	Pages       int64  `json:"pages"`
+	Rows        int64  `json:"rows"` // staged
+	Quarantined int64  `json:"quarantined"`
+	Package     int64  `json:"package,omitempty"` // serial of the package it sealed, 0 for none
+	Error       string `json:"error,omitempty"`
 	// Coverage is the run's coverage record, a JSON object.
 	Coverage json.RawMessage `json:"coverage,omitempty"`
 }
@@ -180,10 +183,13 @@ func (p *Pipeline) RecordRun(r RunRecord) {
 	}
 }
 
+// Counts are what a commit did, in contacts.
+type Counts struct{ New, Changed, Unchanged, Deleted int64 }
+
 // FinishSealed completes the record of a run that ended, killed it may be,
 // between making its package and committing it: another run has committed it
 // at now, with these counts of contacts. Other records stay as they are.
-func (p *Pipeline) FinishSealed(runID string, now time.Time, added, changed, unchanged int64) {
+func (p *Pipeline) FinishSealed(runID string, now time.Time, c Counts) {
 	i := slices.IndexFunc(p.Runs, func(o RunRecord) bool { return o.RunID == runID && o.Status == "sealed" })
 	if i < 0 {
 		return
@@ -191,7 +197,7 @@ func (p *Pipeline) FinishSealed(runID string, now time.Time, added, changed, unc
 	now = now.UTC()
 	r := &p.Runs[i]
 	r.Status, r.FinishedAt = "done", &now
-	r.New, r.Changed, r.Unchanged = added, changed, unchanged
+	r.New, r.Changed, r.Unchanged, r.Deleted = c.New, c.Changed, c.Unchanged, &c.Deleted
 }
 
 // Enqueue adds a sealed package to the queue of every named destination and

@@ -138,6 +138,8 @@ func (s *session) lookUp(ctx context.Context, t *stored) error {
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
+	case err != nil && isDamage(err):
+		return err
 	case err != nil:
 		return foreign(s.path, "the schema _sluice is not laid out as sluice lays it out: "+err.Error(), otherPlace)
 	case version > FormatVersion:
