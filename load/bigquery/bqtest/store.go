@@ -36,6 +36,7 @@ type column struct {
 type dataset struct {
 	meta   *bq.Dataset
 	tables map[string]*table
+	etag   int64
 }
 
 // table is a table or a view of the catalog. Its rows are in DuckDB.
@@ -48,7 +49,8 @@ type table struct {
 	touched time.Time // last change of rows or resource
 	etag    int64
 	version int64    // grows with every change of rows
-	owner   *session // the script whose transaction has changed rows, nil for none
+	owner   *session // the script whose transaction has updated or deleted rows, nil for none
+	mutated int64    // grows with every update or deletion of rows by SQL
 
 	sizes        *sizes // by partition, of sizesVersion
 	sizesVersion int64
@@ -142,7 +144,6 @@ func (t *table) column(name string) *column {
 	return nil
 }
 
-// clustered says whether columns are the clustering; used for replacing tables.
 func (t *table) primaryKey() []string {
 	if t.meta.TableConstraints == nil || t.meta.TableConstraints.PrimaryKey == nil {
 		return nil
@@ -264,7 +265,7 @@ func (t *table) append(conn *sql.Conn, b batch) error {
 }
 
 // createRows makes the DuckDB table that holds the rows of t.
-func (s *Server) createRows(ctx context.Context, t *table) error {
+func (s *Server) createRows(ctx context.Context, t *table, on ...*sql.Conn) error {
 	t.phys = "t" + strconv.FormatInt(s.nextSerial(), 10)
 	defs := make([]string, len(t.columns))
 	for i, c := range t.columns {
@@ -273,7 +274,14 @@ func (s *Server) createRows(ctx context.Context, t *table) error {
 			defs[i] += " NOT NULL"
 		}
 	}
-	if _, err := s.db.ExecContext(ctx, "CREATE TABLE "+t.phys+" ("+strings.Join(defs, ", ")+")"); err != nil {
+	q := "CREATE TABLE " + t.phys + " (" + strings.Join(defs, ", ") + ")"
+	var err error
+	if len(on) > 0 { // in a script's transaction
+		_, err = on[0].ExecContext(ctx, q)
+	} else {
+		_, err = s.db.ExecContext(ctx, q)
+	}
+	if err != nil {
 		return fmt.Errorf("create table: %w", err)
 	}
 	return nil

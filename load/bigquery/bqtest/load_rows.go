@@ -1,0 +1,257 @@
+package bqtest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// maxLine is how long a row of JSON may be ("Quotas and limits", "Load jobs":
+// JSON row size, 100 MB).
+const maxLine = 100 << 20
+
+// maxProblems is how many errors a load job tells.
+const maxProblems = 5
+
+// readJSONLines reads newline-delimited JSON, gzip or not, strictly by the
+// schema. No bad record is allowed, so any problem fails the job.
+func readJSONLines(media []byte, cols []column) ([]batch, []*apiError) {
+	if bytes.HasPrefix(media, []byte{0x1f, 0x8b}) {
+		zr, err := gzip.NewReader(bytes.NewReader(media))
+		if err == nil {
+			media, err = io.ReadAll(zr)
+		}
+		if err != nil {
+			return nil, []*apiError{invalid("Error while reading data, error message: gzip: %v", err)}
+		}
+	}
+	b := batch{}
+	index := map[string]int{}
+	for i, c := range cols {
+		b.columns = append(b.columns, c.name)
+		index[strings.ToLower(c.name)] = i
+	}
+	var problems []*apiError
+	at := 0
+	for n := 1; len(media) > 0 && len(problems) < maxProblems; n++ {
+		line, rest, _ := bytes.Cut(media, []byte{'\n'})
+		start := at
+		at += len(line) + 1
+		media = rest
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		row, err := readLine(line, cols, index)
+		if err != nil {
+			problems = append(problems, &apiError{status: 400, reason: "invalid", message: fmt.Sprintf(
+				"JSON parsing error in row starting at position %d (line %d): %v", start, n, err)})
+			continue
+		}
+		b.rows = append(b.rows, row)
+	}
+	if problems != nil {
+		return nil, problems
+	}
+	return []batch{b}, nil
+}
+
+func readLine(line []byte, cols []column, index map[string]int) ([]any, error) {
+	if len(line) > maxLine {
+		return nil, fmt.Errorf("row is larger than the maximum allowed size of %d bytes", maxLine)
+	}
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.UseNumber()
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, fmt.Errorf("parser terminated before end of string or row is no object")
+	}
+	row := make([]any, len(cols))
+	seen := make([]bool, len(cols))
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := key.(string)
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return nil, err
+		}
+		i, ok := index[strings.ToLower(name)]
+		if !ok {
+			return nil, fmt.Errorf("no such field: %s", name)
+		}
+		if seen[i] {
+			return nil, fmt.Errorf("field %s is specified twice", name)
+		}
+		seen[i] = true
+		if row[i], err = jsonField(raw, cols[i]); err != nil {
+			return nil, fmt.Errorf("could not convert value to %s; field: %s; value: %s: %w", strings.ToLower(cols[i].kind), name, short(raw), err)
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Token gives io.EOF itself
+		return nil, fmt.Errorf("data after the object")
+	}
+	for i, c := range cols {
+		if c.required && row[i] == nil {
+			return nil, fmt.Errorf("missing required field: %s", c.name)
+		}
+	}
+	return row, nil
+}
+
+func short(raw []byte) string {
+	if len(raw) > 40 {
+		return string(raw[:40]) + "..."
+	}
+	return string(raw)
+}
+
+// jsonField reads a value for a column ("Loading JSON data from Cloud Storage",
+// "Details of loading JSON data").
+func jsonField(raw json.RawMessage, c column) (any, error) {
+	raw = bytes.TrimSpace(raw)
+	if c.kind == "JSON" {
+		if string(raw) == "null" {
+			return nil, nil //nolint:nilnil // NULL
+		}
+		return normalJSON(string(raw))
+	}
+	if string(raw) == "null" {
+		return nil, nil //nolint:nilnil // NULL
+	}
+	text := string(raw)
+	quoted := raw[0] == '"'
+	if quoted {
+		if err := json.Unmarshal(raw, &text); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case raw[0] == '{' || raw[0] == '[':
+		return nil, fmt.Errorf("is an object or an array")
+	case c.kind == "BYTES" && quoted:
+		return base64.StdEncoding.DecodeString(text)
+	case c.kind == "STRING", c.kind == "BOOL" && !quoted, c.kind == "BOOL":
+		return parseText(c.kind, text)
+	case quoted:
+		return parseText(c.kind, text)
+	case c.kind == "INT64", c.kind == "FLOAT64", c.kind == "NUMERIC":
+		if text == "true" || text == "false" {
+			return nil, fmt.Errorf("is a boolean")
+		}
+		return parseText(c.kind, text)
+	}
+	return nil, fmt.Errorf("has to be a string")
+}
+
+// parquetKinds are the types of the engine's reader for the types of Parquet
+// ("Loading Parquet data from Cloud Storage", "Parquet conversions").
+var parquetKinds = map[string]string{
+	"BOOLEAN": "BOOL", "INTEGER": "INT64", "BIGINT": "INT64", "FLOAT": "FLOAT64", "DOUBLE": "FLOAT64", "VARCHAR": "STRING", "BLOB": "BYTES",
+	"DATE": "DATE", "TIMESTAMP": "DATETIME", "TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TINYINT": "INT64", "SMALLINT": "INT64", "UINTEGER": "INT64",
+}
+
+// readParquet reads a Parquet file. Columns are found by name, in any case; one
+// that the table does not have is an error, one that the file does not have is
+// NULL.
+func (s *Server) readParquet(ctx context.Context, media []byte, cols []column, own bool) ([]batch, []column, []*apiError) {
+	fail := func(err error) ([]batch, []column, []*apiError) { return nil, nil, []*apiError{asAPI(err)} }
+	dir, err := os.MkdirTemp(s.opts.Dir, "bqtest")
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary directory
+	path := filepath.Join(dir, "load.parquet")
+	if err := os.WriteFile(path, media, 0o600); err != nil {
+		return fail(err)
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT * FROM read_parquet("+quoteText(path)+")")
+	if err != nil {
+		return fail(invalid("read Parquet: %v", err))
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return fail(err)
+	}
+	table := &table{columns: cols}
+	b := batch{}
+	kinds := make([]string, len(types))
+	for i, t := range types {
+		kind, ok := parquetKinds[t.DatabaseTypeName()]
+		if !ok {
+			return fail(unknown("Parquet column %s of type %s", t.Name(), t.DatabaseTypeName()))
+		}
+		c := table.column(t.Name())
+		if c == nil && own && len(cols) == 0 {
+			kinds[i] = kind
+			b.columns = append(b.columns, t.Name())
+			continue
+		}
+		if c == nil {
+			return fail(invalid("Provided Schema does not match. Cannot add fields (field: %s)", t.Name()))
+		}
+		if c.kind != kind && !(c.kind == "JSON" && kind == "STRING") && !(c.kind == "NUMERIC" && kind == "INT64") && !(c.kind == "TIMESTAMP" && kind == "DATETIME") {
+			return fail(invalid("Field %s has type %s in the file, and %s in the table", t.Name(), kind, c.kind))
+		}
+		kinds[i] = c.kind
+		b.columns = append(b.columns, c.name)
+	}
+	for rows.Next() {
+		row, dest := make([]any, len(types)), make([]any, len(types))
+		for i := range row {
+			dest[i] = &row[i]
+		}
+		if err := rows.Scan(dest...); err != nil {
+			return fail(err)
+		}
+		for i := range row {
+			if row[i], err = parquetValue(row[i], kinds[i]); err != nil {
+				return fail(invalid("Field %s: %v", types[i].Name(), err))
+			}
+		}
+		b.rows = append(b.rows, row)
+	}
+	if err := rows.Err(); err != nil {
+		return fail(invalid("read Parquet: %v", err))
+	}
+	if own && len(cols) == 0 {
+		for i, name := range b.columns {
+			cols = append(cols, column{name: name, kind: kinds[i], since: s.now()})
+		}
+	}
+	return []batch{b}, cols, nil
+}
+
+func parquetValue(v any, kind string) (any, error) {
+	switch x := v.(type) {
+	case int8:
+		return int64(x), nil
+	case int16:
+		return int64(x), nil
+	case int32:
+		return int64(x), nil
+	case uint32:
+		return int64(x), nil
+	case float32:
+		return float64(x), nil
+	case time.Time:
+		return x.UTC(), nil
+	case string:
+		if kind == "JSON" {
+			return normalJSON(x)
+		}
+	}
+	return v, nil
+}
