@@ -93,12 +93,12 @@ func TestARequestIsSmallerThan20MB(t *testing.T) {
 		req := protoReq(ref.defaultStream(), idOnly, wire(strings.Repeat("a", n)))
 		return protoReq(ref.defaultStream(), idOnly, wire(strings.Repeat("a", 2*n-proto.Size(req))))
 	}
-	req := sized(maxAppendBytes - 1)
-	if proto.Size(req) != maxAppendBytes-1 {
+	req := sized(19_999_999)
+	if proto.Size(req) != 19_999_999 {
 		t.Fatal(proto.Size(req))
 	}
 	st.connect(t.Context()).ok(req)
-	st.connect(t.Context()).ended(sized(maxAppendBytes), codes.InvalidArgument, "too large")
+	st.connect(t.Context()).ended(sized(20_000_000), codes.InvalidArgument, "too large")
 	if got := st.rows(ref); len(got) != 1 {
 		t.Fatal(len(got))
 	}

@@ -1,6 +1,7 @@
 package bqtest
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"testing"
@@ -294,6 +295,15 @@ func TestTheStreamsOfATableThatWasReplacedAreGone(t *testing.T) {
 	}
 	_, err := st.write.FinalizeWriteStream(t.Context(), &storagepb.FinalizeWriteStreamRequest{Name: name})
 	wantStorage(t, status.Convert(err), storagepb.StorageError_STREAM_NOT_FOUND)
+	// Also where it is replaced between the look at it and the change.
+	before, err := st.s.writeTable(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.table("contacts", "id:STRING")
+	if err := st.s.insert(t.Context(), before, batch{columns: []string{"id"}, rows: [][]any{{"d"}}}); !errors.Is(err, errReplaced) {
+		t.Fatal(err)
+	}
 	if got := st.rows(ref); len(got) > 0 {
 		t.Fatal(got)
 	}
