@@ -26,7 +26,8 @@ const verifyLong = `Checks what the destinations hold. Of Parquet: every file of
 size and SHA-256, every row of it by two independent Parquet readers, ids unique
 over all months, rows in the month of their created_at, each current version in
 history, no file that a bare glob would read besides, and views.sql. Nothing is
-changed, but a commit that was interrupted is completed first.
+changed, but a commit that was interrupted is completed first. A table in a
+bucket is downloaded for it, a file at a time, and only this machine's runs wait.
 
 Of a DuckDB file: every block by its checksum, ids, the numbers of rows that the
 packages have added, each current row with its version in history, value by
@@ -135,7 +136,7 @@ func (a *app) verify(ctx context.Context, names []string, o verifyOptions) error
 			hint:    "restore the files named above from a backup and verify again; or move the table's folder, or its DuckDB file, away and run with --full, which reads everything once more (history begins anew then)",
 		}
 	case done == 0:
-		return &userError{message: "none of these destinations can be verified", hint: "Parquet files and DuckDB files on this machine can"}
+		return &userError{message: "none of these destinations can be verified", hint: "tables of Parquet files and of DuckDB files can"}
 	}
 	return nil
 }
