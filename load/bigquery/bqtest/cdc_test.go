@@ -226,6 +226,7 @@ func TestChangeDataCaptureIsRefusedWhereItIsNotSupported(t *testing.T) {
 	st := start(t, Options{})
 	ref := st.table("contacts", "id:STRING!, n:INT64", "id")
 	keyless := st.table("keyless", "id:STRING!, n:INT64")
+	loose := st.table("loose", "id:STRING, n:INT64", "id")
 	var wide, key []string
 	for i := range maxKeyColumns + 1 {
 		key = append(key, fmt.Sprintf("k%d", i))
@@ -247,7 +248,7 @@ func TestChangeDataCaptureIsRefusedWhereItIsNotSupported(t *testing.T) {
 		"no primary key":                 {protoReq(keyless.defaultStream(), changes, row), "primary key"},
 		"a primary key of 17 columns":    {protoReq(many.defaultStream(), changes, row), "at most 16"},
 		"2,001 columns":                  {protoReq(broad.defaultStream(), changes, row), "at most 2000"},
-		"no key in the schema":           {protoReq(ref.defaultStream(), message("n:int64, _CHANGE_TYPE:string"), wire(1, "UPSERT")), "id is missing"},
+		"no key in the schema":           {protoReq(loose.defaultStream(), message("n:int64, _CHANGE_TYPE:string"), wire(1, "UPSERT")), "key column id is missing"},
 		"a sequence without a type":      {protoReq(ref.defaultStream(), message("id:string, _CHANGE_SEQUENCE_NUMBER:string"), wire("a", "1")), "needs _CHANGE_TYPE"},
 		"a number for the sequence":      {protoReq(ref.defaultStream(), message("id:string, _CHANGE_TYPE:string, _CHANGE_SEQUENCE_NUMBER:int64"), wire("a", "UPSERT", 1)), "does not take"},
 		"an INSERT":                      {protoReq(ref.defaultStream(), changes, wire("a", 1, "INSERT", "1")), "not a valid CHANGE_TYPE"},
@@ -268,7 +269,7 @@ func TestChangeDataCaptureIsRefusedWhereItIsNotSupported(t *testing.T) {
 			c.refused(tc.req, codes.InvalidArgument, tc.text)
 		})
 	}
-	for _, ref := range []tableRef{ref, keyless, many, broad} {
+	for _, ref := range []tableRef{ref, keyless, loose, many, broad} {
 		if rows := st.rows(ref); len(rows) > 0 {
 			t.Error(ref, rows)
 		}
