@@ -7,12 +7,13 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 win
 FUZZTIME ?= 10s
 SCHEDULES ?= 10000
 KILLS ?= 500
+CONTACTS ?= 5000000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt vet tools fuzz sim crash soak e2e cross bench golden clean
+.PHONY: help build test race lint fmt vet tools fuzz sim crash soak e2e cross bench bench-nightly golden clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/sluice
 	$(GO) build -o $(BIN)/sluice ./cmd/sluice
@@ -60,6 +61,9 @@ cross: ## Build without cgo for every supported platform
 
 bench: ## JSON to Parquet beside DuckDB on the same bytes
 	$(GO) run ./bench
+
+bench-nightly: ## What a first run and a night cost at CONTACTS contacts
+	$(GO) run ./bench -contacts $(CONTACTS) -rounds 3 nightly
 
 golden: ## Rewrite the golden files from the present output
 	UPDATE_GOLDEN=1 $(GO) test ./internal/...

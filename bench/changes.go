@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -17,32 +20,64 @@ import (
 // newestMonths is where the contacts that change in a usual night were created.
 const newestMonths = 2
 
-// pick names contacts of the exported table: of its newest months, or spread
-// over all.
-func (n *nights) pick(ctx context.Context, count int, spread bool, round int) (ids []string, err error) {
-	db, err := sql.Open("duckdb", "")
+// pick names contacts of the exported table, in a process of its own: what this
+// one holds when it starts another counts as that one's peak, and DuckDB holds
+// much.
+func (n *nights) pick(ctx context.Context, spread bool, round int) ([]string, error) {
+	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	name := childPick
+	if spread {
+		name = childPickSpread
+	}
+	cmd := exec.CommandContext(ctx, self, "-child", name, "-out", n.dir, "-contacts", fmt.Sprint(n.contacts), "-rounds", fmt.Sprint(round))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("pick contacts: %w", err)
+	}
+	return strings.Fields(string(out)), nil
+}
+
+// The names of that process's work.
+const (
+	childPick       = "pick"
+	childPickSpread = "pick-spread"
+)
+
+// changing is how many of a number of contacts change in a night: 1%.
+func changing(contacts int) int { return max(contacts/100, 1) }
+
+// printPicked prints ids of the exported table: of its newest months, or spread
+// over all. Another round has others.
+func printPicked(ctx context.Context, o options, spread bool, w io.Writer) (err error) {
+	db, err := sql.Open("duckdb", "")
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	from := fmt.Sprintf("read_parquet('%s', hive_partitioning=true)", filepath.Join(n.dir, "out", "contacts", "current", "*", "*.parquet"))
+	from := fmt.Sprintf("read_parquet('%s', hive_partitioning=true)", filepath.Join(o.out, "out", "contacts", "current", "*", "*.parquet"))
 	where := ""
 	if !spread {
 		where = fmt.Sprintf("WHERE created_month >= (SELECT min(m) FROM (SELECT DISTINCT created_month AS m FROM %s ORDER BY m DESC LIMIT %d))", from, newestMonths)
 	}
-	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id FROM %s %s ORDER BY hash(id || '%d') LIMIT %d", from, where, round, count))
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id FROM %s %s ORDER BY hash(id || '%d') LIMIT %d", from, where, o.rounds, changing(o.contacts)))
 	if err != nil {
-		return nil, fmt.Errorf("pick contacts: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var id string
 		if err := rows.Scan(&id); err != nil {
-			return nil, err
+			return err
 		}
-		ids = append(ids, id)
+		if _, err := fmt.Fprintln(w, id); err != nil {
+			return err
+		}
 	}
-	return ids, rows.Err()
+	return rows.Err()
 }
 
 // change gives contacts a new name at the source, and the first of them a new

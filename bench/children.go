@@ -33,6 +33,8 @@ func runChild(ctx context.Context, o options) error {
 		return runDuckDB(ctx, o, func(db *sql.DB) (string, error) { return discoverSQL(ctx, db, pages, o.out) })
 	case "duckdb-infer":
 		return runDuckDB(ctx, o, func(*sql.DB) (string, error) { return inferSQL(pages, o.out), nil })
+	case childPick, childPickSpread:
+		return printPicked(ctx, o, o.child == childPickSpread, os.Stdout)
 	default:
 		return fmt.Errorf("no contender %q", o.child)
 	}

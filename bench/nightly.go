@@ -133,9 +133,8 @@ func (n *nights) serve(ctx context.Context) (stop func() error, err error) {
 
 // round makes changes and runs, night by night.
 func (n *nights) round(ctx context.Context, round int) error {
-	share := max(n.contacts/100, 1)
 	for _, name := range []string{nightFew, nightRewrite, nightSpread} {
-		ids, err := n.pick(ctx, share, name == nightSpread, round)
+		ids, err := n.pick(ctx, name == nightSpread, round)
 		if err != nil {
 			return err
 		}
@@ -191,7 +190,7 @@ func (n *nights) measure(ctx context.Context, name string, want int64) error {
 }
 
 func (n *nights) report(w io.Writer) error {
-	fmt.Fprintf(w, "%d contacts, %d of them changed each night, verify: full, %d threads, %d rounds\n\n", n.contacts, max(n.contacts/100, 1), n.threads, n.rounds)
+	fmt.Fprintf(w, "%d contacts, %d of them changed each night, verify: full, %d threads, %d rounds\n\n", n.contacts, changing(n.contacts), n.threads, n.rounds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\twall s\tcommit s\tCPU s\tpeak RSS MiB\tfiles\twall\tCPU")
 	var base night
