@@ -14,7 +14,7 @@ type aggregate struct {
 }
 
 var aggregates = map[string]aggregate{
-	"COUNT": {"any", "INT64", "count"}, "COUNTIF": {"BOOL", "INT64", "count_if"},
+	"COUNT": {"any", "INT64", "count"}, "COUNTIF": {"BOOL", "INT64", "count"},
 	"SUM": {"number", "T", "sum"}, "AVG": {"number", "FLOAT64", "avg"},
 	"MIN": {"order", "T", "min"}, "MAX": {"order", "T", "max"},
 	"ANY_VALUE": {"any", "T", "any_value"},
@@ -47,6 +47,9 @@ func (a *analyzer) aggregate(n *node, f aggregate, sc *scope) (val, error) {
 	args := vals[0].sql
 	if vals[0].typ.kind == untyped {
 		args = "CAST(NULL AS BIGINT)"
+	}
+	if n.text == "COUNTIF" { // of no rows, and of NULLs alone, 0 ("COUNTIF"), where count_if gives NULL
+		args = "CASE WHEN " + args + " THEN 1 END"
 	}
 	for _, v := range vals[1:] {
 		args += ", " + v.sql
@@ -90,7 +93,7 @@ func checkAggregate(n *node, f aggregate, vals []val) error {
 	for i, w := range want {
 		t := vals[i].typ
 		switch {
-		case vals[i].agg:
+		case vals[i].agg && n.call.over == nil, vals[i].win:
 			return queryError(n.pos, "Aggregations of aggregations are not allowed")
 		case w == "any", t.kind == untyped:
 		case w == "number":

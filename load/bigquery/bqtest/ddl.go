@@ -392,6 +392,11 @@ func (r *session) tableOption(o optionNode, m *bq.Table, isView bool) error {
 			m.RequirePartitionFilter = t
 			return nil
 		}
+	case nil: // takes a value away, that of the dataset included
+		if o.name == "expiration_timestamp" {
+			m.ExpirationTime = 0
+			return nil
+		}
 	case time.Time:
 		if o.name == "expiration_timestamp" {
 			m.ExpirationTime = t.UnixMilli()

@@ -247,7 +247,7 @@ func (r *session) transaction(st *txStmt) error {
 	}
 	// The engine takes its snapshot with the first read, not with BEGIN.
 	for _, q := range []string{"BEGIN TRANSACTION", "SELECT count(*) FROM duckdb_tables()"} {
-		if _, err := r.conn.ExecContext(r.ctx, q); err != nil {
+		if _, err := r.conn.ExecContext(context.WithoutCancel(r.ctx), q); err != nil {
 			return fmt.Errorf("begin transaction: %w", err)
 		}
 	}
@@ -280,6 +280,9 @@ func (r *session) endTransaction(commit bool) error {
 		if commit && err == nil {
 			t.mutated++
 		}
+	}
+	if err != nil && commit {
+		_, _ = r.conn.ExecContext(context.WithoutCancel(r.ctx), "ROLLBACK") // where the failed COMMIT has not ended it
 	}
 	r.tx, r.changes, r.mutations = false, nil, nil
 	r.s.idle.Broadcast()

@@ -217,14 +217,18 @@ func (s *Server) changeTable(ctx context.Context, t *table, f func(conn *sql.Con
 
 // transact runs f in a transaction that is rolled back if f fails.
 func transact(ctx context.Context, conn *sql.Conn, f func() error) error {
-	if _, err := conn.ExecContext(ctx, "BEGIN TRANSACTION"); err != nil {
+	// Beginning and ending are not interrupted: a connection would go back to the
+	// pool within a transaction.
+	whole := context.WithoutCancel(ctx)
+	if _, err := conn.ExecContext(whole, "BEGIN TRANSACTION"); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	if err := f(); err != nil {
-		_, rerr := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		_, rerr := conn.ExecContext(whole, "ROLLBACK")
 		return errors.Join(err, rerr)
 	}
-	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
+	if _, err := conn.ExecContext(whole, "COMMIT"); err != nil {
+		_, _ = conn.ExecContext(whole, "ROLLBACK") // where the failed COMMIT has not ended it
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
