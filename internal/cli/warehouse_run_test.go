@@ -1,0 +1,34 @@
+//go:build cgo && ((linux && (amd64 || arm64)) || (darwin && (amd64 || arm64)) || (windows && amd64))
+
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sluice-etl/sluice/load/bigquery/bqtest"
+)
+
+func TestARunExportsToBigQuery(t *testing.T) {
+	t.Parallel()
+	s, err := bqtest.Start(t.Context(), bqtest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := newWorld(t, strings.NewReplacer("http://127.0.0.1:1", s.URL(), "127.0.0.1:1", s.Addr(), "my-project", s.Project()).Replace(nowhere))
+	out := w.sluice(t, "run").mustBe(t, 0).out
+	for _, want := range []string{"10 new, 0 changed, 0 unchanged", "bigquery    10 rows written to " + s.Project() + ".crm.contacts", "Next: bq query"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if out := w.sluice(t, "run").mustBe(t, 0).out; !strings.Contains(out, "bigquery    none written, "+s.Project()+".crm.contacts is up to date") {
+		t.Errorf("got\n%s", out)
+	}
+	w.sluice(t, "verify").mustBe(t, 0)
+}
