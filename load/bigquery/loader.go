@@ -60,9 +60,6 @@ func (l *Loader) Commit(ctx context.Context, p load.Package) (load.Result, error
 	for try := 1; ; try++ {
 		result, err := l.commit(ctx, p)
 		if err == nil || try == mostCommits || !overtaken(err) {
-			if err != nil {
-				err = fmt.Errorf("commit package %d: %w", p.Serial, err)
-			}
 			return result, err
 		}
 		// Another process committed while this one was at it, perhaps this very

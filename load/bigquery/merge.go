@@ -33,8 +33,8 @@ type merge struct {
 // an id that the table does not hold has nothing to bury.
 const decideFate = `CREATE TEMP TABLE sluice_fate AS
 WITH met AS (
-  SELECT k.id, k.n, k.counts, k.extracted, k.hash, k.deleted, k.month,
-    m.id IS NOT NULL AS known, m.hash AS old_hash, m.deleted AS old_deleted, m.month AS old_month,
+  SELECT k.id, k.n, k.counts, k.extracted, k.digest, k.deleted, k.month,
+    m.id IS NOT NULL AS known, m.digest AS old_digest, m.deleted AS old_deleted, m.month AS old_month,
     CASE WHEN m.id IS NULL THEN LOGICAL_OR(NOT k.deleted) OVER (PARTITION BY k.id ORDER BY k.counts, k.extracted, k.n ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
       ELSE k.counts > m.counts OR (k.counts = m.counts AND k.extracted >= m.extracted) END AS applies
   FROM sluice_keys AS k LEFT JOIN sluice_met AS m ON m.id = k.id
@@ -42,22 +42,22 @@ WITH met AS (
   SELECT *, ROW_NUMBER() OVER (PARTITION BY id ORDER BY counts, extracted, n) AS place,
     applies AND CASE
       WHEN LAG(applies, 1, FALSE) OVER (PARTITION BY id ORDER BY counts, extracted, n)
-        THEN LAG(hash) OVER (PARTITION BY id ORDER BY counts, extracted, n) != hash OR LAG(deleted) OVER (PARTITION BY id ORDER BY counts, extracted, n) != deleted
-      ELSE NOT known OR old_hash != hash OR old_deleted != deleted END AS takes
+        THEN LAG(digest) OVER (PARTITION BY id ORDER BY counts, extracted, n) != digest OR LAG(deleted) OVER (PARTITION BY id ORDER BY counts, extracted, n) != deleted
+      ELSE NOT known OR old_digest != digest OR old_deleted != deleted END AS takes
   FROM met
 ), won AS (
   SELECT *, MAX(IF(takes, place, NULL)) OVER (PARTITION BY id) AS winner FROM stepped
 ), versions AS (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY id, hash, deleted ORDER BY IF(place = winner, 0, 1), place) AS nth FROM won
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY id, digest, deleted ORDER BY IF(place = winner, 0, 1), place) AS nth FROM won
 )
 SELECT n, id, IFNULL(place = winner, FALSE) AS wins, known, deleted, known AND month != old_month AS moved
 FROM versions
 WHERE place = winner
-   OR ((known OR winner IS NOT NULL) AND nth = 1 AND NOT IFNULL(hash = old_hash AND deleted = old_deleted, FALSE))`
+   OR ((known OR winner IS NOT NULL) AND nth = 1 AND NOT IFNULL(digest = old_digest AND deleted = old_deleted, FALSE))`
 
 // keyColumns are what the order and the notion of a version need of a row.
 const keyColumns = `id, _sluice_row AS n, LEAST(updated_at, _sluice_extracted_at) AS counts, _sluice_extracted_at AS extracted,
-  _sluice_hash AS hash, _sluice_deleted_at IS NOT NULL AS deleted, TIMESTAMP_TRUNC(created_at, MONTH) AS month`
+  _sluice_hash AS digest, _sluice_deleted_at IS NOT NULL AS deleted, TIMESTAMP_TRUNC(created_at, MONTH) AS month`
 
 // script returns the statements.
 func (m *merge) script() string {
@@ -67,7 +67,7 @@ func (m *merge) script() string {
 	line("ASSERT (SELECT IFNULL(MAX(package), 0) FROM %s) = %d AS %s", m.o.quoted(m.o.commits()), m.before, quoteText(assertPosition))
 	if m.staged.Rows > 0 {
 		line("CREATE TEMP TABLE sluice_keys AS\nSELECT %s\nFROM %s WHERE %s", keyColumns, m.o.quoted(m.o.staging()), m.isStaged(""))
-		line("ASSERT (SELECT COUNT(*) FROM sluice_keys WHERE id IS NOT NULL AND n IS NOT NULL AND counts IS NOT NULL AND extracted IS NOT NULL AND hash IS NOT NULL AND month IS NOT NULL) = %d AS %s",
+		line("ASSERT (SELECT COUNT(*) FROM sluice_keys WHERE id IS NOT NULL AND n IS NOT NULL AND counts IS NOT NULL AND extracted IS NOT NULL AND digest IS NOT NULL AND month IS NOT NULL) = %d AS %s",
 			m.staged.Rows, quoteText(assertStaged))
 		b.WriteString(m.met() + ";\n")
 		if m.doubled {
@@ -214,6 +214,9 @@ QUALIFY ROW_NUMBER() OVER (PARTITION BY id ORDER BY LEAST(updated_at, _sluice_ex
 ORDER BY _sluice_row`, m.o.quoted(m.o.history()), literal(m.staged.ExtractedFrom), literal(m.staged.ExtractedTo), m.pkg.Serial)
 }
 
+// lastYear is that of the last timestamp there is (Data types, "Timestamp type").
+const lastYear = 9999
+
 // inMonths is a condition that holds for those months of a timestamp column
 // alone. Neighbouring months make up one range; the service prunes partitions
 // by it, because all bounds are literals.
@@ -223,6 +226,10 @@ func inMonths(column string, months []time.Time) string {
 		from, to := months[i], months[i].AddDate(0, 1, 0)
 		for i++; i < len(months) && months[i].Equal(to); i++ {
 			to = to.AddDate(0, 1, 0)
+		}
+		if to.Year() > lastYear {
+			ranges = append(ranges, fmt.Sprintf("(%s >= %s)", column, literal(from)))
+			continue
 		}
 		ranges = append(ranges, fmt.Sprintf("(%[1]s >= %[2]s AND %[1]s < %[3]s)", column, literal(from), literal(to)))
 	}

@@ -148,7 +148,7 @@ func (v *verification) contacts(ctx context.Context) error {
 		},
 		{
 			faultHistory, o.Table, "contacts have a version that history lacks",
-			fmt.Sprintf("SELECT t.id FROM %s AS t LEFT JOIN (SELECT DISTINCT id, _sluice_package AS pkg, _sluice_row AS n, _sluice_hash AS hash FROM %s) AS h ON h.id = t.id AND h.pkg = t._sluice_package AND h.n = t._sluice_row AND h.hash = t._sluice_hash WHERE h.id IS NULL", current, history),
+			fmt.Sprintf("SELECT t.id FROM %s AS t LEFT JOIN (SELECT DISTINCT id, _sluice_package AS pkg, _sluice_row AS n, _sluice_hash AS digest FROM %s) AS h ON h.id = t.id AND h.pkg = t._sluice_package AND h.n = t._sluice_row AND h.digest = t._sluice_hash WHERE h.id IS NULL", current, history),
 		},
 		{
 			faultNewer, o.Table, "contacts have a later version in history",

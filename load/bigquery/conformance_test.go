@@ -1,0 +1,152 @@
+//go:build cgo && ((linux && (amd64 || arm64)) || (darwin && (amd64 || arm64)) || (windows && amd64))
+
+package bigquery_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	bq "cloud.google.com/go/bigquery"
+	"cloud.google.com/go/civil"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+
+	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/load/bigquery"
+	"github.com/sluice-etl/sluice/load/bigquery/bqtest"
+	"github.com/sluice-etl/sluice/load/loadtest"
+)
+
+const dataset = "crm"
+
+// service is a stand-in of BigQuery, and the vendor's own client of it, which
+// judges what the loader wrote.
+type service struct {
+	*bqtest.Server
+	client *bq.Client
+}
+
+func start(t *testing.T, o bqtest.Options) *service {
+	t.Helper()
+	s, err := bqtest.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := bq.NewClient(context.WithoutCancel(t.Context()), s.Project(), option.WithEndpoint(s.URL()), option.WithoutAuthentication())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(client.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &service{s, client}
+}
+
+func (s *service) options(method bigquery.Method) bigquery.Options {
+	return bigquery.Options{
+		Project: s.Project(), Dataset: dataset, Table: "contacts", CreateDataset: true, Method: method,
+		Endpoint: s.URL(), GRPCEndpoint: s.Addr(),
+	}
+}
+
+func (s *service) open(t *testing.T, o bigquery.Options) *bigquery.Loader {
+	t.Helper()
+	l, err := bigquery.New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// query runs a statement and returns its rows, by column.
+func (s *service) query(t *testing.T, sql string) []map[string]bq.Value {
+	t.Helper()
+	it, err := s.client.Query(sql).Read(t.Context())
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, sql)
+	}
+	var out []map[string]bq.Value
+	for {
+		row := map[string]bq.Value{}
+		err := it.Next(&row)
+		if errors.Is(err, iterator.Done) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, row)
+	}
+}
+
+// stored returns a table as the suite compares it; none where there is none.
+func (s *service) stored(t *testing.T, table string) []loadtest.Row {
+	t.Helper()
+	rows := []loadtest.Row{}
+	if _, err := s.client.Dataset(dataset).Table(table).Metadata(t.Context()); err != nil {
+		return rows
+	}
+	for _, r := range s.query(t, "SELECT * FROM `"+dataset+"."+table+"`") {
+		row := loadtest.Row{}
+		for name, v := range r {
+			switch v := v.(type) {
+			case civil.Date:
+				row[name] = v.In(time.UTC)
+			case time.Time:
+				row[name] = v.UTC()
+			default:
+				row[name] = v
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// fingerprint is all that tables hold.
+func (s *service) fingerprint(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, table := range []string{"contacts", "contacts_history", "contacts__commits"} {
+		rows := s.stored(t, table)
+		loadtest.Sort(rows)
+		for _, r := range rows {
+			fmt.Fprintln(&b, table, map[string]any(r))
+		}
+	}
+	return b.String()
+}
+
+func TestLoaderConforms(t *testing.T) {
+	t.Parallel()
+	for _, method := range []bigquery.Method{bigquery.Stream, bigquery.Load, bigquery.CDC} {
+		t.Run(string(method), func(t *testing.T) {
+			if testing.Short() && method != bigquery.Stream {
+				t.Skip("the other methods run without -short")
+			}
+			loadtest.Run(t, func(t *testing.T) loadtest.Harness {
+				t.Helper()
+				s := start(t, bqtest.Options{})
+				return loadtest.Harness{
+					New:     func(t *testing.T) load.Loader { t.Helper(); return s.open(t, s.options(method)) },
+					Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts") },
+					History: func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts_history") },
+					Spoil: func(t *testing.T) {
+						t.Helper()
+						if err := s.client.Dataset(dataset).Create(t.Context(), &bq.DatasetMetadata{Location: "US"}); err != nil {
+							t.Fatal(err)
+						}
+						s.query(t, "CREATE TABLE `"+dataset+".contacts` (id STRING)")
+					},
+					Fingerprint: func(t *testing.T) string { t.Helper(); return s.fingerprint(t) },
+				}
+			})
+		})
+	}
+}
