@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -369,4 +370,50 @@ func TestForgottenStreamsAreNotFoundAndTheirRowsLost(t *testing.T) {
 	if got := st.rows(ref); len(got) > 0 {
 		t.Fatal(got)
 	}
+}
+
+func TestStreamsAreWrittenAndCommittedSideBySide(t *testing.T) {
+	t.Parallel()
+	st := start(t, Options{})
+	ref := st.table("contacts", "id:STRING, n:INT64", "id")
+	changed := st.table("changed", "id:STRING, n:INT64", "id")
+	const writers, requests = 8, 5
+	var g sync.WaitGroup
+	failed := make(chan error, writers)
+	for w := range writers {
+		name := st.create(ref, pending)
+		c, d := st.connect(t.Context()), st.connect(t.Context())
+		g.Go(func() {
+			for n := range requests {
+				for _, x := range []struct {
+					c   *conversation
+					req *storagepb.AppendRowsRequest
+				}{
+					{c, at(protoReq(name, idOnly, wire(fmt.Sprint(w, "-", n))), int64(n))},
+					{d, protoReq(changed.defaultStream(), changes, upsert(strconv.Itoa(n), w, strconv.Itoa(w)))},
+				} {
+					if r, err := x.c.try(x.req); err != nil || r.GetError() != nil {
+						failed <- fmt.Errorf("%v %w", r, err)
+						return
+					}
+				}
+			}
+			_, err := st.write.FinalizeWriteStream(t.Context(), &storagepb.FinalizeWriteStreamRequest{Name: name})
+			if err == nil {
+				_, err = st.write.BatchCommitWriteStreams(t.Context(), &storagepb.BatchCommitWriteStreamsRequest{Parent: ref.path(), WriteStreams: []string{name}})
+			}
+			failed <- errors.Join(err, st.s.settle(t.Context(), changed))
+		})
+	}
+	g.Wait()
+	close(failed)
+	for err := range failed {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(st.rows(ref)); n != writers*requests {
+		t.Fatal(n)
+	}
+	st.want(changed, "0 7", "1 7", "2 7", "3 7", "4 7")
 }
