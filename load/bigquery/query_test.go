@@ -111,8 +111,13 @@ func (s *jobServer) serve(call, id string, req *http.Request) (int, any) {
 	page := 0
 	_, _ = fmt.Sscan(req.URL.Query().Get("pageToken"), &page)
 	res := &bq.GetQueryResultsResponse{JobComplete: true, JobReference: job.JobReference, Schema: &bq.TableSchema{Fields: []*bq.TableFieldSchema{
-		{Name: "s", Type: "STRING"}, {Name: "i", Type: "INTEGER"}, {Name: "f", Type: "FLOAT"}, {Name: "b", Type: "BOOLEAN"},
-		{Name: "t", Type: "TIMESTAMP"}, {Name: "d", Type: "DATE"}, {Name: "j", Type: "JSON"},
+		{Name: "s", Type: "STRING"},
+		{Name: "i", Type: "INTEGER"},
+		{Name: "f", Type: "FLOAT"},
+		{Name: "b", Type: "BOOLEAN"},
+		{Name: "t", Type: "TIMESTAMP"},
+		{Name: "d", Type: "DATE"},
+		{Name: "j", Type: "JSON"},
 	}}}
 	if page < len(s.pages) {
 		res.Rows = s.pages[page]

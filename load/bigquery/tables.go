@@ -250,18 +250,9 @@ func (r *remote) keep(ctx context.Context, b blueprint, t *bq.Table, fresh bool,
 	if !b.keeps || !expires(t) {
 		return t, nil
 	}
-	inherited := fresh
-	if d != nil && t.TimePartitioning != nil {
-		inherited = inherited || t.ExpirationTime == 0 && t.TimePartitioning.ExpirationMs == d.DefaultPartitionExpirationMs
-	}
+	inherited := fresh || d != nil && inherits(t, d)
 	if inherited {
-		options := []string{"expiration_timestamp = NULL"}
-		if t.TimePartitioning != nil {
-			options = append(options, "partition_expiration_days = NULL")
-		}
-		// Data definition language, "ALTER TABLE SET OPTIONS": NULL clears an
-		// option, which REST has no way to say of partitions.
-		if _, _, err := r.query(ctx, "ALTER TABLE "+r.o.quoted(b.name)+" SET OPTIONS ("+strings.Join(options, ", ")+")"); err != nil {
+		if err := r.unexpire(ctx, b.name, t); err != nil {
 			return nil, err
 		}
 		var err error
@@ -279,6 +270,39 @@ func (r *remote) keep(ctx context.Context, b blueprint, t *bq.Table, fresh bool,
 		Message: "rows of the table would expire", Table: r.o.place(b.name),
 		hint: "Sluice keeps every contact and every version. Take the table's expiration and its partitions' away (ALTER TABLE ... SET OPTIONS (expiration_timestamp = NULL, partition_expiration_days = NULL)), or use a dataset without a default expiration.",
 	}
+}
+
+// inherits reports whether a table's expirations are the dataset's defaults, as
+// of one whose making was interrupted.
+func inherits(t *bq.Table, d *bq.Dataset) bool {
+	if t.TimePartitioning != nil && t.TimePartitioning.ExpirationMs != 0 && t.TimePartitioning.ExpirationMs != d.DefaultPartitionExpirationMs {
+		return false
+	}
+	apart := t.ExpirationTime - t.CreationTime - d.DefaultTableExpirationMs
+	return t.ExpirationTime == 0 || d.DefaultTableExpirationMs != 0 && max(apart, -apart) < time.Minute.Milliseconds()
+}
+
+// unexpire takes expirations away from a table.
+func (r *remote) unexpire(ctx context.Context, name string, t *bq.Table) error {
+	if t.ExpirationTime != 0 {
+		// Null is how the vendor's client has it (bigquery.NeverExpire).
+		patch := &bq.Table{NullFields: []string{"ExpirationTime"}}
+		err := r.retry(ctx, func(ctx context.Context) error {
+			_, err := r.rest.Tables.Patch(r.o.Project, r.o.Dataset, name, patch).Context(ctx).Do()
+			return err
+		})
+		if err != nil {
+			return explain("take the expiration away from table", r.o.place(name), err)
+		}
+	}
+	if t.TimePartitioning == nil || t.TimePartitioning.ExpirationMs == 0 {
+		return nil
+	}
+	// Data definition language, "ALTER TABLE SET OPTIONS": NULL clears an option.
+	// REST has no value for partitions that never expire ("0 is an invalid
+	// value", TimePartitioning.expirationMs).
+	_, _, err := r.query(ctx, "ALTER TABLE "+r.o.quoted(name)+" SET OPTIONS (partition_expiration_days = NULL)")
+	return err
 }
 
 func expires(t *bq.Table) bool {
