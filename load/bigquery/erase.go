@@ -5,11 +5,21 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
 )
 
+// changeDelete deletes a row by its key ("Stream table updates with change data
+// capture", "Specify changes to existing records").
+const changeDelete = "DELETE"
+
 // Erase implements load.Eraser: one transaction deletes the contact's rows and
-// takes its id out of the records. What the service keeps of deleted rows, for
+// takes its id out of the records. With change data capture a change deletes the
+// row of the table before, which queries see once the staleness is over. What the service keeps of deleted rows, for
 // time travel and its own recovery, ends by itself.
 func (l *Loader) Erase(ctx context.Context, e load.Erasure) (load.Erased, error) {
 	if e.ID == "" {
@@ -19,19 +29,19 @@ func (l *Loader) Erase(ctx context.Context, e load.Erasure) (load.Erased, error)
 	if err != nil || last == nil {
 		return load.Erased{}, err
 	}
-	if l.o.Method == CDC {
-		return load.Erased{}, &Error{
-			Message: "statements cannot delete rows of a table with change data capture", Table: l.o.place(l.o.Table),
-			hint: "Give the pipeline another table name, which a full read fills, and drop this table; or erase while the destination is out of the pipelines file, and delete the row by a change of type DELETE.",
-		}
-	}
 	out, err := l.holds(ctx, e.ID)
 	if err != nil || e.DryRun || !out.Any() {
 		return out, err
 	}
 	o := l.o
+	tables := []string{o.history(), o.staging()}
+	if o.Method != CDC {
+		tables = append(tables, o.Table)
+	} else if err := l.deleteRow(ctx, e.ID); err != nil {
+		return load.Erased{}, fmt.Errorf("erase contact: %w", err)
+	}
 	script := "BEGIN TRANSACTION;\n"
-	for _, table := range []string{o.Table, o.history(), o.staging()} {
+	for _, table := range tables {
 		script += fmt.Sprintf("DELETE FROM %s WHERE id = @id;\n", o.quoted(table))
 	}
 	script += fmt.Sprintf("UPDATE %[1]s SET coverage = REPLACE(coverage, @id, 'erased'), result = REPLACE(result, @id, 'erased') WHERE STRPOS(IFNULL(coverage, ''), @id) > 0 OR STRPOS(IFNULL(result, ''), @id) > 0;\nCOMMIT TRANSACTION;\n",
@@ -64,4 +74,45 @@ func (l *Loader) holds(ctx context.Context, id string) (load.Erased, error) {
 		return load.Erased{}, fmt.Errorf("look for contact: counts are %v", row)
 	}
 	return out, nil
+}
+
+// deleteRow takes a contact out of a table with change data capture, where
+// statements cannot. The change has the place of the row that it deletes, so
+// that a later version of the contact still wins. Its columns are those that may
+// not be null.
+func (l *Loader) deleteRow(ctx context.Context, id string) error {
+	var table schemas.Table
+	for name, typ := range needed() {
+		table.Columns = append(table.Columns, schemas.Column{Name: name, Type: typ})
+	}
+	return l.listRows(ctx, table, l.o.quoted(l.o.Table), " WHERE id = "+quoteText(id), func(rec arrow.Record) error {
+		serial, ok1 := columnOf[*array.Int64](rec, schemas.ColPackage)
+		run, ok2 := columnOf[*array.String](rec, schemas.ColRunID)
+		change, ok3 := columnOf[*array.String](rec, schemas.ColChange)
+		if !ok1 || !ok2 || !ok3 {
+			return errors.New("read the contact's row: columns are missing")
+		}
+		for i := range int(rec.NumRows()) {
+			w := newProtoWriter(table, run.Value(i), serial.Value(i))
+			w.upsert = protowire.AppendString(protowire.AppendTag(nil, w.tail, protowire.BytesType), changeDelete)
+			enc, err := w.record(rec, serial.Value(i))
+			if err != nil {
+				return err
+			}
+			if err := l.appendChange(ctx, w, enc.message(i, change.Value(i))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// appendChange sends one change of the table and waits for the answer.
+func (l *Loader) appendChange(ctx context.Context, w *protoWriter, message []byte) error {
+	a := &appender{r: l.remote, stream: l.o.path(l.o.Table) + "/streams/_default", window: 1, schema: w.schema}
+	defer a.close()
+	if err := a.add(ctx, &batch{rows: 1, proto: [][]byte{message}, name: func(int64) string { return "the contact" }}); err != nil {
+		return err
+	}
+	return a.flush(ctx)
 }
