@@ -266,12 +266,43 @@ func supertype(vals ...val) *typ {
 	if best == nil {
 		return ty("INT64") // what an untyped NULL is
 	}
+	if best.kind == "STRUCT" {
+		return superStruct(best, vals)
+	}
 	for _, candidate := range []*typ{best, ty("FLOAT64")} {
 		if !slices.ContainsFunc(vals, func(v val) bool { return !v.typ.coerces(candidate, v.literal) }) {
 			return candidate
 		}
 	}
 	return nil
+}
+
+// superStruct is the supertype of STRUCTs, field by field, with the names of
+// the first that has any.
+func superStruct(best *typ, vals []val) *typ {
+	out := &typ{kind: "STRUCT"}
+	for i := range best.fields {
+		var of []val
+		name := ""
+		for _, v := range vals {
+			if v.typ.kind == untyped {
+				continue
+			}
+			if v.typ.kind != "STRUCT" || len(v.typ.fields) != len(best.fields) {
+				return nil
+			}
+			of = append(of, val{typ: v.typ.fields[i].typ, literal: v.literal})
+			if name == "" {
+				name = v.typ.fields[i].name
+			}
+		}
+		t := supertype(of...)
+		if t == nil {
+			return nil
+		}
+		out.fields = append(out.fields, field{name, t})
+	}
+	return out
 }
 
 // unify casts values to their supertype.

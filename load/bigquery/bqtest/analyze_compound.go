@@ -115,7 +115,6 @@ func (a *analyzer) structExpr(n *node, sc *scope) (val, error) {
 			name = n.typ.fields[i].name
 		}
 		if v.typ.kind == untyped {
-			v.typ = ty("INT64")
 			v.sql = "CAST(NULL AS BIGINT)"
 		}
 		lit = lit && v.literal

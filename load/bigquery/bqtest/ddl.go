@@ -168,9 +168,7 @@ func (a *analyzer) createColumns(st *createStmt, sub *analyzed, cols []column) (
 	list := make([]string, len(sub.cols))
 	for i, c := range sub.cols {
 		mark(c.val.deps)
-		if c.val.typ.kind == untyped {
-			c.val.typ = ty("INT64")
-		}
+		c.val.typ = c.val.typ.concrete()
 		if !declared {
 			if c.name == "" {
 				return "", nil, queryError(st.pos, "CREATE TABLE columns must be named, but column %d has no name", i+1)

@@ -152,9 +152,7 @@ func (r *session) runQuery(st *queryStmt) error {
 	for i := range sub.cols {
 		c := &sub.cols[i]
 		mark(c.val.deps)
-		if c.val.typ.kind == untyped {
-			c.val.typ = ty("INT64")
-		}
+		c.val.typ = c.val.typ.concrete()
 		types[i] = c.val.typ
 		if c.name == "" {
 			continue

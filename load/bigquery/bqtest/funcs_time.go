@@ -224,7 +224,10 @@ func (a *analyzer) diffTime(n *node, sc *scope) (val, error) {
 	case "ISOWEEK", "WEEK(MONDAY)":
 		part = "week"
 	}
-	return combine(ty("INT64"), "date_diff('"+strings.ToLower(part)+"', CAST("+r.sql+shift+" AS DATE), CAST("+l.sql+shift+" AS DATE))", l, r), nil
+	if part == "week" { // the engine's weeks are not of the calendar
+		return combine(ty("INT64"), "(date_diff('day', date_trunc('week', "+r.sql+shift+"), date_trunc('week', "+l.sql+shift+")) // 7)", l, r), nil
+	}
+	return combine(ty("INT64"), "date_diff('"+strings.ToLower(part)+"', "+r.sql+", "+l.sql+")", l, r), nil
 }
 
 func (a *analyzer) timeSeries(n *node, sc *scope) (val, error) {

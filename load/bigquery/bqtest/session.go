@@ -210,9 +210,7 @@ func (r *session) evaluateTyped(n *node, want *typ) (any, *typ, error) {
 			sub.cols[0].val = v
 		}
 		t = sub.cols[0].val.typ
-		if t.kind == untyped {
-			t = ty("INT64")
-		}
+		t = t.concrete()
 		mark(sub.cols[0].val.deps)
 		if err := r.settleScans(a.scans); err != nil {
 			return err

@@ -101,7 +101,13 @@ func dataType(kind string) string {
 
 func quoteName(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 
-func quoteText(s string) string { return `'` + strings.ReplaceAll(s, `'`, `''`) + `'` }
+// quoteText writes a literal; the engine's own cannot hold NUL.
+func quoteText(s string) string {
+	if before, after, ok := strings.Cut(s, "\x00"); ok {
+		return "(" + quoteText(before) + " || chr(0) || " + quoteText(after) + ")"
+	}
+	return `'` + strings.ReplaceAll(s, `'`, `''`) + `'`
+}
 
 // find gives a table of the catalog; s.mu is held.
 func (s *Server) find(ref tableRef) (*table, error) {

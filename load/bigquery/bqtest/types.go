@@ -58,6 +58,8 @@ func (t *typ) engine() string {
 		return "STRUCT(" + strings.Join(parts, ", ") + ")"
 	case "INTERVAL":
 		return "INTERVAL"
+	case untyped:
+		return "BIGINT"
 	}
 	return dataType(t.kind)
 }
@@ -127,3 +129,21 @@ func (t *typ) coerces(to *typ, literal bool) bool {
 // fieldName is the name that DuckDB has for field i of a STRUCT: the fields of
 // GoogleSQL may be nameless and need not have distinct names.
 func fieldName(i int) string { return "f" + strconv.Itoa(i) }
+
+// concrete is t with INT64 for the NULL literals in it, which is what they are
+// where nothing says otherwise.
+func (t *typ) concrete() *typ {
+	switch t.kind {
+	case untyped:
+		return ty("INT64")
+	case "ARRAY":
+		return &typ{kind: "ARRAY", elem: t.elem.concrete()}
+	case "STRUCT":
+		out := &typ{kind: "STRUCT"}
+		for _, f := range t.fields {
+			out.fields = append(out.fields, field{f.name, f.typ.concrete()})
+		}
+		return out
+	}
+	return t
+}
