@@ -155,7 +155,8 @@ func refused(g loadGroup, e *jobError) error {
 // runLoad starts a job unless it is there, and waits for it; ours reports that
 // this call has started it.
 func (r *remote) runLoad(ctx context.Context, ref *bq.JobReference, p load.Package, table schemas.Table, g loadGroup, m memo) (ours bool, err error) {
-	for try, polls := 1, 1; ; {
+	var failed error // why the last upload did not go well
+	for try, polls := 0, 1; ; {
 		job, err := r.fate(ctx, ref)
 		switch {
 		case isFailed(err):
@@ -173,21 +174,21 @@ func (r *remote) runLoad(ctx context.Context, ref *bq.JobReference, p load.Packa
 		case !notFound(err):
 			return ours, err
 		}
-		ours = true
-		err = spent(r.upload(ctx, ref, p, table, g, m))
-		if err == nil {
-			continue
+		// There is no such job, so the upload that failed, if any, had no effect.
+		// One that the service does not know any more begins anew ("Upload data",
+		// "Resumable uploads").
+		if failed != nil {
+			if !again(failed) && !notFound(failed) || try == mostTries {
+				return ours, failed
+			}
+			if err := r.wait(ctx, try); err != nil {
+				return ours, err
+			}
 		}
-		if ctx.Err() != nil {
+		ours, try = true, try+1
+		if failed = spent(r.upload(ctx, ref, p, table, g, m)); failed != nil && ctx.Err() != nil {
 			return ours, context.Cause(ctx)
 		}
-		if !again(err) || try == mostTries {
-			return ours, err
-		}
-		if err := r.wait(ctx, try); err != nil {
-			return ours, err
-		}
-		try++
 	}
 }
 

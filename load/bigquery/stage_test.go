@@ -101,7 +101,7 @@ func stageFaults(method Method) []bqtest.Fault {
 	var out []bqtest.Fault
 	if method == Stream {
 		for _, call := range []string{"CreateWriteStream", "AppendRows", "AppendRows.response", "FinalizeWriteStream", "BatchCommitWriteStreams"} {
-			for _, code := range []codes.Code{codes.Unavailable, codes.Aborted, codes.ResourceExhausted, codes.Internal} {
+			for _, code := range []codes.Code{codes.Unavailable, codes.Aborted, codes.ResourceExhausted} {
 				out = append(out,
 					bqtest.Fault{Call: call, Code: code, Times: 2},
 					bqtest.Fault{Call: call, Code: code, After: true, Times: 2},
@@ -137,7 +137,7 @@ func TestRowsArriveOnceThroughEveryFault(t *testing.T) {
 		rows := many(40)
 		faults := stageFaults(method)
 		if testing.Short() {
-			faults = slices.DeleteFunc(faults, func(f bqtest.Fault) bool { return f.Code == codes.Internal || f.Code == codes.Aborted })
+			faults = slices.DeleteFunc(faults, func(f bqtest.Fault) bool { return f.Code == codes.ResourceExhausted || f.Code == codes.Aborted })
 		}
 		for i, f := range faults {
 			p := loadtest.Build(t, loadtest.Spec{Serial: int64(i + 1), Rows: rows, PartRows: 10})
