@@ -186,7 +186,7 @@ func (r *remote) runLoad(ctx context.Context, ref *bq.JobReference, p load.Packa
 			}
 		}
 		ours, try = true, try+1
-		if failed = spent(r.upload(ctx, ref, p, table, g, m)); failed != nil && ctx.Err() != nil {
+		if failed = r.upload(ctx, ref, p, table, g, m); failed != nil && ctx.Err() != nil {
 			return ours, context.Cause(ctx)
 		}
 	}

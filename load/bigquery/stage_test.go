@@ -154,6 +154,28 @@ func TestRowsArriveOnceThroughEveryFault(t *testing.T) {
 	}
 }
 
+func TestAppendsWhoseAnswersWereLostAreNotMadeTwice(t *testing.T) {
+	t.Parallel()
+	s := standIn(t, bqtest.Options{})
+	r := remoteAt(t, s, Options{InFlight: 2})
+	rows := many(40)
+	p := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: rows, PartRows: 10})
+	table := prepare(t, r, p)
+	for range 2 {
+		s.Inject(bqtest.Fault{Call: "AppendRows", Code: codes.Unavailable, After: true})
+	}
+	var n notes
+	p.Remember = n.remember
+	got, err := r.stage(t.Context(), p, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrivedOnce(t, r, p, got, rows)
+	if calls := s.Calls()["CreateWriteStream"]; calls > 2 {
+		t.Errorf("%d streams, want at most 2: rows were appended twice and thrown away", calls)
+	}
+}
+
 func TestAStageThatWasKilledIsGoneOnWith(t *testing.T) {
 	t.Parallel()
 	// What another process sees of one that stopped: the note, and whatever
