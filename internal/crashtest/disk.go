@@ -135,6 +135,7 @@ func (d *Disk) OpenTemp(path string, perm fs.FileMode) (atomicfile.Temp, error) 
 		return nil, err
 	}
 	d.cut.created(t.Name())
+	d.cut.opened(t.Name())
 	return &temp{Temp: t, disk: d}, nil
 }
 
@@ -215,6 +216,11 @@ func (t *temp) Sync() error {
 		t.disk.cut.synced(t.Name())
 	}
 	return err
+}
+
+func (t *temp) Close() error {
+	t.disk.cut.closed(t.Name())
+	return t.Temp.Close()
 }
 
 type log struct {

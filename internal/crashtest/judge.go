@@ -33,7 +33,9 @@ type Judge struct {
 
 // NewJudge returns a Judge that has seen nothing yet.
 func NewJudge() (*Judge, error) {
-	db, err := sql.Open("duckdb", "")
+	// It keeps nothing of the files that it has read: each is replaced before it
+	// is read again, and hundreds of cycles would fill the memory with them.
+	db, err := sql.Open("duckdb", "?enable_external_file_cache=false&memory_limit=512MB&threads=2")
 	if err != nil {
 		return nil, fmt.Errorf("open duckdb: %w", err)
 	}

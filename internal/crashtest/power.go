@@ -24,6 +24,9 @@ type lossy struct {
 	durable map[string]int64   // bytes that are safe, of files with others
 	undo    map[string][]entry // by folder, oldest first
 	folders map[string]bool    // that are safe
+	// moved is where files stand that are open, by the name they were opened
+	// by: a flush is of the file, whatever it is called by then.
+	moved map[string]string
 }
 
 // entry takes back one change of a name.
@@ -35,6 +38,7 @@ func (d *Disk) RememberFor(root, spare string) error {
 	c := &d.cut
 	c.root, c.spare = root, spare
 	c.durable, c.undo, c.folders = map[string]int64{}, map[string][]entry{}, map[string]bool{}
+	c.moved = map[string]string{}
 	return eachFolder(root, func(dir string) error {
 		c.folders[dir] = true
 		return nil
@@ -121,10 +125,28 @@ func (c *lossy) writing(path string) {
 	}
 }
 
+// synced notes that the file opened as path is flushed.
 func (c *lossy) synced(path string) {
 	if unlock, ok := c.keeps(); ok {
 		defer unlock()
+		if to, known := c.moved[path]; known {
+			path = to
+		}
 		delete(c.durable, path)
+	}
+}
+
+func (c *lossy) opened(path string) {
+	if unlock, ok := c.keeps(); ok {
+		defer unlock()
+		c.moved[path] = path
+	}
+}
+
+func (c *lossy) closed(path string) {
+	if unlock, ok := c.keeps(); ok {
+		defer unlock()
+		delete(c.moved, path)
 	}
 }
 
@@ -170,6 +192,11 @@ func (c *lossy) renamed(from, to, kept string) {
 		return
 	}
 	defer unlock()
+	for name, stands := range c.moved {
+		if stands == from {
+			c.moved[name] = to
+		}
+	}
 	if safe, dirty := c.durable[from]; dirty {
 		delete(c.durable, from)
 		c.durable[to] = safe

@@ -5,6 +5,7 @@ package crashtest_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -88,18 +89,24 @@ func newWorld(t *testing.T, o sandbox.Options, seed uint64) *world {
 	t.Cleanup(running.Close)
 	w.url = running.URL
 	w.fresh()
+	t.Cleanup(func() { _ = w.judge.Close() })
 	return w
 }
 
 // fresh begins with an empty directory, and a judge that has seen nothing.
+// What there was before is given up at once: there may be hundreds of it.
 func (w *world) fresh() {
 	w.t.Helper()
+	if w.judge != nil {
+		if err := errors.Join(w.judge.Close(), os.RemoveAll(w.dir)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	w.dir = w.t.TempDir()
 	j, err := crashtest.NewJudge()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { _ = j.Close() })
 	w.judge, w.unseen = j, false
 }
 
@@ -144,6 +151,9 @@ func (w *world) do(orders ...order) (outs []outcome, killed []bool) {
 		out, dead := p.wait(w.t)
 		outs, killed = append(outs, out), append(killed, dead)
 		w.learn(p.order.Do, steps(w.t, p.order.Trace))
+		if err := os.Remove(p.order.Trace); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 	return outs, killed
 }
