@@ -34,6 +34,10 @@ func base64Bytes(s string) (any, error) {
 // startUpload takes a multipart upload whole, or opens a resumable one ("Upload
 // data": uploadType multipart and resumable).
 func (s *Server) startUpload(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("upload_id") != "" { // the Go client sends chunks by POST
+		s.continueUpload(w, r)
+		return
+	}
 	if r.URL.Query().Get("uploadType") == "multipart" {
 		s.serve("jobs.insert", s.multipartUpload)(w, r)
 		return
