@@ -234,11 +234,7 @@ func writeSuggestions(b *strings.Builder, source string, list []doctor.Suggestio
 				b.WriteString("  " + title + "\n")
 				title = ""
 			}
-			when := ""
-			if s.Later {
-				when = " (the key comes in a later version)"
-			}
-			fmt.Fprintf(b, "    %s  # %s%s\n", s.Setting, oneLine(s.Why), when)
+			fmt.Fprintf(b, "    %s  # %s\n", s.Setting, oneLine(s.Why))
 		}
 	}
 }

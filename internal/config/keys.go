@@ -1,7 +1,6 @@
 package config
 
 import (
-	"slices"
 	"strings"
 )
 
@@ -80,16 +79,14 @@ func (t KeyType) expects() string {
 // the JSON Schema all come from this table.
 type Key struct {
 	// Path is where the key stands, "*" for a name: "sources.*.page_size".
-	Path     string
-	Type     KeyType
-	Default  string   // as one would write it; empty for none
-	Required bool     // must be given
-	Allowed  []string // of a choice: all values, those of later versions too
-	Min, Max string   // inclusive bounds, as one would write them; empty for none
-	Unit     string   // of a bare number
-	Of       string   // the types of its parent that have it, separated by spaces; empty for all
-	// Later marks a key of a type that the format knows and this version refuses.
-	Later       bool
+	Path        string
+	Type        KeyType
+	Default     string   // as one would write it; empty for none
+	Required    bool     // must be given
+	Allowed     []string // of a choice: all values
+	Min, Max    string   // inclusive bounds, as one would write them; empty for none
+	Unit        string   // of a bare number
+	Of          string   // the types of its parent that have it, separated by spaces; empty for all
 	Description string
 }
 
@@ -102,7 +99,7 @@ func (k Key) example() string {
 	case k.Default != "":
 		return k.Default
 	case len(k.Allowed) > 0:
-		return available(k)[0]
+		return k.Allowed[0]
 	case k.Type == URLType:
 		return "https://api.vambe.me"
 	case k.name() == "project":
@@ -124,7 +121,7 @@ func (k Key) hint() string {
 	}
 	switch {
 	case len(k.Allowed) > 0:
-		return "allowed: " + strings.Join(available(k), ", ")
+		return "allowed: " + strings.Join(k.Allowed, ", ")
 	case k.Min != "" && k.Max != "":
 		return "allowed: " + k.Min + " to " + k.Max + unit
 	case k.Type == BooleanType:
@@ -132,17 +129,6 @@ func (k Key) hint() string {
 	default:
 		return "expected " + k.Type.expects()
 	}
-}
-
-// available returns the values of a choice that this version takes.
-func available(k Key) []string {
-	var out []string
-	for _, v := range k.Allowed {
-		if _, _, later := refusal(k.Path, v); !later {
-			out = append(out, v)
-		}
-	}
-	return out
 }
 
 // Keys returns every key of pipelines.yaml, parents before children, in the
@@ -154,12 +140,6 @@ func Keys() []Key {
 	keys = append(keys, pipelineKeys()...)
 	keys = append(keys, filterKeys()...)
 	keys = append(keys, afterFilterKeys()...)
-	for i, k := range keys {
-		keys[i].Later = k.Of != "" && !slices.ContainsFunc(strings.Fields(k.Of), func(of string) bool {
-			_, _, later := refusal(k.Path[:strings.LastIndexByte(k.Path, '.')]+".type", of)
-			return !later
-		})
-	}
 	return keys
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -34,13 +33,7 @@ values, ` + "`$${`" + ` is a literal ` + "`${`" + `.
 func valueOf(k Key) string {
 	switch {
 	case len(k.Allowed) > 0:
-		quoted := func(values []string) string { return "`" + strings.Join(values, "`, `") + "`" }
-		now := available(k)
-		later := slices.DeleteFunc(slices.Clone(k.Allowed), func(v string) bool { return slices.Contains(now, v) })
-		if len(later) > 0 {
-			return quoted(now) + "; later " + quoted(later)
-		}
-		return quoted(now)
+		return "`" + strings.Join(k.Allowed, "`, `") + "`"
 	case k.Min != "" && k.Max != "":
 		return strings.TrimSpace(fmt.Sprintf("%s, %s to %s %s", k.Type, k.Min, k.Max, k.Unit))
 	case k.Min != "":
@@ -65,9 +58,6 @@ func describe(k Key) string {
 	s := k.Description
 	if k.Of != "" {
 		s += " (of type " + strings.Join(strings.Fields(k.Of), ", ") + ")"
-	}
-	if k.Later {
-		s = "Later. " + s
 	}
 	return s
 }

@@ -111,9 +111,7 @@ func (r *reader) fields(prefix string, v *value, at Pos) (fields, bool) {
 func (r *reader) unknownKey(e *entry, known []Key) {
 	var names []string
 	for _, k := range known {
-		if !k.Later {
-			names = append(names, k.name())
-		}
+		names = append(names, k.name())
 	}
 	r.errorf(e.keyPos, diag.Hint(e.key, names), "unknown key %s", quote(e.key))
 }
@@ -181,10 +179,6 @@ func (f fields) scalar(name string) (s scalar, ok bool) {
 	if !ok {
 		return s, false
 	}
-	if msg, hint, later := refusal(k.Path, s.text); later {
-		f.r.errorf(v.pos, hint, "%s", msg)
-		return s, false
-	}
 	return s, true
 }
 
@@ -237,9 +231,9 @@ func (f fields) text(name string) (string, bool) {
 		return "", false
 	}
 	if len(k.Allowed) > 0 && !slices.Contains(k.Allowed, s.text) {
-		hint := "allowed: " + strings.Join(available(k), ", ")
+		hint := "allowed: " + strings.Join(k.Allowed, ", ")
 		if !s.env {
-			hint = diag.Hint(s.text, available(k))
+			hint = diag.Hint(s.text, k.Allowed)
 		}
 		f.r.errorf(s.pos, hint, "%s cannot be %s", name, s.shown)
 		return "", false

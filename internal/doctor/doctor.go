@@ -13,7 +13,6 @@ import (
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/clock"
-	"github.com/sluice-etl/sluice/internal/config"
 )
 
 // DefaultBudget is how many requests an examination may take unless told
@@ -91,8 +90,6 @@ type Suggestion struct {
 	Key     string `json:"key"`
 	Setting string `json:"setting"` // as one would write it: "page_size: 100"
 	Why     string `json:"why"`
-	// Later marks a key that this version does not take yet.
-	Later bool `json:"later"`
 }
 
 // Report is the outcome of an examination.
@@ -158,17 +155,7 @@ func (e *exam) suggest(key, setting, why string) {
 			return
 		}
 	}
-	e.suggestions = append(e.suggestions, Suggestion{Key: key, Setting: setting, Why: why, Later: later(key)})
-}
-
-// later reports whether this version refuses a key that the format knows.
-func later(key string) bool {
-	for _, k := range config.Keys() {
-		if k.Path == key {
-			return k.Later
-		}
-	}
-	return false
+	e.suggestions = append(e.suggestions, Suggestion{Key: key, Setting: setting, Why: why})
 }
 
 // shortestKey is how long a key must be to be searched for: a shorter one is
