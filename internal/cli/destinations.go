@@ -99,7 +99,7 @@ func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline
 			Path: d.Path, Table: p.Table, Timezone: p.Timezone, MemoryLimit: fmt.Sprintf("%dB", d.MemoryLimit), Clock: a.Clock,
 		}))
 	case isWarehouse(d):
-		return opened(bigquery.New(ctx, a.warehouse(cfg, p, d)))
+		return opened(bigquery.New(ctx, a.warehouse(p, d)))
 	case d.Local():
 		return opened(parquet.New(o))
 	}
@@ -112,12 +112,12 @@ func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline
 }
 
 // warehouse gives the options of a destination of BigQuery.
-func (a *app) warehouse(cfg *config.Config, p *config.Pipeline, d *config.Destination) bigquery.Options {
+func (a *app) warehouse(p *config.Pipeline, d *config.Destination) bigquery.Options {
 	return bigquery.Options{
 		Project: d.Project, Dataset: d.Dataset, Table: p.Table, Location: d.Location, CreateDataset: d.CreateDataset,
 		Method: bigquery.Method(d.Method), MaximumBytesBilled: d.MaximumBytesBilled, MaxStaleness: d.MaxStaleness, Labels: d.Labels,
 		Timezone: p.Timezone, KeyFile: d.KeyFile, Impersonate: d.Impersonate, Endpoint: d.Endpoint, GRPCEndpoint: d.GRPCEndpoint,
-		WorkDir: filepath.Join(cfg.State.Path, config.WorkFolder), Clock: a.Clock,
+		Clock: a.Clock,
 	}
 }
 

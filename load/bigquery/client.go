@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"time"
 
@@ -70,7 +69,6 @@ func newRemote(ctx context.Context, o Options) (*remote, error) {
 		return nil, errors.New(doing + ": only method cdc has a staleness")
 	}
 	o.InFlight = cmp.Or(max(o.InFlight, 0), defaultInFlight)
-	o.WorkDir = cmp.Or(o.WorkDir, os.TempDir())
 	if o.Clock == nil {
 		o.Clock = clock.System{}
 	}

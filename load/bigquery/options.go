@@ -50,9 +50,6 @@ type Options struct {
 	// Endpoint (http://host:port) and GRPCEndpoint (host:port) lead to an
 	// emulator, without authentication. Both or neither.
 	Endpoint, GRPCEndpoint string
-	// WorkDir is a folder for files on their way; it is made when needed.
-	// Default: the system's temporary folder.
-	WorkDir string
 	// InFlight is how many appends or load jobs are under way at once.
 	// Default: 4.
 	InFlight int

@@ -110,7 +110,7 @@ func TestTheViewsAnswerAsThoseOfDuckDBDo(t *testing.T) {
 	})
 	warehouse, err := New(t.Context(), Options{
 		Project: s.Project(), Dataset: "crm", Table: "contacts", CreateDataset: true, Method: Stream, Timezone: zone,
-		Endpoint: s.URL(), GRPCEndpoint: s.Addr(), WorkDir: t.TempDir(),
+		Endpoint: s.URL(), GRPCEndpoint: s.Addr(),
 	})
 	if err != nil {
 		t.Fatal(err)
