@@ -190,17 +190,12 @@ const settleTime = 48 * time.Hour
 // be, though it is not new. Where there is none, the ids of the package's months
 // are all that is read.
 func (l *Loader) locate(ctx context.Context, m *merge, last *commitRecord) error {
-	if m.o.Method == CDC {
-		// An upsert finds its row by the key alone; only versions that are in
-		// history already are to be known.
-		if m.o.MaxStaleness > 0 {
-			from, err := l.unsettled(ctx, m.now)
-			if err != nil {
-				return err
-			}
-			m.recent = from
+	if m.o.Method == CDC && m.o.MaxStaleness > 0 {
+		from, err := l.unsettled(ctx, m.now)
+		if err != nil {
+			return err
 		}
-		return nil
+		m.recent = from
 	}
 	if last.serial == 0 || last.extractedFrom.IsZero() {
 		return nil
@@ -235,8 +230,9 @@ func (l *Loader) locate(ctx context.Context, m *merge, last *commitRecord) error
 		}
 		m.months = slices.CompactFunc(slices.SortedFunc(slices.Values(m.months), time.Time.Compare), time.Time.Equal)
 	}
-	// Found in another month, a contact may stand in its own as well.
-	m.doubled = twice > 0 || missing > 0
+	// Found in another month, a contact may stand in its own as well, but for
+	// upserts, which find their row by its key wherever it stands.
+	m.doubled = m.o.Method != CDC && (twice > 0 || missing > 0)
 	return nil
 }
 

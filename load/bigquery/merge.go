@@ -192,7 +192,7 @@ func (m *merge) record() string {
 // where its created_at says it stands. It reads the ids of those months.
 func (m *merge) strangers(before time.Time) string {
 	return fmt.Sprintf(`SELECT COUNTIF(t.held IS NULL AND k.created < %s), COUNTIF(t.held > 1)
-FROM (SELECT id, MIN(created_at) AS created FROM %s WHERE %s AND _sluice_deleted_at IS NULL GROUP BY id) AS k
+FROM (SELECT id, MIN(created_at) AS created FROM %s WHERE %s GROUP BY id) AS k
 LEFT JOIN (SELECT id, COUNT(*) AS held FROM %s WHERE %s GROUP BY id) AS t ON t.id = k.id`,
 		literal(before), m.o.quoted(m.o.staging()), m.isStaged(""), m.o.quoted(m.o.Table), inMonths("created_at", m.months))
 }

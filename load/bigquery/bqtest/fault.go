@@ -71,6 +71,13 @@ func (s *Server) Inject(f Fault) {
 	s.faults.list = append(s.faults.list, &f)
 }
 
+// Heal takes back every fault that still waits for a call.
+func (s *Server) Heal() {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	s.faults.list = nil
+}
+
 // Calls tells how often each method was called, failed calls included.
 func (s *Server) Calls() map[string]int {
 	s.faults.mu.Lock()
@@ -105,7 +112,7 @@ func (f *faults) take(call string) *Fault {
 // fault counts a call. It returns the error that replaces the call's work, if
 // any, and after, which is called once the work has taken effect and returns
 // the error that replaces its answer, if any.
-func (s *Server) fault(ctx context.Context, call string) (before error, after func() error) {
+func (s *Server) fault(ctx context.Context, call string) (before error, after func() error) { //nolint:staticcheck // ST1008: before is what the caller looks at first
 	f := s.faults.take(call)
 	if f == nil {
 		return nil, func() error { return nil }
