@@ -87,7 +87,8 @@ func (a *analyzer) aggregate(n *node, f aggregate, sc *scope) (val, error) {
 func checkAggregate(n *node, f aggregate, vals []val) error {
 	want := strings.Split(f.args, ",")
 	bad := queryError(n.pos, "No matching signature for aggregate function %s for argument types: %s", n.text, typeList(vals))
-	if len(vals) != len(want) && !(n.text == "STRING_AGG" && len(vals) == 2 && vals[1].typ.kind == "STRING") {
+	separated := n.text == "STRING_AGG" && len(vals) == 2 && vals[1].typ.kind == "STRING"
+	if len(vals) != len(want) && !separated {
 		return bad
 	}
 	for i, w := range want {

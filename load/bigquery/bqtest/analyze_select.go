@@ -229,7 +229,7 @@ func (t *selecting) finish(order []orderItem, plain bool) (*analyzed, error) {
 		!slices.ContainsFunc(t.out, func(c relCol) bool { return c.val.win })
 	inner := *t.sc
 	inner.aliases = t.aliases()
-	orderSQL := ""
+	var orderSQL string
 	var err error
 	if t.s.distinct {
 		cols := slices.Clone(t.out)

@@ -2,6 +2,7 @@ package bqtest
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -364,12 +365,12 @@ func (r *session) tableOption(o optionNode, m *bq.Table, isView bool) error {
 		if n.kind != nInterval || n.kids[0].kind != nInt || micros[n.text] == "" {
 			return wrong
 		}
-		d, err := time.ParseDuration(n.kids[0].text + "us")
-		by, err2 := time.ParseDuration(micros[n.text] + "us")
-		if err != nil || err2 != nil {
+		count, err := strconv.ParseInt(n.kids[0].text, 10, 64)
+		by, err2 := strconv.ParseInt(micros[n.text], 10, 64)
+		if err != nil || err2 != nil || count < 0 || count > int64(maxStalenessDays*24*time.Hour/time.Microsecond)/by {
 			return wrong
 		}
-		m.MaxStaleness = printStaleness(d / time.Microsecond * by)
+		m.MaxStaleness = printStaleness(time.Duration(count * by * int64(time.Microsecond)))
 		return nil
 	}
 	if isView && o.name != "expiration_timestamp" {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/civil"
-
 	"github.com/duckdb/duckdb-go/v2"
 )
 

@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// settleFirst says that tables have changes that are due; applying them needs
+// settleError says that tables have changes that are due; applying them needs
 // the lock that the statement holds.
-type settleFirst struct{ refs []tableRef }
+type settleError struct{ refs []tableRef }
 
-func (e *settleFirst) Error() string { return "changes are due" }
+func (e *settleError) Error() string { return "changes are due" }
 
 // retrySettled runs f under the server's lock, and again once the changes are
 // applied that it found due.
 func (r *session) retrySettled(f func() error) error {
 	for range 2 {
 		err := f()
-		var sf *settleFirst
+		var sf *settleError
 		if !errors.As(err, &sf) {
 			return err
 		}
@@ -52,7 +52,7 @@ func (r *session) settleScans(scans []*scan) error {
 		}
 	}
 	if due != nil {
-		return &settleFirst{due}
+		return &settleError{due}
 	}
 	return nil
 }

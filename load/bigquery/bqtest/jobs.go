@@ -117,7 +117,7 @@ func (s *Server) newJob(ref *bq.JobReference, c *bq.JobConfiguration) (*job, err
 
 // start runs a job and waits for it a little, so that most are done in the
 // answer; the context of the request bounds that wait only.
-func (s *Server) start(ctx context.Context, j *job, do work) {
+func (s *Server) start(ctx context.Context, j *job, do work) { //nolint:contextcheck // a job outlives its request
 	jobCtx, cancel := context.WithCancel(s.life)
 	j.cancel = cancel
 	held := make(chan struct{})

@@ -36,13 +36,13 @@ func (s *Server) queryWork(ctx context.Context, j *job) error {
 	if err := r.parameters(c.QueryParameters, c.ParameterMode); err != nil {
 		return err
 	}
-	err = r.script(list)
+	err = r.script(list) //nolint:contextcheck // the session has the job's context
 	if errors.Is(err, errReturned) {
 		err = nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err = errors.Join(err, r.finish())
+	err = errors.Join(err, r.finish()) //nolint:contextcheck // as above
 	s.record(j, r, list)
 	if err != nil {
 		return scriptError(err)

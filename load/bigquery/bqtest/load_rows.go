@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -99,7 +100,7 @@ func readLine(line []byte, cols []column, index map[string]int) ([]any, error) {
 	if _, err := dec.Token(); err != nil {
 		return nil, err
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Token gives io.EOF itself
+	if _, err := dec.Token(); err != io.EOF {
 		return nil, fmt.Errorf("data after the object")
 	}
 	for i, c := range cols {
@@ -202,7 +203,7 @@ func (s *Server) readParquet(ctx context.Context, media []byte, cols []column, o
 		if c == nil {
 			return fail(invalid("Provided Schema does not match. Cannot add fields (field: %s)", t.Name()))
 		}
-		if c.kind != kind && !(c.kind == "JSON" && kind == "STRING") && !(c.kind == "NUMERIC" && kind == "INT64") && !(c.kind == "TIMESTAMP" && kind == "DATETIME") {
+		if c.kind != kind && !slices.Contains([]string{"JSON STRING", "NUMERIC INT64", "TIMESTAMP DATETIME"}, c.kind+" "+kind) {
 			return fail(invalid("Field %s has type %s in the file, and %s in the table", t.Name(), kind, c.kind))
 		}
 		kinds[i] = c.kind

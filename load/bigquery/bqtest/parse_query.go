@@ -63,7 +63,7 @@ func (p *parser) setOperation() (*queryBody, error) {
 	first := ""
 	for {
 		t := p.cur()
-		op := ""
+		var op string
 		switch {
 		case p.accept("UNION", "ALL"):
 			op = "UNION ALL"

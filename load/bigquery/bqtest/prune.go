@@ -84,6 +84,7 @@ func (a *analyzer) predicate(n *node, sc *scope, s *scan) pred {
 		if n.text == "NULL" && a.isPartitionColumn(n.kids[0], sc, s) {
 			return func(p partition) bool { return p.null != n.not }
 		}
+	default:
 	}
 	return nil
 }

@@ -24,6 +24,8 @@ const (
 	maxClustering  = 4
 	maxPrimaryKey  = 16
 	maxLabels      = 64
+
+	maxStalenessDays = 366 // so that it is counted in nanoseconds
 )
 
 var (
@@ -241,16 +243,19 @@ func parseStaleness(s string) (time.Duration, error) {
 	if m == nil {
 		return 0, invalid("Invalid value for maxStaleness: %q", s)
 	}
-	var n [6]time.Duration
+	var n [6]int64
 	for i := range n {
 		v, err := strconv.Atoi(m[i+1])
 		if err != nil {
 			return 0, invalid("Invalid value for maxStaleness: %q", s)
 		}
-		n[i] = time.Duration(v)
+		n[i] = int64(v)
 	}
-	day := 24 * time.Hour
-	return (n[0]*12+n[1])*30*day + n[2]*day + n[3]*time.Hour + n[4]*time.Minute + n[5]*time.Second, nil
+	days := (n[0]*12+n[1])*30 + n[2]
+	if days > maxStalenessDays {
+		return 0, invalid("Invalid value for maxStaleness: %q", s)
+	}
+	return time.Duration(((days*24+n[3])*60+n[4])*60+n[5]) * time.Second, nil
 }
 
 func printStaleness(d time.Duration) string {

@@ -37,7 +37,6 @@ type session struct {
 	rowCount     int64
 	errorMessage string
 	out          []*outcome // of statements, in order
-	depth        int
 }
 
 type variable struct {
