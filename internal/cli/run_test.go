@@ -103,7 +103,7 @@ func TestJSONPrintsEventsAndEndsWithTheSummary(t *testing.T) {
 	}
 	want := map[string]any{
 		"type": eventFinished, "time": "2026-09-01T12:00:00Z", "pipeline": "nightly", "mode": "full", "status": "done",
-		"new": 40.0, "changed": 0.0, "unchanged": 0.0, "retries": 0.0, "quarantined": 0.0,
+		"new": 40.0, "changed": 0.0, "unchanged": 0.0, "deleted": 0.0, "retries": 0.0, "quarantined": 0.0,
 		"cursor": last["cursor"], "duration_ms": 0.0, "files": last["files"],
 	}
 	if diff := cmp.Diff(want, last); diff != "" {
