@@ -17,6 +17,7 @@ import (
 type verifyOptions struct {
 	json   bool
 	source bool
+	parity bool
 	sample string // a number, or all
 	seed   uint64
 	values bool
@@ -46,8 +47,17 @@ later; the next run brings it), what changed without updated_at (no incremental
 run can see that: see full_every), what the table lacks, and what the source has
 no more (see sluice reconcile).
 
+With --parity it compares the destinations of a pipeline with each other, the
+first being the measure: every contact, in what is exported of it, its hash, and
+whether it is marked as deleted; not in which package brought it. JSON counts as
+alike when it means the same. It reads each table once, and months that differ
+again. A destination that packages wait for is compared with what it holds; what
+it cannot have yet, or BigQuery need not show yet (max_staleness), is counted
+apart and no fault. Runs of the pipeline wait to commit meanwhile.
+
 Exit code 0: sound; 1: there are faults, each printed. With --json a line for
-each fault (type fault), and one for each table (type verified, or compared).`
+each fault (type fault), and one for each table (type verified, or compared); of
+--parity one for each pipeline (type parity).`
 
 // shownFaults is how many faults of a table are printed one by one.
 const shownFaults = 50
@@ -58,15 +68,16 @@ func (a *app) verifyCommand() *cobra.Command {
 		Use:     "verify [PIPELINE...] [flags]",
 		Short:   "Checks what was exported",
 		Long:    verifyLong,
-		Example: "  sluice verify\n  sluice verify nightly --json\n  sluice verify --source --sample 500 nightly",
+		Example: "  sluice verify\n  sluice verify nightly --json\n  sluice verify --source --sample 500 nightly\n  sluice verify --parity nightly",
 		RunE: func(c *cobra.Command, names []string) error {
-			if o.source {
-				return a.compare(c.Context(), names, o)
+			if err := o.check(c.Flags().Changed); err != nil {
+				return &usageError{command: "sluice verify", err: err}
 			}
-			for _, flag := range []string{"sample", "seed", "show-values"} {
-				if c.Flags().Changed(flag) {
-					return &usageError{command: "sluice verify", err: fmt.Errorf("--%s goes with --source", flag)}
-				}
+			switch {
+			case o.source:
+				return a.compare(c.Context(), names, o)
+			case o.parity:
+				return a.parity(c.Context(), names, o)
 			}
 			return a.verify(c.Context(), names, o)
 		},
@@ -75,11 +86,28 @@ func (a *app) verifyCommand() *cobra.Command {
 	c.Flags().SortFlags = false
 	f := c.Flags()
 	f.BoolVar(&o.source, "source", false, "compare one pipeline's table with its source")
+	f.BoolVar(&o.parity, "parity", false, "compare a pipeline's destinations with each other")
 	f.StringVar(&o.sample, "sample", "100", "how many contacts are drawn, or all")
 	f.Uint64Var(&o.seed, "seed", 0, "draw the sample of an earlier comparison again (default: another one)")
 	f.BoolVar(&o.values, "show-values", false, "print the values that differ, which are personal data")
 	f.BoolVar(&o.json, "json", false, "print one JSON object a line")
 	return c
+}
+
+// check refuses flags that do not go together.
+func (o verifyOptions) check(given func(flag string) bool) error {
+	switch {
+	case o.source && o.parity:
+		return errors.New("--source and --parity are two comparisons: one at a time")
+	case !o.source && given("sample"):
+		return errors.New("--sample goes with --source")
+	case !o.source && given("seed"):
+		return errors.New("--seed goes with --source")
+	case !o.source && !o.parity && given("show-values"):
+		return errors.New("--show-values goes with --source and --parity")
+	default:
+		return nil
+	}
 }
 
 // checked is a table that was verified, as --json prints it.

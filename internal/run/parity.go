@@ -67,7 +67,10 @@ type Standing struct {
 	Destination string `json:"destination"`
 	Contacts    int64  `json:"contacts"` // rows of the table, tombstones included
 	Position    int64  `json:"position"` // serial of the last package in it, 0 for none
-	Queued      int    `json:"queued,omitempty"`
+	// Recorded is what state has for Position, where that is more: the table, or
+	// the end of it, was lost.
+	Recorded int64 `json:"recorded,omitempty"`
+	Queued   int   `json:"queued,omitempty"`
 	// NeedsFull says that what waited for it was given up: a full read fills it.
 	NeedsFull bool `json:"needs_full,omitempty"`
 	// Settled is the serial of the last package that all queries see; below
@@ -242,7 +245,7 @@ func (e *Engine) holdCommits(ctx context.Context, pipeline string) (release func
 func standing(st *state.Pipeline, name string) Standing {
 	s := Standing{Destination: name}
 	if d := st.Destinations[name]; d != nil {
-		s.Queued, s.NeedsFull = len(d.Queue), d.NeedsFull != nil
+		s.Recorded, s.Queued, s.NeedsFull = d.Position, len(d.Queue), d.NeedsFull != nil
 	}
 	return s
 }
@@ -267,6 +270,17 @@ type side struct {
 	lister load.Lister
 	months map[month]*monthSums
 	types  map[string]arrow.Type // of the columns it has; nil for an empty table
+}
+
+// reach is the serial of the last package whose rows should be in the table, and
+// shown of the last whose rows every query should give.
+func (s *side) reach() int64 { return max(s.Position, s.Recorded) }
+
+func (s *side) shown() int64 {
+	if s.Settled == s.Position {
+		return s.reach()
+	}
+	return s.Settled
 }
 
 // month counts months from year 0 on.
@@ -317,6 +331,9 @@ func (p *parity) run(ctx context.Context) error {
 func (p *parity) look(ctx context.Context, s *side) (err error) {
 	if s.Position, err = s.lister.Check(ctx, p.lineage); err != nil {
 		return err
+	}
+	if s.Recorded <= s.Position {
+		s.Recorded = 0
 	}
 	s.Settled = s.Position
 	if l, ok := s.lister.(load.Lagging); ok {

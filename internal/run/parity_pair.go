@@ -229,9 +229,9 @@ func (q *pairing) excused(here, there *parityRow) bool {
 		return (here != nil && here.serial > b) || (there != nil && there.serial > a)
 	}
 	switch {
-	case later(q.a.Position, q.b.Position):
+	case later(q.a.reach(), q.b.reach()):
 		q.out.Waiting++
-	case later(q.a.Settled, q.b.Settled):
+	case later(q.a.shown(), q.b.shown()):
 		q.out.NotVisible++
 	case (here == nil || there == nil) && cmp.Or(here, there).deleted:
 		q.out.Tombstones++

@@ -4,14 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/sluice-etl/sluice/internal/clock"
 	"github.com/sluice-etl/sluice/internal/duck"
@@ -324,4 +324,18 @@ func (m *moving) Check(ctx context.Context, lineage string) (int64, error) {
 	at, err := m.Lister.Check(ctx, lineage)
 	m.asked += m.steps
 	return at + m.asked, err
+}
+
+func TestALostTableIsAFaultAndNotBehind(t *testing.T) {
+	w := newWorld(t, contacts(40))
+	job := w.job(w.lakes("lake", "copy")...)
+	w.mustRun(job)
+	if err := os.RemoveAll(filepath.Join(w.dir, "copy")); err != nil {
+		t.Fatal(err)
+	}
+	p := w.parity(w.job(w.lakes("lake", "copy")...), run.ParityCheck{})
+	wantPair(t, "lost", p.Pairs[0], run.ParityPair{OnlyMeasure: 40})
+	if s := p.Destinations[1]; s.Position != 0 || s.Recorded != 1 {
+		t.Errorf("%+v", s)
+	}
 }
