@@ -336,3 +336,28 @@ func TestAPackageWithoutRowsIsStagedAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileOfSeveralChunksIsLoadedOnce(t *testing.T) {
+	t.Parallel()
+	s := standIn(t, bqtest.Options{})
+	r := remoteAt(t, s, Options{Method: Load})
+	rows := many(12)
+	for i := range rows {
+		rows[i] = rows[i].With("name", strings.Repeat(string(rune('a'+i)), 1<<20))
+	}
+	p := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: rows, PartRows: 5})
+	s.Inject(bqtest.Fault{Call: "jobs.insert", After: true, Status: http.StatusServiceUnavailable, Reason: "backendError"})
+	got, err := r.stage(t.Context(), p, prepare(t, r, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := stagedRows(t, r, p, got)
+	for i, row := range stored {
+		if row["name"] != rows[i]["name"] {
+			t.Errorf("row %d is another", i)
+		}
+	}
+	if len(stored) != len(rows) {
+		t.Errorf("%d rows, want %d", len(stored), len(rows))
+	}
+}
