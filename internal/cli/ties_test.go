@@ -26,10 +26,10 @@ func TestOnlyTiesDrainedStatisticallyAreSaidToBeRepeated(t *testing.T) {
 	for record, want := range map[string]string{
 		"":     "",
 		"oops": "",
-		`{"phases":[{"outcome":{"ties":[{"at":0,"size":3}]}}]}`:                                           "",
-		`{"phases":[{"outcome":{"ties":[{"at":1000000,"size":1,"statistical":true},{"at":0,"size":9}]}}]}`:       "1 contact right after 1970-01-01T00:00:01.000Z rests on",
-		`{"phases":[{"outcome":{"ties":[` + tie + `]}},{"outcome":{"ties":[` + tie + `]}}]}`:              "2,468 contacts right after 1970-01-01T00:00:00.000Z and 1970-01-01T00:00:00.000Z rest on",
-		`{"phases":[{"outcome":{"ties":[` + tie + "," + tie + "," + tie + "," + tie + "," + tie + `]}}]}`: "and 2 more time stamps rest on",
+		`{"phases":[{"outcome":{"ties":[{"at":0,"size":3}]}}]}`:                                            "",
+		`{"phases":[{"outcome":{"ties":[{"at":1000000,"size":1,"statistical":true},{"at":0,"size":9}]}}]}`: "1 contact right after 1970-01-01T00:00:01.000Z rests on",
+		`{"phases":[{"outcome":{"ties":[` + tie + `]}},{"outcome":{"ties":[` + tie + `]}}]}`:               "2,468 contacts right after 1970-01-01T00:00:00.000Z and 1970-01-01T00:00:00.000Z rest on",
+		`{"phases":[{"outcome":{"ties":[` + tie + "," + tie + "," + tie + "," + tie + "," + tie + `]}}]}`:  "and 2 more time stamps rest on",
 	} {
 		got := repeatedTies(json.RawMessage(record))
 		if !strings.Contains(got, want) || (got == "") != (want == "") {
