@@ -99,7 +99,7 @@ func jsonCell(c arrow.Array, isJSON bool) (cellWriter, error) {
 		return func(b []byte, row int) []byte { return strconv.AppendBool(b, a.Value(row)) }, nil
 	case *array.Timestamp:
 		return func(b []byte, row int) []byte {
-			return append(append(append(b, '"'), timeText(time.UnixMicro(int64(a.Value(row))))...), '"')
+			return append(appendTime(append(b, '"'), time.UnixMicro(int64(a.Value(row)))), '"')
 		}, nil
 	case *array.Date32:
 		return func(b []byte, row int) []byte {

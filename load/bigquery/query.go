@@ -41,7 +41,11 @@ func timeParam(name string, v time.Time) param { return param{name, "TIMESTAMP",
 
 // timeText is a timestamp as literals, parameters and load files have it: UTC,
 // to the microsecond (Data types, "Timestamp type").
-func timeText(v time.Time) string { return v.UTC().Format("2006-01-02 15:04:05.000000") + "+00:00" }
+func timeText(v time.Time) string { return string(appendTime(nil, v)) }
+
+func appendTime(b []byte, v time.Time) []byte {
+	return append(v.UTC().AppendFormat(b, "2006-01-02 15:04:05.000000"), "+00:00"...)
+}
 
 // jobStats is what a job did and cost.
 type jobStats struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"github.com/apache/arrow/go/v17/arrow"
@@ -19,12 +20,9 @@ import (
 // Doing it again changes nothing: a row's sequence number is its place in the
 // order of load.Loader, and of two rows with one, either is the same row.
 func (r *remote) upsert(ctx context.Context, p load.Package, table schemas.Table, rows func(each func(row int64, change string) error) error) error {
-	wanted := map[int64]string{}
-	if err := rows(func(row int64, change string) error { wanted[row] = change; return nil }); err != nil {
+	wanted, err := choices(p, rows)
+	if err != nil || wanted.rows == 0 {
 		return err
-	}
-	if len(wanted) == 0 {
-		return nil
 	}
 	w := newProtoWriter(table, p.RunID, p.Serial)
 	stream := r.o.path(r.o.Table) + "/streams/_default"
@@ -48,6 +46,44 @@ func (r *remote) upsert(ctx context.Context, p load.Package, table schemas.Table
 	}
 }
 
+// chosen are the rows of a package that are to be sent, a byte for each row of
+// the package: their numbers are dense.
+type chosen struct {
+	rows    int
+	changes []byte // place in names by row number; 0: not to be sent
+	names   []string
+}
+
+// choices collects the rows that are to be sent.
+func choices(p load.Package, rows func(each func(row int64, change string) error) error) (*chosen, error) {
+	size := int64(0)
+	for _, part := range p.Parts {
+		size += part.Rows
+	}
+	c := &chosen{changes: make([]byte, size), names: []string{"", "insert", "update", "delete"}}
+	return c, rows(func(row int64, change string) error {
+		name := slices.Index(c.names, change)
+		switch {
+		case row < 0 || row >= size:
+			return damaged(fmt.Errorf("row %d is not in the parts, which have %d", row, size))
+		case name < 1:
+			return fmt.Errorf("row %d has the change %q, which is none of %v", row, change, c.names[1:])
+		case c.changes[row] == 0:
+			c.rows++
+		}
+		c.changes[row] = byte(name)
+		return nil
+	})
+}
+
+// change is the change that a row makes; false: it is not to be sent.
+func (c *chosen) change(row int64) (string, bool) {
+	if row < 0 || row >= int64(len(c.changes)) || c.changes[row] == 0 {
+		return "", false
+	}
+	return c.names[c.changes[row]], true
+}
+
 // unknownTo are the columns of names that a stream does not know of.
 func (r *remote) unknownTo(ctx context.Context, stream string, names []string) ([]string, error) {
 	var s *storagepb.WriteStream
@@ -61,7 +97,7 @@ func (r *remote) unknownTo(ctx context.Context, stream string, names []string) (
 	return unknownColumns(s.GetTableSchema(), names), nil
 }
 
-func (r *remote) upsertAll(ctx context.Context, p load.Package, table schemas.Table, w *protoWriter, stream string, wanted map[int64]string) error {
+func (r *remote) upsertAll(ctx context.Context, p load.Package, table schemas.Table, w *protoWriter, stream string, wanted *chosen) error {
 	a := &appender{r: r, stream: stream, window: r.o.InFlight, schema: w.schema}
 	defer a.close()
 	sent := 0
@@ -75,14 +111,14 @@ func (r *remote) upsertAll(ctx context.Context, p load.Package, table schemas.Ta
 			return err
 		}
 	}
-	if sent != len(wanted) {
-		return damaged(fmt.Errorf("%d of %d rows are in the parts, or some twice", sent, len(wanted)))
+	if sent != wanted.rows {
+		return damaged(fmt.Errorf("%d of %d rows are in the parts, or some twice", sent, wanted.rows))
 	}
 	return a.flush(ctx)
 }
 
 // upsertRecord sends the wanted rows of a record and returns their number.
-func (r *remote) upsertRecord(ctx context.Context, a *appender, w *protoWriter, rec arrow.Record, serial int64, wanted map[int64]string) (int, error) {
+func (r *remote) upsertRecord(ctx context.Context, a *appender, w *protoWriter, rec arrow.Record, serial int64, wanted *chosen) (int, error) {
 	enc, err := w.record(rec, serial)
 	if err != nil {
 		return 0, err
@@ -105,7 +141,7 @@ func (r *remote) upsertRecord(ctx context.Context, a *appender, w *protoWriter, 
 		return a.add(ctx, &out)
 	}
 	for i := range int(rec.NumRows()) {
-		change, ok := wanted[enc.row.Value(i)]
+		change, ok := wanted.change(enc.row.Value(i))
 		if !ok {
 			continue
 		}

@@ -142,7 +142,7 @@ func TestARowThatIsNotInThePackageIsNoticed(t *testing.T) {
 	r := remoteAt(t, s, Options{Method: CDC})
 	p := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: many(5)})
 	err := r.upsert(t.Context(), p, prepare(t, r, p), numbered(6, allRows))
-	if err == nil || !strings.Contains(err.Error(), "5 of 6 rows") {
+	if err == nil || !strings.Contains(err.Error(), "row 5 is not in the parts") {
 		t.Errorf("error %v", err)
 	}
 }
