@@ -40,8 +40,8 @@ func benchRows(tb testing.TB) int {
 	return n
 }
 
-// benchPackage makes a package of contacts of three years, 37 columns and about
-// 800 bytes of JSON a row.
+// benchPackage makes a package of contacts of three years, 37 columns and 1.26 kB
+// of JSON a row.
 func benchPackage(tb testing.TB, n int) load.Package {
 	tb.Helper()
 	extra := []schemas.Column{
