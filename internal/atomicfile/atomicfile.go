@@ -54,7 +54,7 @@ func CreateOn(fsys FS, path string, perm fs.FileMode) (*File, error) {
 	}
 	temp, err := fsys.OpenTemp(path, perm)
 	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", path, err)
+		return nil, fmt.Errorf("create %s: %w", path, WithoutPath(err))
 	}
 	return &File{fsys: fsys, path: path, temp: temp}, nil
 }
@@ -77,7 +77,7 @@ func (f *File) Write(p []byte) (int, error) {
 	}
 	f.size += int64(n)
 	if err != nil {
-		f.err = fmt.Errorf("write %s: %w", f.path, err)
+		f.err = fmt.Errorf("write %s: %w", f.path, WithoutPath(err))
 	}
 	return n, f.err
 }
@@ -103,12 +103,12 @@ func (f *File) Finish() error {
 		return f.err
 	}
 	if err := f.temp.Sync(); err != nil {
-		f.err = fmt.Errorf("flush %s: %w", f.path, err)
+		f.err = fmt.Errorf("flush %s: %w", f.path, WithoutPath(err))
 		f.closeQuietly()
 		return f.err
 	}
 	if err := f.temp.Close(); err != nil {
-		f.err = fmt.Errorf("close %s: %w", f.path, err)
+		f.err = fmt.Errorf("close %s: %w", f.path, WithoutPath(err))
 	}
 	return f.err
 }
@@ -131,13 +131,13 @@ func (f *File) Commit() error {
 		return err
 	}
 	if err := f.fsys.Rename(f.temp.Name(), f.path); err != nil {
-		f.err = fmt.Errorf("publish %s: %w", f.path, err)
+		f.err = fmt.Errorf("publish %s: %w", f.path, WithoutPath(err))
 		f.Abort()
 		return f.err
 	}
 	f.settled = true
 	if err := f.fsys.SyncDir(filepath.Dir(f.path)); err != nil {
-		f.err = fmt.Errorf("flush directory of %s: %w", f.path, err)
+		f.err = fmt.Errorf("flush directory of %s: %w", f.path, WithoutPath(err))
 	}
 	return f.err
 }
@@ -178,7 +178,7 @@ func WriteFileOn(fsys FS, path string, data []byte, perm fs.FileMode) error {
 // nothing.
 func SyncDir(dir string) error {
 	if err := (OS{}).SyncDir(dir); err != nil {
-		return fmt.Errorf("flush directory %s: %w", dir, err)
+		return fmt.Errorf("flush directory %s: %w", dir, WithoutPath(err))
 	}
 	return nil
 }

@@ -134,6 +134,27 @@ func TestErrorsNameThePath(t *testing.T) {
 	}
 }
 
+func TestErrorsNameThePathOnceAndNoTemporaryOne(t *testing.T) {
+	for op := 1; ; op++ {
+		path := filepath.Join(t.TempDir(), "f")
+		disk := faultfs.New(nil, faultfs.Fault{Op: op, Err: faultfs.ErrNoSpace})
+		err := atomicfile.WriteFileOn(disk, path, []byte("y"), 0o600)
+		if !disk.Failed() {
+			if op < 5 {
+				t.Fatalf("only %d operations", op)
+			}
+			return
+		}
+		var system *fs.PathError
+		if !errors.Is(err, faultfs.ErrNoSpace) || !errors.As(err, &system) {
+			t.Errorf("operation %d: %v, which is no error of the system", op, err)
+		}
+		if err != nil && strings.Count(err.Error(), filepath.Dir(path)) > 1 {
+			t.Errorf("operation %d: %v", op, err)
+		}
+	}
+}
+
 // Every operation and every byte fails in turn; afterwards the old file or the
 // new one is there, whole, and the error says which.
 func TestAfterAnyFaultTheFileIsOldOrNew(t *testing.T) {

@@ -262,7 +262,7 @@ func (j *journal) append(r record) error {
 		err = j.file.Sync()
 	}
 	if err != nil {
-		j.err = fmt.Errorf("append to journal %s: %w", j.path, err)
+		j.err = fmt.Errorf("append to journal %s: %w", j.path, atomicfile.WithoutPath(err))
 	}
 	return j.err
 }
