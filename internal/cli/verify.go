@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/run"
+	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
 )
 
@@ -147,7 +149,7 @@ func (a *app) verify(ctx context.Context, names []string, o verifyOptions) error
 			return err
 		}
 		for _, d := range p.Destinations {
-			found, err := a.verifyTable(ctx, cfg, p, d, st.Lineage, o)
+			found, err := a.verifyTable(ctx, cfg, p, d, st, o)
 			if err != nil {
 				return fmt.Errorf("verify destination %s of pipeline %s: %w", d.Name, p.Name, err)
 			}
@@ -175,7 +177,7 @@ const (
 )
 
 // verifyTable checks one table and prints what is found.
-func (a *app) verifyTable(ctx context.Context, cfg *config.Config, p *config.Pipeline, d *config.Destination, lineage string, o verifyOptions) (out checked, err error) {
+func (a *app) verifyTable(ctx context.Context, cfg *config.Config, p *config.Pipeline, d *config.Destination, st *state.Pipeline, o verifyOptions) (out checked, err error) {
 	out = checked{Type: typeVerified, Pipeline: p.Name, Destination: d.Name}
 	l, err := a.loader(ctx, cfg, p, d)
 	if err != nil {
@@ -188,13 +190,19 @@ func (a *app) verifyTable(ctx context.Context, cfg *config.Config, p *config.Pip
 		return out, a.printVerified(out, d.Place(p.Table), nil, o)
 	}
 	var shown []load.Fault
-	out.Verified, err = v.Verify(ctx, lineage, func(f load.Fault) {
+	found := func(f load.Fault) {
 		if out.Faults++; o.json || out.Faults <= shownFaults {
 			shown = append(shown, f)
 		}
-	})
+	}
+	out.Verified, err = v.Verify(ctx, st.Lineage, found)
 	if err != nil {
 		return out, err
+	}
+	// A table that is not there has no faults that its loader could know of.
+	if known := st.Destinations[d.Name]; out.Files == 0 && out.Faults == 0 && known != nil && known.Position > 0 {
+		lost := run.LostTableError{Committed: known.Position}
+		found(load.Fault{Kind: "missing_table", Detail: lost.Error()})
 	}
 	return out, a.printVerified(out, d.Place(p.Table), shown, o)
 }

@@ -14,6 +14,19 @@ func withoutSizes(s string) string {
 	return regexp.MustCompile(`\d+ kB|\d+\.\d MB|\d+ bytes`).ReplaceAllString(s, "N bytes")
 }
 
+func TestVerifyMissesATableThatRunsHaveFilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	w.sluice(t, "run").mustBe(t, 0)
+	if err := os.RemoveAll(filepath.Join(w.dir, "out")); err != nil {
+		t.Fatal(err)
+	}
+	r := w.sluice(t, "verify").mustBe(t, 1)
+	if !strings.Contains(r.out, "missing table") || !strings.Contains(r.out, "packages up to 1 were committed") {
+		t.Error(r.out)
+	}
+}
+
 func TestVerifySaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, small)
