@@ -88,7 +88,7 @@ func TestServesBenchmarks(t *testing.T) {
 	}
 	s := standIn(t, bqtest.Options{Dir: t.TempDir()})
 	out := served{URL: s.URL(), Addr: s.Addr(), Project: s.Project(), Package: benchPackage(t, benchRows(t))}
-	if err := json.NewEncoder(os.Stdout).Encode(out); err != nil { //nolint:forbidigo // the parent reads it
+	if err := json.NewEncoder(os.Stdout).Encode(out); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
