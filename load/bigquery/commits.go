@@ -19,6 +19,7 @@ const FormatVersion = 1
 // What the record of a package says of it.
 const (
 	statusDone     = "done"
+	statusClaiming = "claiming" // within its transaction, which nobody sees
 	statusApplying = "applying" // in history and on record, its upserts on their way
 )
 

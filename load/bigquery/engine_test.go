@@ -224,16 +224,17 @@ func TestEachMethodsTableEqualsASourceThatChanges(t *testing.T) {
 	for _, method := range allMethods() {
 		t.Run(string(method), func(t *testing.T) {
 			t.Parallel()
-			x := newExport(t, method, 90)
+			if testing.Short() && method != CDC {
+				t.Skip("the other methods run without -short")
+			}
+			x := newExport(t, method, 60)
 			x.look()
-			if sum := x.must(sync1(false)); sum.New != 90 {
-				t.Errorf("a first run found %d new contacts of 90", sum.New)
+			if sum := x.must(sync1(false)); sum.New != 60 {
+				t.Errorf("a first run found %d new contacts of 60", sum.New)
 			}
 			x.same(crashtest.Expect{})
-			x.change(sandbox.Mutation{Updates: 9, Creates: 3, Bulk: 30})
-			x.must(sync1(false))
-			x.same(crashtest.Expect{})
-			for round := range 3 {
+			for round := range rounds() {
+				x.change(sandbox.Mutation{Updates: 9, Creates: 3, Bulk: 30})
 				x.newFields(round)
 				x.must(sync1(false))
 				x.same(crashtest.Expect{})
@@ -249,7 +250,7 @@ func TestEachMethodsTableEqualsASourceThatChanges(t *testing.T) {
 			x.must(sync1(false))
 			x.same(crashtest.Expect{Unseen: true, Beside: true})
 
-			for range 2 {
+			for range rounds() - 1 {
 				x.change(sandbox.Mutation{Restores: 1, Returns: 1})
 				for _, c := range x.draw(6) {
 					if time.Since(c.CreatedAt) > time.Hour { // whom the table may miss
@@ -266,6 +267,14 @@ func TestEachMethodsTableEqualsASourceThatChanges(t *testing.T) {
 			sound(t, x)
 		})
 	}
+}
+
+// rounds is how often the same is done again.
+func rounds() int {
+	if soak() {
+		return 4
+	}
+	return 2
 }
 
 // beside does things at once.
@@ -348,15 +357,18 @@ func TestOfTwoDestinationsOneFailsForSomePackagesAndCatchesUp(t *testing.T) {
 	for _, method := range allMethods() {
 		t.Run(string(method), func(t *testing.T) {
 			t.Parallel()
-			x := newExport(t, method, 60)
+			if !soak() && method != Stream {
+				t.Skip("the other methods run with SLUICE_SOAK=1")
+			}
+			x := newExport(t, method, 30)
 			both := func(e run.Engine, job run.Job) (run.Summary, error) {
 				job.Destinations = slices.Concat(job.Destinations, []run.Destination{x.lake()})
 				return e.Run(t.Context(), job)
 			}
 			x.look()
 			x.must(both)
-			// The warehouse is away for three packages, each of which the lake has.
-			for round := range 3 {
+			// The warehouse is away for some packages, each of which the lake has.
+			for round := range rounds() {
 				x.change(sandbox.Mutation{Updates: 7, Creates: 2})
 				x.newFields(round)
 				_, err := x.with(func(e run.Engine, job run.Job) (run.Summary, error) {
@@ -372,7 +384,7 @@ func TestOfTwoDestinationsOneFailsForSomePackagesAndCatchesUp(t *testing.T) {
 			x.same(crashtest.Expect{})
 			x.sameLake()
 			// Then the lake.
-			for range 3 {
+			for range rounds() {
 				x.change(sandbox.Mutation{Updates: 7, Creates: 2})
 				_, err := x.with(func(e run.Engine, job run.Job) (run.Summary, error) {
 					lake := x.lake()

@@ -271,9 +271,9 @@ func TestThroughEveryFaultOfEveryCallAPackageTakesEffectOnce(t *testing.T) {
 			g := newLedger(t, s, method, "crm")
 			calls := counted(s, func() { _ = g.through("undisturbed", false, nil) })
 			calls["job"] = calls["jobs.insert"]
-			want := 60
+			want := 15
 			if testing.Short() {
-				want = 12
+				want = 6
 			}
 			met, failed := 0, 0
 			for k, c := range some(cases(s, calls, i), want/3, i) { // the first package

@@ -80,6 +80,7 @@ func (m *merge) script() string {
 		}
 	}
 	b.WriteString(m.record() + ";\n")
+	line("%s", m.claim())
 	line("COMMIT TRANSACTION")
 	return b.String()
 }
@@ -165,12 +166,22 @@ const isGreater = `LEAST(s.updated_at, s._sluice_extracted_at) > LEAST(t.updated
   OR (s._sluice_extracted_at = t._sluice_extracted_at AND (s._sluice_package > t._sluice_package
   OR (s._sluice_package = t._sluice_package AND s._sluice_row > t._sluice_row)))))`
 
-// record notes the package beside the tables.
-func (m *merge) record() string {
+// claim gives the record of the package its status. Of transactions at once that
+// only append, each takes effect, whatever they have asserted: what the service
+// cancels is one that changes rows of a table of which another does
+// (Multi-statement transactions, "Transaction concurrency"). So each changes a
+// row here: its own, and writes the last one's anew.
+func (m *merge) claim() string {
 	status := statusDone
 	if m.o.Method == CDC && m.staged.Rows > 0 {
 		status = statusApplying
 	}
+	return fmt.Sprintf("UPDATE %s SET status = IF(package = %d, %s, status) WHERE package >= %d",
+		m.o.quoted(m.o.commits()), m.pkg.Serial, quoteText(status), m.before)
+}
+
+// record notes the package beside the tables.
+func (m *merge) record() string {
 	result := quoteText(`{"new":0,"changed":0,"unchanged":0,"deleted":0,"versions":0,"moved":0}`)
 	from := ""
 	if m.staged.Rows > 0 {
@@ -184,7 +195,7 @@ func (m *merge) record() string {
 		oldest = literal(m.staged.ExtractedFrom)
 	}
 	return fmt.Sprintf("INSERT INTO %s (format_version, package, run_id, pipeline, status, method, result, columns, coverage, extracted_from, committed_at)\nSELECT %d, %d, %s, %s, %s, %s,\n  %s,\n  %s, %s, %s, %s%s",
-		m.o.quoted(m.o.commits()), FormatVersion, m.pkg.Serial, quoteText(m.pkg.RunID), quoteText(m.pkg.Pipeline), quoteText(status), quoteText(string(m.o.Method)),
+		m.o.quoted(m.o.commits()), FormatVersion, m.pkg.Serial, quoteText(m.pkg.RunID), quoteText(m.pkg.Pipeline), quoteText(statusClaiming), quoteText(string(m.o.Method)),
 		result, "@columns", "NULLIF(@coverage, '')", oldest, literal(m.now), from)
 }
 

@@ -46,8 +46,11 @@ func (r *remote) upsert(ctx context.Context, p load.Package, table schemas.Table
 	}
 }
 
-// chosen are the rows of a package that are to be sent, a byte for each row of
-// the package: their numbers are dense.
+// mostRows bounds the numbers of rows: far more than a run reads.
+const mostRows = 1 << 33
+
+// chosen are the rows of a package that are to be sent, a byte for each row that
+// its run has read: numbers grow from 0, and some are of rows that were not kept.
 type chosen struct {
 	rows    int
 	changes []byte // place in names by row number; 0: not to be sent
@@ -64,11 +67,14 @@ func choices(p load.Package, rows func(each func(row int64, change string) error
 	return c, rows(func(row int64, change string) error {
 		name := slices.Index(c.names, change)
 		switch {
-		case row < 0 || row >= size:
-			return damaged(fmt.Errorf("row %d is not in the parts, which have %d", row, size))
+		case row < 0 || row >= mostRows:
+			return damaged(fmt.Errorf("a row has the number %d", row))
 		case name < 1:
 			return fmt.Errorf("row %d has the change %q, which is none of %v", row, change, c.names[1:])
-		case c.changes[row] == 0:
+		case row >= int64(len(c.changes)):
+			c.changes = append(c.changes, make([]byte, row+1-int64(len(c.changes)))...)
+		}
+		if c.changes[row] == 0 {
 			c.rows++
 		}
 		c.changes[row] = byte(name)

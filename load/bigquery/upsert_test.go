@@ -142,7 +142,21 @@ func TestARowThatIsNotInThePackageIsNoticed(t *testing.T) {
 	r := remoteAt(t, s, Options{Method: CDC})
 	p := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: many(5)})
 	err := r.upsert(t.Context(), p, prepare(t, r, p), numbered(6, allRows))
-	if err == nil || !strings.Contains(err.Error(), "row 5 is not in the parts") {
+	if err == nil || !strings.Contains(err.Error(), "5 of 6 rows are in the parts") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestRowNumbersMayHaveGaps(t *testing.T) {
+	t.Parallel()
+	s := standIn(t, bqtest.Options{})
+	r := remoteAt(t, s, Options{Method: CDC})
+	p := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: many(9), PartRows: 3})
+	p.Parts = p.Parts[2:] // rows 6 to 8, where the others were not kept
+	if err := r.upsert(t.Context(), p, prepare(t, r, p), numbered(9, func(i int64) bool { return i > 6 })); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, r, "SELECT id FROM "+r.o.quoted("contacts")); len(got) != 2 {
+		t.Errorf("rows %v", got)
 	}
 }
