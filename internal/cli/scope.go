@@ -161,7 +161,29 @@ func (a *app) openScope(ctx context.Context, cfg *config.Config, from scope) (*d
 		return nil, nil, err
 	}
 	db, err := duck.Open(ctx, setup(lake))
+	if err != nil {
+		err = a.missingFiles(lake, err)
+	}
 	return db, tables, err
+}
+
+// missingFiles is err, or what is behind it where a table lacks files.
+func (a *app) missingFiles(tables []lakeTable, err error) error {
+	for _, t := range tables {
+		if t.manifest == nil {
+			continue
+		}
+		for _, f := range t.manifest.Current {
+			path := filepath.Join(t.dir, filepath.FromSlash(f.Path))
+			if _, statErr := os.Stat(path); errors.Is(statErr, fs.ErrNotExist) {
+				return &userError{
+					message: fmt.Sprintf("files of the table %s are missing, such as %s", t.table, a.relative(path)),
+					hint:    "put them back (is the disk mounted, is the path right?); `sluice" + a.fileFlag() + " verify` lists what is missing",
+				}
+			}
+		}
+	}
+	return err
 }
 
 func (a *app) something(tables []asked) error {

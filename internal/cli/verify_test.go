@@ -18,6 +18,12 @@ func TestVerifyMissesATableThatRunsHaveFilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, small)
 	w.sluice(t, "run").mustBe(t, 0)
+	if err := os.RemoveAll(filepath.Join(w.dir, "out", "contacts", "current")); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.sluice(t, "query", "FROM contacts").mustBe(t, 1); !strings.HasPrefix(r.err, "error: files of the table contacts are missing, such as DIR/out/contacts/current/") {
+		t.Error(r.err)
+	}
 	if err := os.RemoveAll(filepath.Join(w.dir, "out")); err != nil {
 		t.Fatal(err)
 	}
