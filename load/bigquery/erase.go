@@ -17,8 +17,8 @@ import (
 // capture", "Specify changes to existing records").
 const changeDelete = "DELETE"
 
-// Erase implements load.Eraser: one transaction deletes the contact's rows and
-// takes its id out of the records. With change data capture a change deletes the
+// Erase implements load.Eraser: after the staged rows, one transaction deletes
+// the contact's other rows and takes its id out of the records. With change data capture a change deletes the
 // row of the table before, which queries see once the staleness is over. What the service keeps of deleted rows, for
 // time travel and its own recovery, ends by itself.
 func (l *Loader) Erase(ctx context.Context, e load.Erasure) (load.Erased, error) {
@@ -34,13 +34,17 @@ func (l *Loader) Erase(ctx context.Context, e load.Erasure) (load.Erased, error)
 		return out, err
 	}
 	o := l.o
-	tables := []string{o.history(), o.staging()}
+	tables := []string{o.history()}
 	if o.Method != CDC {
 		tables = append(tables, o.Table)
 	} else if err := l.deleteRow(ctx, e.ID); err != nil {
 		return load.Erased{}, fmt.Errorf("erase contact: %w", err)
 	}
-	script := "BEGIN TRANSACTION;\n"
+	// Rows that were streamed in the last half hour cannot be deleted in a
+	// transaction, but outside of one they can (BigQuery Storage Write API, "Use
+	// DML with recently streamed data"). An erasure that ends between the two is
+	// found unfinished by the next.
+	script := fmt.Sprintf("DELETE FROM %s WHERE id = @id;\nBEGIN TRANSACTION;\n", o.quoted(o.staging()))
 	for _, table := range tables {
 		script += fmt.Sprintf("DELETE FROM %s WHERE id = @id;\n", o.quoted(table))
 	}

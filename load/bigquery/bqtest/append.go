@@ -321,6 +321,9 @@ func (c *appendConn) rows(req *storagepb.AppendRowsRequest, answer *storagepb.Ap
 	if err != nil {
 		return nil, err
 	}
+	if len(d.bad) == 0 {
+		d.bad = outOfRange(&d.batch, c.t.parts, c.s.now())
+	}
 	if len(d.bad) > 0 {
 		answer.RowErrors = d.bad
 		return nil, invalidArgument("Errors found while processing rows. Please refer to the row_errors field for details.")

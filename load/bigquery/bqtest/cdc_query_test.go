@@ -7,21 +7,16 @@ import (
 
 	"cloud.google.com/go/bigquery"
 	"google.golang.org/api/iterator"
-	"google.golang.org/api/option"
 )
 
 func TestQueriesSeeChangesThatAreDueAndDMLIsRefused(t *testing.T) {
 	t.Parallel()
 	st := start(t, Options{})
-	client, err := bigquery.NewClient(t.Context(), st.s.Project(), option.WithEndpoint(st.s.URL()), option.WithoutAuthentication())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = client.Close() }()
+	client := st.client()
 	if err := client.Dataset("crm").Create(t.Context(), &bigquery.DatasetMetadata{Location: "US"}); err != nil {
 		t.Fatal(err)
 	}
-	err = client.Dataset("crm").Table("contacts").Create(t.Context(), &bigquery.TableMetadata{
+	err := client.Dataset("crm").Table("contacts").Create(t.Context(), &bigquery.TableMetadata{
 		Schema: bigquery.Schema{
 			{Name: "id", Type: bigquery.StringFieldType, Required: true}, {Name: "n", Type: bigquery.IntegerFieldType},
 		},

@@ -106,4 +106,6 @@ func TestATableMayRequireAFilterOnItsPartitions(t *testing.T) {
 	s.refuse("SELECT n FROM t", "without a filter over column(s) 'ts'")
 	s.refuse("SELECT n FROM t WHERE DATE(ts) = '2024-01-01'", "without a filter over column(s) 'ts'")
 	s.query("SELECT n FROM t WHERE ts > '2024-01-01'")
+	s.refuse("MERGE t USING s ON t.n = s.n WHEN MATCHED THEN DELETE", "without a filter over column(s) 'ts'")
+	s.query("MERGE t USING s ON t.n = s.n AND t.ts >= '2024-02-01' WHEN MATCHED THEN DELETE")
 }

@@ -116,7 +116,7 @@ func (r *session) build(st *createStmt, d *dataset, ref tableRef, kind string) (
 	if err != nil || sql == "" {
 		return t, o, err
 	}
-	if _, err := r.exec("INSERT INTO " + t.phys + " " + sql); err != nil {
+	if _, err := r.exec("INSERT INTO " + t.phys + " (" + t.columnList() + ") " + sql); err != nil {
 		return nil, nil, err
 	}
 	t.changed(r.now)
@@ -228,7 +228,7 @@ func (r *session) createTemp(st *createStmt) error {
 		return err
 	}
 	if sql != "" && !r.dryRun {
-		if _, err := r.exec("INSERT INTO " + t.phys + " " + sql); err != nil {
+		if _, err := r.exec("INSERT INTO " + t.phys + " (" + t.columnList() + ") " + sql); err != nil {
 			return err
 		}
 	}

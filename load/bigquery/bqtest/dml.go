@@ -83,10 +83,17 @@ func (r *session) insert(st *insertStmt) error {
 		names[i] = quoteName(c.name)
 	}
 	return r.write(t, false, func() error {
+		last, err := r.s.lastRow(r.ctx, r.conn, t)
+		if err != nil {
+			return err
+		}
 		n, err := r.exec("INSERT INTO " + t.phys + " (" + strings.Join(names, ", ") + ") " + sql)
+		if err != nil {
+			return err
+		}
 		o.dml = &bq.DmlStatistics{InsertedRowCount: n}
 		r.rowCount = n
-		return err
+		return r.s.checkAppended(r.ctx, r.conn, t, last)
 	})
 }
 
@@ -159,6 +166,9 @@ func (r *session) truncate(st *truncateStmt) error {
 		return nil
 	}
 	return r.write(t, true, func() error {
+		if err := r.checkStreamed(t, "true"); err != nil {
+			return err
+		}
 		n, err := r.exec("DELETE FROM " + t.phys)
 		o.dml = &bq.DmlStatistics{DeletedRowCount: n}
 		r.rowCount = n
@@ -254,8 +264,15 @@ func (r *session) deleteRows(st *deleteStmt) error {
 	if err := r.chargeChange(o, a.scans, scanned); err != nil || r.dryRun {
 		return err
 	}
+	gone := "rowid IN (SELECT " + rowID + " FROM " + from + " WHERE " + where.sql + ")"
 	return r.write(t, true, func() error {
-		n, err := r.exec("DELETE FROM " + t.phys + " WHERE rowid IN (SELECT " + rowID + " FROM " + from + " WHERE " + where.sql + ")")
+		if err := r.checkStreamed(t, gone); err != nil {
+			return err
+		}
+		if err := r.s.checkModified(r.ctx, r.conn, t, t.partitionsOf("", t.phys+" WHERE "+gone)); err != nil {
+			return err
+		}
+		n, err := r.exec("DELETE FROM " + t.phys + " WHERE " + gone)
 		o.dml = &bq.DmlStatistics{DeletedRowCount: n}
 		r.rowCount = n
 		return err
@@ -340,13 +357,16 @@ func (c *changeSet) apply(o *outcome) error {
 	if count(3) > 0 {
 		return &apiError{status: http.StatusBadRequest, reason: "invalidQuery", location: "query", message: "UPDATE/MERGE must match at most one source row for each target row"}
 	}
-	cols, values := make([]string, len(c.t.columns)), make([]string, len(c.t.columns))
-	for i, col := range c.t.columns {
-		cols[i], values[i] = quoteName(col.name), "v"+itoa(i)
+	if err := c.check(name, where); err != nil {
+		return err
+	}
+	values := make([]string, len(c.t.columns))
+	for i := range c.t.columns {
+		values[i] = "v" + itoa(i)
 	}
 	for _, q := range []string{
 		"DELETE FROM " + c.t.phys + " WHERE rowid IN (SELECT rid FROM " + name + where("UPDATE", "DELETE") + ")",
-		"INSERT INTO " + c.t.phys + " (" + strings.Join(cols, ", ") + ") SELECT " + strings.Join(values, ", ") + " FROM " + name + where("UPDATE", "INSERT"),
+		"INSERT INTO " + c.t.phys + " (" + c.t.columnList() + ") SELECT " + strings.Join(values, ", ") + " FROM " + name + where("UPDATE", "INSERT"),
 		"DROP TABLE " + name,
 	} {
 		if _, err := c.r.exec(q); err != nil {
@@ -355,5 +375,26 @@ func (c *changeSet) apply(o *outcome) error {
 	}
 	o.dml = &bq.DmlStatistics{InsertedRowCount: count(0), UpdatedRowCount: count(1), DeletedRowCount: count(2)}
 	c.r.rowCount = count(0) + count(1) + count(2)
-	return nil
+	return c.r.s.checkPartitions(c.r.ctx, c.r.conn, c.t)
+}
+
+// check refuses changes of rows that were just streamed, and of too many
+// partitions: those that rows leave, and those that they come to.
+func (c *changeSet) check(name string, where func(...string) string) error {
+	gone := "rowid IN (SELECT rid FROM " + name + where("UPDATE", "DELETE") + ")"
+	if err := c.r.checkStreamed(c.t, gone); err != nil {
+		return err
+	}
+	p := c.t.partitioning()
+	if p == nil {
+		return nil
+	}
+	value := ""
+	for i, col := range c.t.columns {
+		if strings.EqualFold(col.name, p.column) {
+			value = "v" + itoa(i)
+		}
+	}
+	return c.r.s.checkModified(c.r.ctx, c.r.conn, c.t,
+		c.t.partitionsOf("", c.t.phys+" WHERE "+gone)+" UNION ALL "+c.t.partitionsOf(value, name+where("UPDATE", "INSERT")))
 }

@@ -249,6 +249,9 @@ func (r *session) transaction(st *txStmt) error {
 			return fmt.Errorf("begin transaction: %w", err)
 		}
 	}
+	// CURRENT_TIMESTAMP and its like are the transaction's start until it ends
+	// ("Date/time functions in transactions").
+	r.now = r.s.now()
 	r.tx, r.snapped = true, map[*table]int64{}
 	for _, d := range r.s.datasets {
 		for _, t := range d.tables {
@@ -337,10 +340,10 @@ func (r *session) write(t *table, mutates bool, f func() error) error {
 		}
 		return nil
 	}
+	r.changes = append(r.changes, t) // a statement that fails leaves the table too
 	if err := f(); err != nil {
 		return err
 	}
-	r.changes = append(r.changes, t)
 	if mutates {
 		if r.mutations == nil {
 			r.mutations = map[*table]bool{}

@@ -148,8 +148,9 @@ func TestLargeAndCompressedUploadsArriveWhole(t *testing.T) {
 	s := serve(t)
 	s.query("CREATE TABLE t (n INT64, pad STRING)")
 	var b bytes.Buffer
-	for i := range 20_000 {
-		fmt.Fprintf(&b, `{"n": %d, "pad": "%s"}`+"\n", i, strings.Repeat("x", 1000))
+	pad := strings.Repeat("x", 100_000)
+	for i := range 200 {
+		fmt.Fprintf(&b, `{"n": %d, "pad": "%s"}`+"\n", i, pad)
 	}
 	if _, err := s.loadFrom(bytes.NewReader(b.Bytes()), "", bigquery.JSON); err != nil { // more than one chunk of 16 MB
 		t.Fatal(err)
@@ -162,7 +163,7 @@ func TestLargeAndCompressedUploadsArriveWhole(t *testing.T) {
 	if _, err := s.loadFrom(&z, "", bigquery.JSON); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.query("SELECT COUNT(*), COUNT(DISTINCT n), SUM(LENGTH(pad)) FROM t")[0]; got[0] != int64(40_000) || got[1] != int64(20_000) || got[2] != int64(40_000_000) {
+	if got := s.query("SELECT COUNT(*), COUNT(DISTINCT n), SUM(LENGTH(pad)) FROM t")[0]; got[0] != int64(400) || got[1] != int64(200) || got[2] != int64(40_000_000) {
 		t.Errorf("got %v", got)
 	}
 }

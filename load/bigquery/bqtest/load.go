@@ -182,12 +182,16 @@ func (l *loading) appendAll(rows []batch, truncate bool) func(*sql.Conn, *table)
 				return err
 			}
 		}
+		last, err := l.s.lastRow(l.ctx, conn, t)
+		if err != nil {
+			return err
+		}
 		for _, b := range rows {
 			if err := t.append(conn, b); err != nil {
 				return err
 			}
 		}
-		return nil
+		return l.s.checkAppended(l.ctx, conn, t, last)
 	}
 }
 

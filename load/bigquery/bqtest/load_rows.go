@@ -160,7 +160,7 @@ func jsonField(raw json.RawMessage, c column) (any, error) {
 // ("Loading Parquet data from Cloud Storage", "Parquet conversions").
 var parquetKinds = map[string]string{
 	"BOOLEAN": "BOOL", "INTEGER": "INT64", "BIGINT": "INT64", "FLOAT": "FLOAT64", "DOUBLE": "FLOAT64", "VARCHAR": "STRING", "BLOB": "BYTES",
-	"DATE": "DATE", "TIMESTAMP": "DATETIME", "TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TINYINT": "INT64", "SMALLINT": "INT64", "UINTEGER": "INT64",
+	"DATE": "DATE", "TIMESTAMP": "DATETIME", "TIMESTAMPTZ": "TIMESTAMP", "TINYINT": "INT64", "SMALLINT": "INT64", "UINTEGER": "INT64",
 }
 
 // readParquet reads a Parquet file. Columns are found by name, in any case; one

@@ -166,8 +166,15 @@ func (r *session) statement(st stmt) error {
 	}
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	r.now = r.s.now()
+	r.tick()
 	return r.execute(st)
+}
+
+// tick takes the time of a statement, which in a transaction is its start.
+func (r *session) tick() {
+	if !r.tx {
+		r.now = r.s.now()
+	}
 }
 
 func (r *session) raise(st *raiseStmt) error {
@@ -191,7 +198,7 @@ func (r *session) evaluate(n *node, want *typ) (any, error) {
 func (r *session) evaluateTyped(n *node, want *typ) (any, *typ, error) {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	r.now = r.s.now()
+	r.tick()
 	st := &queryStmt{stmtBase: stmtBase{pos: n.pos}, query: &query{pos: n.pos, body: &queryBody{sel: &selectNode{pos: n.pos, items: []selectItem{{expr: n}}}}}}
 	var out any
 	var t *typ

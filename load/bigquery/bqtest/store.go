@@ -65,14 +65,16 @@ type tableInfo struct {
 	expires      time.Time // zero: never
 	created      time.Time
 	location     string
+	parts        *partitioning // nil: none
 }
 
 // batch is rows for one table: values are nil, string, int64, float64, bool,
 // time.Time (UTC, microseconds; TIMESTAMP and DATETIME), civil.Date, civil.Time,
 // []byte, *big.Rat (NUMERIC), and for JSON its text.
 type batch struct {
-	columns []string
-	rows    [][]any
+	columns  []string
+	rows     [][]any
+	streamed time.Time // when the Storage Write API wrote them; zero: it did not
 }
 
 // dataType is DuckDB's type for the values of a kind. TIMESTAMP is UTC.
@@ -170,7 +172,7 @@ func (s *Server) tableInfo(ref tableRef) (tableInfo, error) {
 	}
 	info := tableInfo{
 		columns: slices.Clone(t.columns), primaryKey: t.primaryKey(), created: t.created,
-		location: s.datasets[ref.dataset].meta.Location,
+		location: s.datasets[ref.dataset].meta.Location, parts: t.partitioning(),
 	}
 	if t.meta.MaxStaleness != "" {
 		if info.maxStaleness, err = parseStaleness(t.meta.MaxStaleness); err != nil {
@@ -271,19 +273,37 @@ func (t *table) append(conn *sql.Conn, b batch) error {
 			}
 		}
 	}
-	return appendRows(conn, t.phys, names, b.rows)
+	rows := b.rows
+	if !b.streamed.IsZero() {
+		names = append(slices.Clip(names), streamedColumn) //nolint:makezero // names is full
+		rows = make([][]any, len(b.rows))
+		for i, row := range b.rows {
+			rows[i] = append(slices.Clip(row), b.streamed)
+		}
+	}
+	return appendRows(conn, t.phys, names, rows)
+}
+
+// columnList names the table's columns for the engine.
+func (t *table) columnList() string {
+	names := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		names[i] = quoteName(c.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // createRows makes the DuckDB table that holds the rows of t.
 func (s *Server) createRows(ctx context.Context, t *table, on ...*sql.Conn) error {
 	t.phys = "t" + strconv.FormatInt(s.nextSerial(), 10)
-	defs := make([]string, len(t.columns))
+	defs := make([]string, len(t.columns), len(t.columns)+1)
 	for i, c := range t.columns {
 		defs[i] = quoteName(c.name) + " " + dataType(c.kind)
 		if c.required {
 			defs[i] += " NOT NULL"
 		}
 	}
+	defs = append(defs, quoteName(streamedColumn)+" TIMESTAMP")
 	q := "CREATE TABLE " + t.phys + " (" + strings.Join(defs, ", ") + ")"
 	var err error
 	if len(on) > 0 { // in a script's transaction

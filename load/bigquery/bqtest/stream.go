@@ -58,7 +58,13 @@ func (s *Server) changeWritten(ctx context.Context, w writeTable, f func(conn *s
 
 // insert makes rows visible at once.
 func (s *Server) insert(ctx context.Context, w writeTable, b batch) error {
-	return s.changeWritten(ctx, w, func(conn *sql.Conn, t *table) error { return t.append(conn, b) })
+	return s.changeWritten(ctx, w, func(conn *sql.Conn, t *table) error {
+		b.streamed = s.now()
+		if err := t.append(conn, b); err != nil {
+			return err
+		}
+		return s.checkPartitions(ctx, conn, t)
+	})
 }
 
 // append adds rows at the end of the stream; st.mu is held.
@@ -105,7 +111,7 @@ func (s *Server) stage(ctx context.Context, st *writeStream, b batch) error {
 }
 
 // publish inserts the staged rows [from, until) into the table.
-func (st *writeStream) publish(ctx context.Context, conn *sql.Conn, t *table, from, until int64) error {
+func (st *writeStream) publish(ctx context.Context, conn *sql.Conn, t *table, from, until int64, now time.Time) error {
 	if !st.staged || from >= until {
 		return nil
 	}
@@ -115,7 +121,7 @@ func (st *writeStream) publish(ctx context.Context, conn *sql.Conn, t *table, fr
 	}
 	list := strings.Join(names, ", ")
 	o := quoteName(offsetColumn)
-	q := "INSERT INTO " + t.phys + " (" + list + ") SELECT " + list + " FROM " + st.staging +
+	q := "INSERT INTO " + t.phys + " (" + list + ", " + quoteName(streamedColumn) + ") SELECT " + list + ", " + literalSQL(ty("TIMESTAMP"), now) + " FROM " + st.staging +
 		" WHERE " + o + " >= " + strconv.FormatInt(from, 10) + " AND " + o + " < " + strconv.FormatInt(until, 10) + " ORDER BY " + o
 	if _, err := conn.ExecContext(ctx, q); err != nil {
 		return fmt.Errorf("publish rows of %s: %w", st.name, err)
@@ -179,7 +185,10 @@ func (s *Server) flush(ctx context.Context, st *writeStream, req *storagepb.Flus
 	}
 	if until > st.flushed {
 		err := s.changeWritten(ctx, st.t, func(conn *sql.Conn, t *table) error {
-			return st.publish(ctx, conn, t, st.flushed, until)
+			if err := st.publish(ctx, conn, t, st.flushed, until, s.now()); err != nil {
+				return err
+			}
+			return s.checkPartitions(ctx, conn, t)
 		})
 		if err != nil {
 			return nil, err
@@ -245,7 +254,7 @@ func (s *Server) commit(ctx context.Context, t writeTable, names []string) (*sto
 	}
 	err := s.changeWritten(ctx, t, func(conn *sql.Conn, to *table) error {
 		for _, st := range streams {
-			if err := st.publish(ctx, conn, to, 0, st.length); err != nil {
+			if err := st.publish(ctx, conn, to, 0, st.length, s.now()); err != nil {
 				return err
 			}
 			if st.staged {
@@ -254,7 +263,7 @@ func (s *Server) commit(ctx context.Context, t writeTable, names []string) (*sto
 				}
 			}
 		}
-		return nil
+		return s.checkPartitions(ctx, conn, to)
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cloud.google.com/go/bigquery"
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"cloud.google.com/go/bigquery/storage/managedwriter"
 	"cloud.google.com/go/bigquery/storage/managedwriter/adapt"
@@ -81,6 +82,17 @@ func (st *stand) managed(opts ...option.ClientOption) *managedwriter.Client {
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 	}, opts...)
 	c, err := managedwriter.NewClient(st.t.Context(), st.s.Project(), opts...)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	st.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// client is the client of REST and SQL.
+func (st *stand) client() *bigquery.Client {
+	st.t.Helper()
+	c, err := bigquery.NewClient(st.t.Context(), st.s.Project(), option.WithEndpoint(st.s.URL()), option.WithoutAuthentication())
 	if err != nil {
 		st.t.Fatal(err)
 	}
