@@ -275,7 +275,7 @@ func (t *table) append(conn *sql.Conn, b batch) error {
 	}
 	rows := b.rows
 	if !b.streamed.IsZero() {
-		names = append(slices.Clip(names), streamedColumn) //nolint:makezero // names is full
+		names = append(slices.Clip(names), streamedColumn)
 		rows = make([][]any, len(b.rows))
 		for i, row := range b.rows {
 			rows[i] = append(slices.Clip(row), b.streamed)
