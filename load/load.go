@@ -160,6 +160,7 @@ type Verified struct {
 	Contacts int64 `json:"contacts"` // rows of the current table, tombstones included
 	Versions int64 `json:"versions"` // rows of history
 	Files    int64 `json:"files"`
+	Tables   int64 `json:"tables,omitempty"` // where the destination has no files
 	Bytes    int64 `json:"bytes"`
 }
 

@@ -200,7 +200,7 @@ func (a *app) verifyTable(ctx context.Context, cfg *config.Config, p *config.Pip
 		return out, err
 	}
 	// A table that is not there has no faults that its loader could know of.
-	if known := st.Destinations[d.Name]; out.Files == 0 && out.Faults == 0 && known != nil && known.Position > 0 {
+	if known := st.Destinations[d.Name]; out.Files+out.Tables == 0 && out.Faults == 0 && known != nil && known.Position > 0 {
 		lost := run.LostTableError{Committed: known.Position}
 		found(load.Fault{Kind: "missing_table", Detail: lost.Error()})
 	}
@@ -233,13 +233,17 @@ func (a *app) printVerified(t checked, place string, shown []load.Fault, o verif
 }
 
 func (a *app) writeVerified(b *strings.Builder, t checked, place string, shown []load.Fault) {
+	in := counted(t.Files, "file", "files")
+	if t.Tables > 0 {
+		in = counted(t.Tables, "table", "tables")
+	}
 	what := fmt.Sprintf("%s and %s in %s, %s", counted(t.Contacts, "contact", "contacts"),
-		counted(t.Versions, "version", "versions"), counted(t.Files, "file", "files"), megabytes(t.Bytes))
+		counted(t.Versions, "version", "versions"), in, megabytes(t.Bytes))
 	switch {
 	case t.Type == typeSkipped:
 		fmt.Fprintf(b, "%s: %s: not checked, this kind of destination cannot be yet (%s)\n", t.Pipeline, t.Destination, place)
 		return
-	case t.Faults == 0 && t.Files == 0:
+	case t.Faults == 0 && t.Files+t.Tables == 0:
 		fmt.Fprintf(b, "%s: %s: nothing is exported yet (%s)\n", t.Pipeline, t.Destination, place)
 		return
 	case t.Faults == 0:

@@ -25,12 +25,14 @@ const (
 
 // commitRecord is a row of the commits table; the zero value stands for none.
 type commitRecord struct {
-	serial        int64
-	runID         string
-	status        string
-	method        Method
-	result        load.Result
-	extractedFrom time.Time // zero for a package without rows
+	serial int64
+	runID  string
+	status string
+	method Method
+	result load.Result
+	// extractedFrom is when the extraction began of the latest of the packages
+	// that were asked for and have rows; zero where none has.
+	extractedFrom time.Time
 	columns       schemas.Table
 }
 
@@ -42,7 +44,7 @@ func (c *commitRecord) position() int64 {
 	return c.serial
 }
 
-const selectRecords = "SELECT format_version, package, run_id, status, method, result, extracted_from, columns FROM %s %s"
+const selectRecords = "SELECT format_version, package, run_id, status, method, result, MAX(extracted_from) OVER (), columns FROM %s %s"
 
 // last returns the record of the last package.
 func (l *Loader) last(ctx context.Context) (*commitRecord, error) {

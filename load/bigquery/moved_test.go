@@ -48,11 +48,17 @@ func TestAContactWhoseCreatedAtMovesIsKnownWhereItStands(t *testing.T) {
 			if got.Deleted != 1 || got.Versions != 1 || got.Moved != 1 {
 				t.Errorf("a tombstone of a contact that moved gives %+v", got)
 			}
+			// Nothing came in between, and it moves once more.
+			commit(t, l, loadtest.Spec{Serial: 4})
+			got = commit(t, l, loadtest.Spec{Serial: 5, Rows: []loadtest.Row{a.With(schemas.ColCreatedAt, month(3), schemas.ColUpdatedAt, at(4))}})
+			if got.Changed != 1 || got.Moved != 1 {
+				t.Errorf("a contact that moved after an empty package gives %+v", got)
+			}
 			rows := read(t, l.remote, "SELECT id, created_at, _sluice_change FROM "+l.o.quoted(l.o.Table)+" ORDER BY id")
-			if len(rows) != 2 || rows[0][schemas.ColCreatedAt] != month(4) || rows[0][schemas.ColChange] != "update" || rows[1][schemas.ColCreatedAt] != month(5) || rows[1][schemas.ColChange] != "delete" {
+			if len(rows) != 2 || rows[0][schemas.ColCreatedAt] != month(3) || rows[0][schemas.ColChange] != "update" || rows[1][schemas.ColCreatedAt] != month(5) || rows[1][schemas.ColChange] != "delete" {
 				t.Errorf("the table has %v", rows)
 			}
-			if versions := read(t, l.remote, "SELECT id FROM "+l.o.quoted(l.o.history())); len(versions) != 4 {
+			if versions := read(t, l.remote, "SELECT id FROM "+l.o.quoted(l.o.history())); len(versions) != 5 {
 				t.Errorf("history has %v", versions)
 			}
 		})

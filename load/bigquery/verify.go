@@ -111,6 +111,7 @@ func (v *verification) counts(ctx context.Context) error {
 		}
 		if t != nil {
 			v.out.Bytes += t.NumBytes
+			v.out.Tables++
 		}
 	}
 	return nil

@@ -65,7 +65,7 @@ func (b *bench) wantSound() {
 		if b.fingerprint() != before {
 			b.t.Error("verification changed the destination")
 		}
-		want := load.Verified{Contacts: int64(len(b.read())), Versions: int64(len(b.history())), Files: got.Files, Bytes: got.Bytes}
+		want := load.Verified{Contacts: int64(len(b.read())), Versions: int64(len(b.history())), Files: got.Files, Tables: got.Tables, Bytes: got.Bytes}
 		if d := cmp.Diff(want, got); d != "" {
 			b.t.Errorf("verified (-want +got):\n%s", d)
 		}
