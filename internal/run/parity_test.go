@@ -77,6 +77,15 @@ func wantPair(t *testing.T, what string, got, want run.ParityPair) {
 	}
 }
 
+// slow leaves a test out where time is short: comparing is one goroutine's work,
+// which the race detector has little to say of.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs without -short")
+	}
+}
+
 func TestDestinationsOfOnePipelineHoldTheSame(t *testing.T) {
 	w := newWorld(t, contacts(700))
 	local, _ := w.database()
@@ -111,6 +120,7 @@ func TestDestinationsOfOnePipelineHoldTheSame(t *testing.T) {
 const table = `_sluice."contacts__current"`
 
 func TestWhatWasSpoiledInADestinationIsNamed(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(500))
 	local, spoil := w.database()
 	job := w.job(append(w.lakes("lake", "copy"), local)...)
@@ -193,6 +203,7 @@ func TestAContactThatStandsTwiceIsCounted(t *testing.T) {
 }
 
 func TestADestinationThatPackagesWaitForIsComparedWithWhatItHolds(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(300))
 	late := &brokenLister{Lister: w.lake("late").(load.Lister), mended: true}
 	job := w.job(append(w.lakes("lake"), run.Destination{Name: "late", Loader: late})...)
@@ -230,6 +241,7 @@ func (b *brokenLister) Commit(ctx context.Context, p load.Package) (load.Result,
 }
 
 func TestATableThatWasFilledLaterNeedNotHaveTombstonesNorPackagesAlike(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(400))
 	job := w.job(w.lakes("lake")...)
 	w.mustRun(job)
@@ -272,6 +284,7 @@ func (v *veiled) List(ctx context.Context, l load.Listing, each func(arrow.Recor
 }
 
 func TestWhatQueriesMayNotShowYetIsNoFault(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(200))
 	v := &veiled{Lister: w.lake("veiled").(load.Lister), settled: 1}
 	job := w.job(append(w.lakes("lake"), run.Destination{Name: "veiled", Loader: v})...)
