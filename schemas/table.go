@@ -1,6 +1,8 @@
 package schemas
 
 import (
+	"fmt"
+
 	"github.com/apache/arrow/go/v17/arrow"
 )
 
@@ -102,6 +104,23 @@ func (t Table) Index(name string) int {
 		}
 	}
 	return -1
+}
+
+// Select returns the columns called names, in that order; all of t for nil. A
+// name that t does not have is an error.
+func (t Table) Select(names []string) (Table, error) {
+	if names == nil {
+		return t, nil
+	}
+	var out Table
+	for _, n := range names {
+		i := t.Index(n)
+		if i < 0 {
+			return out, fmt.Errorf("no column %s", n)
+		}
+		out.Columns = append(out.Columns, t.Columns[i])
+	}
+	return out, nil
 }
 
 // The system columns. Every stored row carries all of them.

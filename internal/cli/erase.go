@@ -114,17 +114,9 @@ func (a *app) erasePipeline(ctx context.Context, cfg *config.Config, p *config.P
 		return out, err
 	}
 	job := run.Job{Pipeline: p.Name}
-	defer func() {
-		for _, d := range job.Destinations {
-			err = errors.Join(err, d.Loader.Close())
-		}
-	}()
-	for _, d := range p.Destinations {
-		l, err := a.loader(ctx, cfg, p, d)
-		if err != nil {
-			return out, fmt.Errorf("open destination %s: %w", d.Name, err)
-		}
-		job.Destinations = append(job.Destinations, run.Destination{Name: d.Name, Loader: l})
+	defer func() { err = errors.Join(err, closeDestinations(job)) }()
+	if err := a.openDestinations(ctx, cfg, p, &job); err != nil {
+		return out, err
 	}
 	e := &run.Engine{Store: store, Clock: a.Clock, Log: a.log}
 	if out, err = e.Erase(ctx, job, o.id, dryRun); err != nil {

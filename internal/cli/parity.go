@@ -62,17 +62,9 @@ func (a *app) parityOf(ctx context.Context, cfg *config.Config, p *config.Pipeli
 	if job.Contract, err = contract(cfg, p); err != nil {
 		return out, err
 	}
-	defer func() {
-		for _, d := range job.Destinations {
-			err = errors.Join(err, d.Loader.Close())
-		}
-	}()
-	for _, d := range p.Destinations {
-		l, err := a.loader(ctx, cfg, p, d)
-		if err != nil {
-			return out, fmt.Errorf("open destination %s: %w", d.Name, err)
-		}
-		job.Destinations = append(job.Destinations, run.Destination{Name: d.Name, Loader: l})
+	defer func() { err = errors.Join(err, closeDestinations(job)) }()
+	if err := a.openDestinations(ctx, cfg, p, &job); err != nil {
+		return out, err
 	}
 	return (&run.Engine{Store: store, Clock: a.Clock, Log: a.log}).Parity(ctx, job, run.ParityCheck{Values: o.values})
 }

@@ -193,19 +193,30 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 	if f := p.Field; f != nil {
 		j.Field = &transform.FieldFilter{Key: f.Key, Value: f.Value, Entity: f.Entity}
 	}
-	closeAll := func() error {
-		var errs []error
-		for _, d := range j.Destinations {
-			errs = append(errs, d.Loader.Close())
-		}
-		return errors.Join(errs...)
+	closeAll := func() error { return closeDestinations(j) }
+	if err := a.openDestinations(ctx, cfg, p, &j); err != nil {
+		return run.Job{}, nil, errors.Join(err, closeAll())
 	}
+	return j, closeAll, nil
+}
+
+// openDestinations adds a pipeline's destinations to its job, up to one that
+// cannot be opened. closeDestinations closes those that the job has.
+func (a *app) openDestinations(ctx context.Context, cfg *config.Config, p *config.Pipeline, j *run.Job) error {
 	for _, d := range p.Destinations {
 		l, err := a.loader(ctx, cfg, p, d)
 		if err != nil {
-			return run.Job{}, nil, errors.Join(fmt.Errorf("open destination %s: %w", d.Name, err), closeAll())
+			return fmt.Errorf("open destination %s: %w", d.Name, err)
 		}
 		j.Destinations = append(j.Destinations, run.Destination{Name: d.Name, Loader: l, QueueBytes: d.QueueLimit, QueueAge: d.QueueAge})
 	}
-	return j, closeAll, nil
+	return nil
+}
+
+func closeDestinations(j run.Job) error {
+	var errs []error
+	for _, d := range j.Destinations {
+		errs = append(errs, d.Loader.Close())
+	}
+	return errors.Join(errs...)
 }

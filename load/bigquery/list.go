@@ -24,7 +24,7 @@ func (l *Loader) List(ctx context.Context, o load.Listing, each func(arrow.Recor
 	if err != nil || last == nil {
 		return err
 	}
-	columns, err := choose(last.columns, o.Columns)
+	columns, err := last.columns.Select(o.Columns)
 	if err != nil {
 		return fmt.Errorf("list table %s: %w", l.o.Table, err)
 	}
@@ -46,21 +46,6 @@ func (l *Loader) open(ctx context.Context, lineage string) (*commitRecord, error
 		return nil, err
 	}
 	return last, nil
-}
-
-func choose(t schemas.Table, names []string) (schemas.Table, error) {
-	if names == nil {
-		return t, nil
-	}
-	var out schemas.Table
-	for _, n := range names {
-		i := t.Index(n)
-		if i < 0 {
-			return out, fmt.Errorf("no column %s", n)
-		}
-		out.Columns = append(out.Columns, t.Columns[i])
-	}
-	return out, nil
 }
 
 // bounds is the condition for a listing's rows, cut to microseconds.

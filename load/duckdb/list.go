@@ -28,27 +28,12 @@ func (l *Loader) List(ctx context.Context, o load.Listing, each func(arrow.Recor
 		if err := t.ours(l.o.Path, o.Lineage); err != nil {
 			return err
 		}
-		columns, err := choose(t.columns, o.Columns)
+		columns, err := t.columns.Select(o.Columns)
 		if err != nil {
 			return fmt.Errorf("list table %s: %w", t.name, err)
 		}
 		return s.list(ctx, t, columns, o, l.batch(columns), each)
 	})
-}
-
-func choose(t schemas.Table, names []string) (schemas.Table, error) {
-	if names == nil {
-		return t, nil
-	}
-	var out schemas.Table
-	for _, n := range names {
-		i := t.Index(n)
-		if i < 0 {
-			return out, fmt.Errorf("no column %s", n)
-		}
-		out.Columns = append(out.Columns, t.Columns[i])
-	}
-	return out, nil
 }
 
 func (l *Loader) batch(columns schemas.Table) *array.RecordBuilder {
