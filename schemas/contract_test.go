@@ -68,12 +68,12 @@ func TestEveryFaultOfAContractIsReportedWhereItStands(t *testing.T) {
 		"empty":         {"# nothing\n", "c:1:1: the contract is empty (begin with version: 1 and columns, or leave the contract out: there is a built-in one)"},
 		"syntax":        {"version: 1\ncolumns: [1\n", "c:2:10: broken YAML: sequence end token ']' not found"},
 		"two documents": {"version: 1\n---\nversion: 1\n", "c:3:1: a contract is a single YAML document (keep one document in a file)"},
-		"not a mapping": {"- 1\n", "c:1:1: the contract must be a mapping with version, columns, custom_fields"},
+		"not a mapping": {"- 1\n", "c:1:1: the contract must be a mapping with version, columns, custom_fields, new_columns, type_conflicts, undeclared, max_columns, rename, select, exclude"},
 		"twice":         {"version: 1\nversion: 1\n", `c:2:1: broken YAML: mapping key "version" already defined at [1:1]`},
 		"all at once": {
 			"version: 2\ncolums: []\ncolumns:\n" + mandatory + `  - {name: Name, type: text, paht: x}
   - {name: a, path: b.c, type: string, required: maybe}
-  - {name: a, path: d, type: string, policy: hash}
+  - {name: a, path: d, type: string}
   - {name: created_month, path: d, type: [string]}
   - name: x__y
   - 5
@@ -83,25 +83,24 @@ custom_fields:
   agent: []
 `,
 			`c:1:10: contract version 2 is not one that this version of sluice reads (write version: 1)
-c:2:1: unknown key "colums" in the contract (allowed: version, columns, custom_fields)
+c:2:1: unknown key "colums" in the contract (allowed: version, columns, custom_fields, new_columns, type_conflicts, undeclared, max_columns, rename, select, exclude)
 c:7:12: "Name" cannot be a column's name (lower-case letters, digits and single underscores, beginning with a letter)
 c:7:24: unknown type "text" (allowed: string, int64, float64, bool, timestamp, date, json)
-c:7:30: unknown key "paht" in a column (allowed: name, path, type, description, required, policy)
-c:8:21: path "b.c" leads nowhere that columns can come from (write a field of a contact, or active_ticket_v2.<field>)
+c:7:30: unknown key "paht" in a column (allowed: name, path, type, description, required, policy, normalize, type_conflicts)
+c:8:21: path "b.c" leads nowhere that columns can come from (write a field of a contact, active_ticket_v2.<field>, cf_customer.<key> or cf_ticket.<key>)
 c:8:50: required must be true or false
 c:9:12: two columns are named "a"
-c:9:46: policy "hash": this version only keeps values as they are (write policy: keep, or leave the line out)
 c:10:5: columns "a" and "created_month" take the same path
 c:10:12: "created_month" is the name of a partition (choose another name)
 c:10:42: type must be text
 c:11:5: a column needs type
 c:11:11: "x__y" cannot be a column's name (lower-case letters, digits and single underscores, beginning with a letter)
-c:12:5: a column must be a mapping with name, path, type, description, required, policy
+c:12:5: a column must be a mapping with name, path, type, description, required, policy, normalize, type_conflicts
 c:14:24: "metadata" stands twice
 c:14:34: a place of custom fields must be a path
 c:14:37: "id" is already a column
 c:14:41: "active_ticket_v2.metadata" is not a place for this entity (customer takes fields of the contact, ticket takes active_ticket_v2.<field>)
-c:15:11: the places of custom fields must be a list of paths
+c:15:11: the places of custom fields must be a list of paths, or a mapping with places, policy, new_columns, type_conflicts
 c:16:3: unknown key "agent" in custom_fields (allowed: customer, ticket)`,
 		},
 		"mandatory": {

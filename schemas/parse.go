@@ -18,7 +18,7 @@ const FormatVersion = 1
 // ParseContract reads a contract file. The error is a *ContractError with
 // everything that is wrong; name is the file's name for its messages.
 func ParseContract(name string, data []byte) (*Contract, error) {
-	p := &contractParser{contract: &Contract{}}
+	p := &contractParser{contract: &Contract{Name: name, Undeclared: map[Scope]FieldRule{}}}
 	file, err := parser.ParseBytes(data, 0)
 	switch {
 	case err != nil:
@@ -81,13 +81,19 @@ func (p *contractParser) file(file *ast.File) {
 		p.fault(docs[1], "keep one document in a file", "a contract is a single YAML document")
 		return
 	}
-	m, ok := p.mapping(docs[0], "the contract", "version", "columns", "custom_fields")
+	m, ok := p.mapping(docs[0], "the contract", "version", "columns", "custom_fields",
+		"new_columns", "type_conflicts", "undeclared", "max_columns", "rename", "select", "exclude")
 	if !ok {
 		return
 	}
 	p.version(docs[0], m["version"])
+	p.defaults(docs[0], m)
 	p.columns(docs[0], m["columns"])
 	p.customFields(m["custom_fields"])
+	p.renames(m["rename"])
+	p.contract.Select = p.patterns(m["select"], "select")
+	p.contract.Exclude = p.patterns(m["exclude"], "exclude")
+	p.leave()
 }
 
 // resolve looks through anchors; aliases are refused by the callers, since a
@@ -159,11 +165,11 @@ func (p *contractParser) columns(at, n ast.Node) {
 var columnName = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 
 func (p *contractParser) column(n ast.Node) {
-	m, ok := p.mapping(n, "a column", "name", "path", "type", "description", "required", "policy")
+	m, ok := p.mapping(n, "a column", "name", "path", "type", "description", "required", "policy", "normalize", "type_conflicts")
 	if !ok {
 		return
 	}
-	col := ContractColumn{Column: Column{Origin: FromContract}}
+	col := ContractColumn{Column: Column{Origin: FromContract}, Line: line(n)}
 	col.Name, ok = p.text(n, m, "name", true)
 	if ok {
 		p.columnName(m["name"], col.Name)
@@ -187,7 +193,7 @@ func (p *contractParser) column(n ast.Node) {
 			col.Required = b.Value
 		}
 	}
-	p.policy(n, m)
+	p.columnPolicy(n, m, &col)
 	col.Source = col.Ref.String()
 	for _, c := range p.contract.Columns {
 		if col.Ref.Key != "" && c.Ref == col.Ref {
@@ -211,19 +217,20 @@ func (p *contractParser) columnName(n ast.Node, name string) {
 	}
 }
 
-func (p *contractParser) policy(at ast.Node, m map[string]ast.Node) {
-	if policy, ok := p.text(at, m, "policy", false); ok && policy != "keep" {
-		p.fault(m["policy"], "write policy: keep, or leave the line out", "policy %q: this version only keeps values as they are", policy)
-	}
-}
-
-// path reads "field" or "active_ticket_v2.field".
+// path reads "field", "active_ticket_v2.field", or "cf_customer.key" and
+// "cf_ticket.key" for a custom field, whose key may have any characters.
 func (p *contractParser) path(n ast.Node, path string) FieldRef {
+	for _, s := range []Scope{ScopeCFCustomer, ScopeCFTicket} {
+		if key, ok := strings.CutPrefix(path, string(s)+"."); ok && key != "" {
+			return FieldRef{s, key}
+		}
+	}
 	if key, ok := strings.CutPrefix(path, TicketField+"."); ok && key != "" && !strings.Contains(key, ".") {
 		return FieldRef{ScopeTicket, key}
 	}
 	if path == "" || path == TicketField || strings.Contains(path, ".") {
-		p.fault(n, "write a field of a contact, or "+TicketField+".<field>", "path %q leads nowhere that columns can come from", path)
+		p.fault(n, "write a field of a contact, "+TicketField+".<field>, cf_customer.<key> or cf_ticket.<key>",
+			"path %q leads nowhere that columns can come from", path)
 		return FieldRef{}
 	}
 	return FieldRef{ScopeContact, path}
@@ -265,62 +272,4 @@ func (p *contractParser) mandatory(at ast.Node) {
 				"column %s must have its own path, type %s and required: true", want.name, want.typ)
 		}
 	}
-}
-
-func (p *contractParser) customFields(n ast.Node) {
-	if n == nil {
-		p.contract.CustomFields = defaultSources()
-		return
-	}
-	m, ok := p.mapping(n, "custom_fields", "customer", "ticket")
-	if !ok {
-		return
-	}
-	p.sources(m["customer"], ScopeContact)
-	p.sources(m["ticket"], ScopeTicket)
-}
-
-func (p *contractParser) sources(n ast.Node, scope Scope) {
-	if n == nil {
-		return
-	}
-	seq, ok := resolve(n).(*ast.SequenceNode)
-	if !ok {
-		p.fault(n, "", "the places of custom fields must be a list of paths")
-		return
-	}
-	for rank, item := range seq.Values {
-		s, ok := resolve(item).(*ast.StringNode)
-		if !ok {
-			p.fault(item, "", "a place of custom fields must be a path")
-			continue
-		}
-		ref := p.path(item, s.Value)
-		if ref.Key == "" {
-			continue
-		}
-		if ref.Scope != scope {
-			p.fault(item, "customer takes fields of the contact, ticket takes "+TicketField+".<field>", "%q is not a place for this entity", s.Value)
-		}
-		if _, taken := p.contract.Column(ref); taken {
-			p.fault(item, "", "%q is already a column", s.Value)
-		}
-		for _, other := range p.contract.CustomFields {
-			if other.Place == ref {
-				p.fault(item, "", "%q stands twice", s.Value)
-			}
-		}
-		p.contract.CustomFields = append(p.contract.CustomFields, CustomFieldSource{Place: ref, Rank: rank})
-	}
-}
-
-// defaultSources are the places seen in the field, for contracts that name none.
-func defaultSources() []CustomFieldSource {
-	var out []CustomFieldSource
-	for _, scope := range []Scope{ScopeContact, ScopeTicket} {
-		for rank, key := range []string{"custom_fields", "custom_field_values", "metadata"} {
-			out = append(out, CustomFieldSource{Place: FieldRef{scope, key}, Rank: rank})
-		}
-	}
-	return out
 }
