@@ -95,6 +95,8 @@ type Reject struct {
 	Raw      []byte // the record as served
 	Position int    // index on its page, from 0
 	Request  string // Meta.Request of its page
+	// At is Meta.ExtractedAt of its page.
+	At time.Time
 }
 
 // Sealed is the content of a chunk. The caller releases Record; its memory

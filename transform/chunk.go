@@ -248,7 +248,7 @@ func (c *Chunk) Keep(skip []bool, m Meta) (n int) {
 	}
 	for _, r := range c.tent.rejects {
 		if !skipped(r.Position) {
-			r.Request = m.Request
+			r.Request, r.At = m.Request, m.ExtractedAt
 			c.rejects = append(c.rejects, r)
 		}
 	}
