@@ -39,6 +39,7 @@ func (c *Config) Hash() string {
 		Stages, Pipelines                                       []string
 		Field                                                   *Field
 		Reconcile                                               *reconcile
+		Quarantine                                              *Quarantine `json:",omitempty"` // nil: the defaults
 		Destinations                                            []string
 	}
 	all := struct {
@@ -73,6 +74,9 @@ func (c *Config) Hash() string {
 		}
 		if r := p.Reconcile; r != nil {
 			v.Reconcile = &reconcile{r.Schedule, r.MaxShare, r.MaxProbes}
+		}
+		if q := p.Quarantine; q != (Quarantine{Store: "auto", MaxShare: 0.1}) {
+			v.Quarantine = &q
 		}
 		for _, d := range p.Destinations {
 			v.Destinations = append(v.Destinations, d.Name)

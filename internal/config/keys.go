@@ -234,12 +234,16 @@ func filterKeys() []Key {
 }
 
 func afterFilterKeys() []Key {
-	const p, r = "pipelines.*", "pipelines.*.reconcile"
+	const p, r, q = "pipelines.*", "pipelines.*.reconcile", "pipelines.*.quarantine"
 	return []Key{
 		{Path: r, Type: MappingType, Description: "How `sluice reconcile` finds contacts that were deleted at the source. Not with sync: snapshot, which finds them on every run."},
 		{Path: r + ".schedule", Type: CronType, Description: "When `sluice schedule` reconciles it, as schedule. Left out: only when asked."},
 		{Path: r + ".max_share", Type: ShareType, Default: "1%", Min: leastShare, Max: "100%", Description: "Largest share of the table's contacts that may be missing at the source: more is taken for a fault of the source, and nothing is marked."},
 		{Path: r + ".max_probes", Type: IntegerType, Default: "1000", Min: "1", Max: "1000000", Unit: "contacts", Description: "Missing contacts asked for one by one in a run, at most; the next run goes on with the rest."},
+		{Path: q, Type: MappingType, Description: "What becomes of records without a usable id, time or other required value, which are set aside. A word alone, as in quarantine: raw, is its `store`."},
+		{Path: q + ".store", Type: ChoiceType, Default: "auto", Allowed: []string{"auto", "raw", "reference"}, Description: "What is kept of such a record. raw: all of it, as it was served. reference: why, when and where it was met, and its id, so that `sluice quarantine retry` fetches it again. auto: raw where the contract keeps every value as it came (policy: keep), else reference."},
+		{Path: q + ".max_share", Type: ShareType, Default: "10%", Min: leastShare, Max: "100%", Description: "Largest share of the records that a run reads that may be set aside, once it has read 100: more fails the run before anything is committed."},
+		{Path: q + ".max_records", Type: IntegerType, Min: "0", Max: "1000000000", Unit: "records", Description: "Records that a run may set aside, at most: more fails it before anything is committed. Left out: no limit but max_share."},
 		{Path: p + ".verify", Type: ChoiceType, Default: "full", Allowed: []string{"full", "sample", "off"}, Description: "How much of each written file is read back by a second reader before it counts: every row, a sample, nothing."},
 		{Path: p + ".destinations", Type: NamesType, Required: true, Description: "Destinations to write to."},
 		{Path: p + ".schedule", Type: CronType, Description: "When `sluice schedule` runs it: five cron fields, @hourly, @daily, @weekly, or @every 15m. Left out: only when asked."},

@@ -32,13 +32,14 @@ func fileWith(k Key, value string) string {
 	source := map[string]string{"type": "contacts_api", "url": "sandbox://"}
 	destination := map[string]string{"type": "parquet", "path": "out"}
 	pipeline := map[string]string{"source": "crm", "destinations": "lake"}
-	filters, state, reconcile := map[string]string{}, map[string]string{}, map[string]string{}
+	filters, state, reconcile, quarantine := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
 	parent, name := "", k.Path
 	if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
 		parent, name = k.Path[:i], k.Path[i+1:]
 	}
 	map[string]map[string]string{
 		"": doc, "state": state, "sources.*": source, "destinations.*": destination, "pipelines.*": pipeline, "pipelines.*.filters": filters, "pipelines.*.reconcile": reconcile,
+		"pipelines.*.quarantine": quarantine,
 		"sources": {}, "destinations": {}, "pipelines": {},
 	}[parent][name] = value
 	switch { // what goes with it
@@ -83,6 +84,9 @@ func fileWith(k Key, value string) string {
 	}
 	if _, given := pipeline["reconcile"]; !given && len(reconcile) > 0 {
 		pipeline["reconcile"] = flow(reconcile)
+	}
+	if _, given := pipeline["quarantine"]; !given && len(quarantine) > 0 {
+		pipeline["quarantine"] = flow(quarantine)
 	}
 	if _, given := doc["state"]; !given {
 		doc["state"] = flow(state)

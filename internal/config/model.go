@@ -192,6 +192,7 @@ type Pipeline struct {
 	Pipelines    []string            // as Stages
 	Field        *Field              // nil for none
 	Reconcile    *Reconcile          // nil where the file leaves it out
+	Quarantine   Quarantine
 	Verify       string              // full, sample or off
 	Destinations []*Destination
 	Schedule     string        // as given; empty for none
@@ -212,6 +213,13 @@ type Reconcile struct {
 	Cron      cron.Schedule // of Schedule, in the pipeline's Timezone; nil for none
 	MaxShare  float64       // of the table's contacts, above 0 and up to 1
 	MaxProbes int           // contacts asked for one by one in a run
+}
+
+// Quarantine says what becomes of records that cannot be rows.
+type Quarantine struct {
+	Store      string  // auto, raw or reference
+	MaxShare   float64 // of the records that a run reads, above 0 and up to 1
+	MaxRecords *int    // that a run may set aside; nil: any number
 }
 
 // Source returns the source called name, nil if there is none.

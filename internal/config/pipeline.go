@@ -37,6 +37,7 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 	p.Schedule, p.Cron = f.schedule("schedule", p.Timezone)
 	r.filters(f, p)
 	p.Reconcile = r.reconcile(f, p)
+	p.Quarantine = r.quarantine(f)
 	r.references(c, f, p)
 	return p
 }
@@ -187,6 +188,28 @@ func (r *reader) reconcile(f fields, p *Pipeline) *Reconcile {
 	rec.MaxShare = g.share("max_share")
 	rec.MaxProbes = g.integer("max_probes")
 	return rec
+}
+
+// quarantine reads what becomes of records that cannot be rows. A word alone
+// is its store.
+func (r *reader) quarantine(f fields) Quarantine {
+	const name, store = "quarantine", "store"
+	v := f.vals[name]
+	if v != nil && v.kind == textKind && !strings.Contains(v.text, ":") {
+		v = &value{kind: mappingKind, pos: v.pos, entries: []*entry{{key: store, keyPos: f.keyPos[name], val: v}}}
+	}
+	var q Quarantine
+	g, ok := r.fields("pipelines.*."+name, v, f.pos(name))
+	if !ok {
+		return q
+	}
+	q.Store, _ = g.text(store)
+	q.MaxShare = g.share("max_share")
+	if g.has("max_records") {
+		n := g.integer("max_records")
+		q.MaxRecords = &n
+	}
+	return q
 }
 
 // knownValue warns of a filter value that looks like a slip. The sets are open:
