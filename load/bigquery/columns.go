@@ -17,6 +17,9 @@ const (
 	colStagedAt = "_sluice_staged_at"
 )
 
+// colCommittedAt is the column that the table of packages is partitioned by.
+const colCommittedAt = "committed_at"
+
 // mostDescription is how many characters a column's description may have (REST
 // v2, TableFieldSchema.description).
 const mostDescription = 1024
@@ -141,7 +144,7 @@ func commitsFields() []*bq.TableFieldSchema {
 		f("columns", "STRING", "NULLABLE", "Columns of the table after it, as JSON"),
 		f("coverage", "STRING", "NULLABLE", "Coverage record of the run, as JSON"),
 		f("extracted_from", "TIMESTAMP", "NULLABLE", "First time of extraction of its rows (UTC)"),
-		f("committed_at", "TIMESTAMP", "REQUIRED", "When it took effect (UTC)"),
+		f(colCommittedAt, "TIMESTAMP", "REQUIRED", "When it took effect (UTC)"),
 	}
 }
 

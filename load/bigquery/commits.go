@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -33,7 +32,7 @@ type commitRecord struct {
 	// extractedFrom is when the extraction began of the latest of the packages
 	// that were asked for and have rows; zero where none has.
 	extractedFrom time.Time
-	columns       schemas.Table
+	committedAt   time.Time
 }
 
 // position is the serial of the last package that has taken effect wholly.
@@ -44,24 +43,60 @@ func (c *commitRecord) position() int64 {
 	return c.serial
 }
 
-const selectRecords = "SELECT format_version, package, run_id, status, method, result, MAX(extracted_from) OVER (), columns FROM %s %s"
+// selectRecords asks for what is short in a record. BigQuery bills a column of
+// all records that it goes through, and columns and coverage are some kB each.
+const selectRecords = "SELECT format_version, package, run_id, status, method, MAX(extracted_from) OVER (), committed_at, %s FROM %s %s"
 
-// last returns the record of the last package.
+// last returns the record of the last package, without its result.
 func (l *Loader) last(ctx context.Context) (*commitRecord, error) {
-	c, err := l.record(ctx, "ORDER BY package DESC LIMIT 1")
+	c, err := l.record(ctx, "'{}'", "ORDER BY package DESC LIMIT 1")
 	if c == nil {
 		c = &commitRecord{}
 	}
 	return c, err
 }
 
-// recorded returns the record of one package, nil where there is none.
-func (l *Loader) recorded(ctx context.Context, serial int64) (*commitRecord, error) {
-	return l.record(ctx, "WHERE package = @package", intParam("package", serial))
+// recorded returns the record of one package, nil where there is none. Where it
+// is known when the package was committed, that day's records are all that is
+// read; zero: it is not known.
+func (l *Loader) recorded(ctx context.Context, serial int64, at time.Time) (*commitRecord, error) {
+	which := "WHERE package = @package"
+	if !at.IsZero() {
+		which += " AND committed_at = " + literal(at)
+	}
+	return l.record(ctx, "result", which, intParam("package", serial))
 }
 
-func (l *Loader) record(ctx context.Context, which string, params ...param) (*commitRecord, error) {
-	q, _, err := l.query(ctx, fmt.Sprintf(selectRecords, l.o.quoted(l.o.commits()), which), params...)
+// columnsAfter returns the columns of the table after a package on record.
+func (l *Loader) columnsAfter(ctx context.Context, c *commitRecord) (schemas.Table, error) {
+	q, _, err := l.query(ctx, fmt.Sprintf("SELECT columns FROM %s WHERE package = @package AND committed_at = %s", l.o.quoted(l.o.commits()), literal(c.committedAt)),
+		intParam("package", c.serial))
+	if err != nil {
+		return schemas.Table{}, fmt.Errorf("read columns after package %d: %w", c.serial, err)
+	}
+	row, err := q.one(ctx)
+	if err != nil {
+		return schemas.Table{}, fmt.Errorf("read columns after package %d: %w", c.serial, err)
+	}
+	text, ok := row[0].(string)
+	if !ok {
+		return schemas.Table{}, foreign(l.o.place(l.o.commits()), fmt.Sprintf("the record of package %d is not laid out as sluice lays it out", c.serial), otherName)
+	}
+	var out schemas.Table
+	if err := json.Unmarshal([]byte(text), &out); err != nil {
+		return schemas.Table{}, l.damagedRecord(c.serial, err)
+	}
+	return out, nil
+}
+
+func (l *Loader) damagedRecord(serial int64, err error) error {
+	return &Error{Message: fmt.Sprintf("the record of package %d is damaged", serial), Table: l.o.place(l.o.commits()), Err: err, hint: otherName}
+}
+
+// record reads the last of the records that are asked for; result is the
+// expression for what the package did.
+func (l *Loader) record(ctx context.Context, result, which string, params ...param) (*commitRecord, error) {
+	q, _, err := l.query(ctx, fmt.Sprintf(selectRecords, result, l.o.quoted(l.o.commits()), which), params...)
 	if err != nil {
 		return nil, fmt.Errorf("read records of packages: %w", err)
 	}
@@ -89,18 +124,16 @@ func (l *Loader) readRecord(row []any) (*commitRecord, error) {
 	runID, ok2 := row[2].(string)
 	status, ok3 := row[3].(string)
 	method, ok4 := row[4].(string)
-	result, ok5 := row[5].(string)
-	columns, ok6 := row[7].(string)
+	at, ok5 := row[6].(time.Time)
+	result, ok6 := row[7].(string)
 	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 {
 		return nil, foreign(place, fmt.Sprintf("the record of package %v is not laid out as sluice lays it out", row[1]), otherName)
 	}
-	if err := errors.Join(json.Unmarshal([]byte(result), &c.result), json.Unmarshal([]byte(columns), &c.columns)); err != nil {
-		return nil, &Error{Message: fmt.Sprintf("the record of package %d is damaged", serial), Table: place, Err: err, hint: otherName}
+	if err := json.Unmarshal([]byte(result), &c.result); err != nil {
+		return nil, l.damagedRecord(serial, err)
 	}
-	c.serial, c.runID, c.status, c.method, c.result.Files = serial, runID, status, Method(method), []load.File{}
-	if at, ok := row[6].(time.Time); ok {
-		c.extractedFrom = at
-	}
+	c.serial, c.runID, c.status, c.method, c.committedAt, c.result.Files = serial, runID, status, Method(method), at, []load.File{}
+	c.extractedFrom, _ = row[5].(time.Time) // null where no package has rows
 	return c, nil
 }
 
@@ -122,11 +155,11 @@ func (l *Loader) unsettled(ctx context.Context, now time.Time) (time.Time, error
 }
 
 // closeRecord says of a package that all of it has taken effect.
-func (l *Loader) closeRecord(ctx context.Context, serial int64) error {
-	_, _, err := l.query(ctx, fmt.Sprintf("UPDATE %s SET status = '%s' WHERE package = @package", l.o.quoted(l.o.commits()), statusDone),
-		intParam("package", serial))
+func (l *Loader) closeRecord(ctx context.Context, c *commitRecord) error {
+	_, _, err := l.query(ctx, fmt.Sprintf("UPDATE %s SET status = '%s' WHERE package = @package AND committed_at = %s", l.o.quoted(l.o.commits()), statusDone, literal(c.committedAt)),
+		intParam("package", c.serial))
 	if err != nil {
-		return fmt.Errorf("record that package %d has taken effect: %w", serial, err)
+		return fmt.Errorf("record that package %d has taken effect: %w", c.serial, err)
 	}
 	return nil
 }

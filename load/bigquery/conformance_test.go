@@ -134,8 +134,6 @@ func TestLoaderConforms(t *testing.T) {
 				t.Helper()
 				s := start(t, bqtest.Options{})
 				return loadtest.Harness{
-					// Rows that are streamed into a partitioned table.
-					Recent:  method == bigquery.CDC,
 					New:     func(t *testing.T) load.Loader { t.Helper(); return s.open(t, s.options(method)) },
 					Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts") },
 					History: func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts_history") },

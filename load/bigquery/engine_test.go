@@ -185,7 +185,11 @@ func (x *export) table() schemas.Table {
 	if last.status != statusDone {
 		x.t.Fatalf("the last package is %q", last.status)
 	}
-	return last.columns
+	table, err := l.columnsAfter(x.t.Context(), last)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return table
 }
 
 // draw are n contacts of the source.

@@ -24,7 +24,11 @@ func (l *Loader) List(ctx context.Context, o load.Listing, each func(arrow.Recor
 	if err != nil || last == nil {
 		return err
 	}
-	columns, err := last.columns.Select(o.Columns)
+	all, err := l.columnsAfter(ctx, last)
+	if err != nil {
+		return fmt.Errorf("list table %s: %w", l.o.Table, err)
+	}
+	columns, err := all.Select(o.Columns)
 	if err != nil {
 		return fmt.Errorf("list table %s: %w", l.o.Table, err)
 	}

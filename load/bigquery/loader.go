@@ -95,12 +95,15 @@ func (l *Loader) commit(ctx context.Context, p load.Package) (load.Result, error
 			return load.Result{}, err
 		}
 	}
-	m := &merge{o: l.o, table: table, pkg: p, staged: st, before: last.serial, months: st.Months, now: l.o.Clock.Now()}
+	m := &merge{
+		o: l.o, table: table, pkg: p, staged: st, before: last.serial, beforeAt: last.committedAt,
+		months: st.Months, whole: l.whole(lay), now: l.o.Clock.Now().Truncate(time.Microsecond),
+	}
 	if done == nil {
 		if err := l.apply(ctx, m, last); err != nil {
 			return load.Result{}, err
 		}
-		if done, err = l.recorded(ctx, p.Serial); err != nil {
+		if done, err = l.recorded(ctx, p.Serial, m.now); err != nil {
 			return load.Result{}, err
 		}
 		if done == nil {
@@ -108,11 +111,19 @@ func (l *Loader) commit(ctx context.Context, p load.Package) (load.Result, error
 		}
 	}
 	if done.status == statusApplying {
-		if err := l.upsertWinners(ctx, m); err != nil {
+		if err := l.upsertWinners(ctx, m, done); err != nil {
 			return load.Result{}, err
 		}
 	}
 	return done.result, l.ensureViews(ctx, table)
+}
+
+// whole reports whether the table has no partitions.
+func (l *Loader) whole(lay layout) bool {
+	if lay.current == nil {
+		return l.o.Method == CDC
+	}
+	return lay.current.TimePartitioning == nil
 }
 
 // admit says what is to become of a package: refused with an error, on record
@@ -140,7 +151,11 @@ func (l *Loader) admit(ctx context.Context, p load.Package) (lay layout, last, d
 		}
 		return lay, last, nil, nil
 	}
-	if done, err = l.recorded(ctx, p.Serial); err != nil {
+	at := time.Time{}
+	if p.Serial == last.serial {
+		at = last.committedAt
+	}
+	if done, err = l.recorded(ctx, p.Serial, at); err != nil {
 		return lay, last, nil, err
 	}
 	if done == nil || done.runID != p.RunID {
@@ -197,7 +212,7 @@ func (l *Loader) locate(ctx context.Context, m *merge, last *commitRecord) error
 		}
 		m.recent = from
 	}
-	if last.serial == 0 || last.extractedFrom.IsZero() {
+	if m.whole || last.serial == 0 || last.extractedFrom.IsZero() {
 		return nil
 	}
 	q, _, err := l.query(ctx, m.strangers(last.extractedFrom.Add(-settleTime)))
@@ -238,7 +253,7 @@ func (l *Loader) locate(ctx context.Context, m *merge, last *commitRecord) error
 
 // upsertWinners brings what the package changed into a table of method cdc, and
 // closes its record. Sequence numbers make it safe to repeat.
-func (l *Loader) upsertWinners(ctx context.Context, m *merge) error {
+func (l *Loader) upsertWinners(ctx context.Context, m *merge, c *commitRecord) error {
 	q, _, err := l.query(ctx, m.winners())
 	if err != nil {
 		return fmt.Errorf("read what the package changed: %w", err)
@@ -256,7 +271,7 @@ func (l *Loader) upsertWinners(ctx context.Context, m *merge) error {
 	if err := l.upsert(ctx, m.pkg, m.table, rows); err != nil {
 		return err
 	}
-	return l.closeRecord(ctx, m.pkg.Serial)
+	return l.closeRecord(ctx, c)
 }
 
 func checkPackage(p load.Package) error {

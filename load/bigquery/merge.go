@@ -13,15 +13,17 @@ import (
 // table. They are one script in one transaction: history, the table and the
 // record of the package change together or not at all.
 type merge struct {
-	o       Options
-	table   schemas.Table // after the package
-	pkg     load.Package
-	staged  staged
-	before  int64       // serial of the last package on record
-	months  []time.Time // of created_at in the table to look at, ascending
-	recent  time.Time   // cdc: versions read since then may not be visible in the table yet; zero: all are
-	doubled bool        // the table holds a contact twice, which is to be mended
-	now     time.Time
+	o        Options
+	table    schemas.Table // after the package
+	pkg      load.Package
+	staged   staged
+	before   int64       // serial of the last package on record
+	beforeAt time.Time   // when that was committed; zero where there is none
+	months   []time.Time // of created_at in the table to look at, ascending
+	whole    bool        // the table is not partitioned, so that all of it is looked at
+	recent   time.Time   // cdc: versions read since then may not be visible in the table yet; zero: all are
+	doubled  bool        // the table holds a contact twice, which is to be mended
+	now      time.Time
 }
 
 // decideFate says what becomes of each row of the package, in the order of
@@ -101,8 +103,12 @@ func (m *merge) isStaged(alias string) string {
 // met is what the table holds of the package's ids. Of an id that stands there
 // twice, and of one whose last change is not visible yet, the greatest counts.
 func (m *merge) met() string {
-	rows := fmt.Sprintf("SELECT %s, _sluice_package AS pkg FROM %s WHERE %s AND id IN (SELECT id FROM sluice_keys)",
-		keyColumns, m.o.quoted(m.o.Table), inMonths("created_at", m.months))
+	where := ""
+	if !m.whole {
+		where = inMonths("created_at", m.months) + " AND "
+	}
+	rows := fmt.Sprintf("SELECT %s, _sluice_package AS pkg FROM %s WHERE %sid IN (SELECT id FROM sluice_keys)",
+		keyColumns, m.o.quoted(m.o.Table), where)
 	if m.o.Method == CDC && !m.recent.IsZero() {
 		rows += fmt.Sprintf("\n  UNION ALL\n  SELECT %s, _sluice_package AS pkg FROM %s WHERE _sluice_extracted_at >= %s AND id IN (SELECT id FROM sluice_keys)",
 			keyColumns, m.o.quoted(m.o.history()), literal(m.recent))
@@ -170,14 +176,19 @@ const isGreater = `LEAST(s.updated_at, s._sluice_extracted_at) > LEAST(t.updated
 // only append, each takes effect, whatever they have asserted: what the service
 // cancels is one that changes rows of a table of which another does
 // (Multi-statement transactions, "Transaction concurrency"). So each changes a
-// row here: its own, and writes the last one's anew.
+// row here: its own, and writes the last one's anew. An UPDATE is billed for all
+// columns of the partitions that it goes through, hence the times.
 func (m *merge) claim() string {
 	status := statusDone
 	if m.o.Method == CDC && m.staged.Rows > 0 {
 		status = statusApplying
 	}
-	return fmt.Sprintf("UPDATE %s SET status = IF(package = %d, %s, status) WHERE package >= %d",
-		m.o.quoted(m.o.commits()), m.pkg.Serial, quoteText(status), m.before)
+	times := literal(m.now)
+	if m.before > 0 {
+		times += ", " + literal(m.beforeAt)
+	}
+	return fmt.Sprintf("UPDATE %s SET status = IF(package = %d, %s, status) WHERE package >= %d AND committed_at IN (%s)",
+		m.o.quoted(m.o.commits()), m.pkg.Serial, quoteText(status), m.before, times)
 }
 
 // record notes the package beside the tables.

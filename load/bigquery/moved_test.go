@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	bq "google.golang.org/api/bigquery/v2"
+
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/load/bigquery/bqtest"
 	"github.com/sluice-etl/sluice/load/loadtest"
@@ -30,10 +32,15 @@ func commit(t *testing.T, l *Loader, s loadtest.Spec) load.Result {
 func TestAContactWhoseCreatedAtMovesIsKnownWhereItStands(t *testing.T) {
 	t.Parallel()
 	month := func(n int) time.Time { return time.Date(2026, time.Month(n), 15, 12, 0, 0, 0, time.UTC) }
-	for _, method := range allMethods() {
-		t.Run(string(method), func(t *testing.T) {
+	for name, method := range map[string]Method{"stream": Stream, "load": Load, "cdc": CDC, "cdc, partitioned once": CDC} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := loaderAt(t, standIn(t, bqtest.Options{}), method)
+			if name == "cdc, partitioned once" { // both tables as an earlier version made them
+				prepare(t, l.remote, loadtest.Build(t, loadtest.Spec{Serial: 1}))
+				repartition(t, l.remote, l.o.Table, &bq.TimePartitioning{Type: "MONTH", Field: schemas.ColCreatedAt})
+				repartition(t, l.remote, l.o.commits(), nil)
+			}
 			at := func(h int) time.Time { return loadtest.Epoch.Add(time.Duration(h) * time.Minute) }
 			a := loadtest.Contact("a", month(1), at(1), "name", "one")
 			b := loadtest.Contact("b", month(2), at(1), "name", "one")
@@ -62,5 +69,21 @@ func TestAContactWhoseCreatedAtMovesIsKnownWhereItStands(t *testing.T) {
 				t.Errorf("history has %v", versions)
 			}
 		})
+	}
+}
+
+func TestWithUpsertsAContactThatMovesToTheLastDaysIsKnownTooAndStandsOnce(t *testing.T) {
+	t.Parallel()
+	l := loaderAt(t, standIn(t, bqtest.Options{}), CDC)
+	at := func(h int) time.Time { return loadtest.Epoch.Add(time.Duration(h) * time.Minute) }
+	a := loadtest.Contact("a", at(1).AddDate(0, -6, 0), at(1), "name", "one")
+	commit(t, l, loadtest.Spec{Serial: 1, Rows: []loadtest.Row{a}})
+	// A contact created now is new for all that the times tell.
+	got := commit(t, l, loadtest.Spec{Serial: 2, Rows: []loadtest.Row{a.With(schemas.ColCreatedAt, at(2), schemas.ColUpdatedAt, at(2))}})
+	if got.New != 0 || got.Changed != 1 || got.Moved != 1 {
+		t.Errorf("a contact that moved gives %+v", got)
+	}
+	if rows := read(t, l.remote, "SELECT id, created_at, _sluice_change FROM "+l.o.quoted(l.o.Table)); len(rows) != 1 || rows[0][schemas.ColCreatedAt] != at(2) || rows[0][schemas.ColChange] != "update" {
+		t.Errorf("the table has %v", rows)
 	}
 }

@@ -114,6 +114,9 @@ type blueprint struct {
 	fields []*bq.TableFieldSchema
 	table  bq.Table
 	keeps  bool // rows may never expire
+	// earlier is how earlier versions partitioned it, if otherwise: such a table
+	// goes on as it is.
+	earlier func(*bq.TimePartitioning) bool
 }
 
 // blueprints are the four tables in the order in which they are made and
@@ -123,9 +126,18 @@ func (r *remote) blueprints(want schemas.Table, lineage, pipeline string) []blue
 	labels := r.o.labels(lineageLabel, lineageValue(lineage))
 	current := bq.Table{
 		Description: "Every contact once, as last seen; deleted ones are marked. Written by sluice: read the view " + r.o.Table + "_all", Labels: labels,
-		TimePartitioning: &bq.TimePartitioning{Type: "MONTH", Field: schemas.ColCreatedAt},
 		Clustering:       &bq.Clustering{Fields: []string{schemas.ColID}},
 		TableConstraints: &bq.TableConstraints{PrimaryKey: &bq.TableConstraintsPrimaryKey{Columns: []string{schemas.ColID}}},
+	}
+	byMonth := &bq.TimePartitioning{Type: "MONTH", Field: schemas.ColCreatedAt}
+	var earlier func(*bq.TimePartitioning) bool
+	if r.o.Method == CDC {
+		// Rows of any created_at are to be streamed, which partitions by it would
+		// not take (BigQuery Storage Write API, "Time-unit column partitioning"),
+		// and a query that applies upserts reads all partitions.
+		earlier = func(got *bq.TimePartitioning) bool { return samePartitions(byMonth, got) }
+	} else {
+		current.TimePartitioning = byMonth
 	}
 	if r.o.Method == CDC && r.o.MaxStaleness > 0 {
 		current.MaxStaleness = interval(r.o.MaxStaleness)
@@ -133,7 +145,9 @@ func (r *remote) blueprints(want schemas.Table, lineage, pipeline string) []blue
 	return []blueprint{
 		{name: r.o.commits(), fields: commitsFields(), keeps: true, table: bq.Table{
 			Description: fmt.Sprintf("Every package that was committed to %s, by pipeline %s of lineage %s. Written by sluice", r.o.Table, pipeline, lineage), Labels: labels,
-		}},
+			// So that a commit need not go through the records of all earlier ones.
+			TimePartitioning: &bq.TimePartitioning{Type: "DAY", Field: colCommittedAt},
+		}, earlier: func(got *bq.TimePartitioning) bool { return got == nil }},
 		{name: r.o.staging(), fields: stagingFields(want), table: bq.Table{
 			Description: "Rows on their way to " + r.o.Table + ". Written by sluice", Labels: labels,
 			TimePartitioning: &bq.TimePartitioning{Type: "DAY", Field: colStagedAt, ExpirationMs: (stagingDays * day).Milliseconds()},
@@ -144,7 +158,7 @@ func (r *remote) blueprints(want schemas.Table, lineage, pipeline string) []blue
 			TimePartitioning: &bq.TimePartitioning{Type: "DAY", Field: schemas.ColExtractedAt},
 			Clustering:       &bq.Clustering{Fields: []string{schemas.ColID}},
 		}},
-		{name: r.o.Table, fields: fields(want), keeps: true, table: current},
+		{name: r.o.Table, fields: fields(want), keeps: true, table: current, earlier: earlier},
 	}
 }
 
@@ -355,6 +369,11 @@ func (r *remote) conform(ctx context.Context, b blueprint, t *bq.Table) error {
 	}
 }
 
+// samePartitions reports whether a table is partitioned as wanted.
+func samePartitions(want, got *bq.TimePartitioning) bool {
+	return got != nil && strings.EqualFold(got.Type, want.Type) && strings.EqualFold(got.Field, want.Field)
+}
+
 // checkShape refuses a table that was made otherwise.
 func (r *remote) checkShape(b blueprint, t *bq.Table) error {
 	wrong := func(what string) error {
@@ -368,11 +387,13 @@ func (r *remote) checkShape(b blueprint, t *bq.Table) error {
 	}
 	want, got := b.table.TimePartitioning, t.TimePartitioning
 	switch {
-	case want != nil && (got == nil || !strings.EqualFold(got.Type, want.Type) || !strings.EqualFold(got.Field, want.Field)):
+	case t.RangePartitioning == nil && b.earlier != nil && b.earlier(got):
+	case want != nil && !samePartitions(want, got):
 		return wrong(fmt.Sprintf("the table is not partitioned by %s of %s", strings.ToLower(want.Type), want.Field))
 	case want == nil && (got != nil || t.RangePartitioning != nil):
 		return wrong("the table is partitioned")
-	case t.RequirePartitionFilter || got != nil && got.RequirePartitionFilter:
+	}
+	if t.RequirePartitionFilter || got != nil && got.RequirePartitionFilter {
 		return &Error{
 			Message: "the table requires a filter on its partitions", Table: r.o.place(b.name),
 			hint: "Views and checks read all of it: ALTER TABLE ... SET OPTIONS (require_partition_filter = false).",

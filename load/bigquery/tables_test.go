@@ -31,7 +31,7 @@ func TestTablesAreMadeAsDesignedAndLeftAloneThen(t *testing.T) {
 		t.Errorf("columns %+v", got.Columns)
 	}
 	current := resource(t, r, "contacts")
-	if p := current.TimePartitioning; p == nil || p.Type != "MONTH" || p.Field != "created_at" || p.ExpirationMs != 0 {
+	if p := current.TimePartitioning; p != nil { // rows of any created_at can be streamed
 		t.Errorf("partitioning %+v", p)
 	}
 	if c := current.Clustering; c == nil || !slices.Equal(c.Fields, []string{"id"}) {
@@ -59,6 +59,9 @@ func TestTablesAreMadeAsDesignedAndLeftAloneThen(t *testing.T) {
 	if h := resource(t, r, "contacts_history"); h.TimePartitioning.Field != "_sluice_extracted_at" || h.TimePartitioning.ExpirationMs != 0 {
 		t.Errorf("history partitioned by %+v", h.TimePartitioning)
 	}
+	if p := resource(t, r, "contacts__commits").TimePartitioning; p == nil || p.Type != "DAY" || p.Field != "committed_at" || p.ExpirationMs != 0 {
+		t.Errorf("packages partitioned by %+v", p)
+	}
 	if c := resource(t, r, "contacts__commits"); c.Labels[lineageLabel] != lineageValue(testLineage) || !strings.Contains(c.Description, testLineage) {
 		t.Errorf("commits table %+v", c)
 	}
@@ -67,6 +70,65 @@ func TestTablesAreMadeAsDesignedAndLeftAloneThen(t *testing.T) {
 	}
 	if n := s.Calls()["tables.patch"]; n != 0 {
 		t.Errorf("%d tables patched the second time", n)
+	}
+}
+
+func TestATableThatStatementsChangeIsPartitionedByMonth(t *testing.T) {
+	t.Parallel()
+	s := standIn(t, bqtest.Options{})
+	for _, method := range []Method{Stream, Load} {
+		r := remoteAt(t, s, Options{Method: method})
+		if _, err := ensureFor(t.Context(), r, loadtest.Table()); err != nil {
+			t.Fatal(err)
+		}
+		if p := resource(t, r, "contacts").TimePartitioning; p == nil || p.Type != "MONTH" || p.Field != "created_at" || p.ExpirationMs != 0 {
+			t.Errorf("partitioning %+v", p)
+		}
+	}
+}
+
+// repartition makes a table as an earlier version made it.
+func repartition(t *testing.T, r *remote, name string, by *bq.TimePartitioning) {
+	t.Helper()
+	made := resource(t, r, name)
+	if err := r.rest.Tables.Delete(r.o.Project, r.o.Dataset, name).Context(t.Context()).Do(); err != nil {
+		t.Fatal(err)
+	}
+	again := &bq.Table{
+		TableReference: made.TableReference, Schema: made.Schema, Labels: made.Labels, Description: made.Description,
+		Clustering: made.Clustering, TableConstraints: made.TableConstraints, TimePartitioning: by,
+	}
+	if _, err := r.rest.Tables.Insert(r.o.Project, r.o.Dataset, again).Context(t.Context()).Do(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOnlyTheWaysInWhichATableWasOnceMadeAreTaken(t *testing.T) {
+	t.Parallel()
+	byMonth := &bq.TimePartitioning{Type: "MONTH", Field: "created_at"}
+	for _, c := range []struct {
+		method Method
+		table  string
+		by     *bq.TimePartitioning
+		wrong  string
+	}{
+		{CDC, "contacts", byMonth, ""},
+		{CDC, "contacts__commits", nil, ""},
+		{Stream, "contacts__commits", nil, ""},
+		{CDC, "contacts", &bq.TimePartitioning{Type: "DAY", Field: "created_at"}, "the table is partitioned"},
+		{Stream, "contacts", nil, "not partitioned by month of created_at"},
+		{CDC, "contacts_history", nil, "not partitioned by day of _sluice_extracted_at"},
+		{Stream, "contacts__commits", &bq.TimePartitioning{Type: "MONTH", Field: "committed_at"}, "not partitioned by day of committed_at"},
+	} {
+		r := remoteAt(t, standIn(t, bqtest.Options{}), Options{Method: c.method})
+		if _, err := ensureFor(t.Context(), r, loadtest.Table()); err != nil {
+			t.Fatal(err)
+		}
+		repartition(t, r, c.table, c.by)
+		_, err := ensureFor(t.Context(), r, loadtest.Table())
+		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
+			t.Errorf("method %s, %s by %+v: error %v, want %q", c.method, c.table, c.by, err, c.wrong)
+		}
 	}
 }
 

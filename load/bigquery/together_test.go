@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	vendor "cloud.google.com/go/bigquery"
+	"github.com/apache/arrow/go/v17/arrow"
 	gocmp "github.com/google/go-cmp/cmp"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
@@ -122,6 +124,10 @@ func months(at time.Time, n, first int, from, until int) []loadtest.Row {
 	return rows
 }
 
+// recordKeys is how many bytes of the record of an earlier package a commit reads
+// at most: what it took, of which run it was and when, several times over.
+const recordKeys = 300
+
 func TestWhatACommitProcessesFollowsTheChangeAndNotTheTable(t *testing.T) {
 	t.Parallel()
 	for _, method := range allMethods() {
@@ -156,6 +162,13 @@ func TestWhatACommitProcessesFollowsTheChangeAndNotTheTable(t *testing.T) {
 				}
 				return md.NumBytes
 			}
+			// A table of method cdc has no partitions: of the rest of the table the
+			// id (with the two bytes of a STRING), five times and numbers and the hash
+			// are read.
+			keys := int64(0)
+			if method == CDC {
+				keys = int64(len("month 03 contact 00012")+2) + 6*8
+			}
 			put(100, 0, 0, 40)()
 			small := processed(t, client, put(20, 0, 3, 5)) // 40 rows of 4,000, in 2 months of 40
 			before := size()
@@ -166,12 +179,70 @@ func TestWhatACommitProcessesFollowsTheChangeAndNotTheTable(t *testing.T) {
 			if after < 3*before {
 				t.Fatalf("the table grew from %d to %d bytes, want three times the size", before, after)
 			}
-			if most := before / 4; small > most {
-				t.Errorf("a change of 1 %% in 2 months of 40 processed %d bytes, want at most a quarter of the table's %d", small, before)
+			if most := before/4 + 4000*keys; small > most {
+				t.Errorf("a change of 1 %% in 2 months of 40 of a table of %d bytes processed %d, want at most %d", before, small, most)
 			}
-			// The table of packages has two records more by now, some kB each.
-			if most := small + (after-before)/50; again > most {
-				t.Errorf("with the other months four times the size, the same change processed %d bytes instead of %d", again, small)
+			if most := small + 300*35*keys + 2*recordKeys; again > most {
+				t.Errorf("with the other months four times the size, the same change processed %d bytes instead of %d, want at most %d", again, small, most)
+			}
+		})
+	}
+}
+
+func TestOfTheRecordsOfEarlierPackagesACommitReadsTheShortColumnsAlone(t *testing.T) {
+	t.Parallel()
+	for _, method := range allMethods() {
+		t.Run(string(method), func(t *testing.T) {
+			t.Parallel()
+			s := standIn(t, bqtest.Options{})
+			l := loaderAt(t, s, method)
+			now := new(days)
+			l.o.Clock = now
+			client, err := vendor.NewClient(context.WithoutCancel(t.Context()), s.Project(), option.WithEndpoint(s.URL()), option.WithoutAuthentication())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = client.Close() }()
+			serial, updated := int64(0), loadtest.Epoch
+			put := func() {
+				serial++
+				updated = updated.Add(time.Second)
+				*now = days(serial) // a package a day
+				row := loadtest.Contact("a", loadtest.Epoch, updated, "name", "one").With(schemas.ColExtractedAt, now.Now())
+				coverage := []byte(`{"notes": "` + strings.Repeat("x", 3000) + `"}`)
+				p := loadtest.Build(t, loadtest.Spec{Serial: serial, Extra: edgeColumns(), Rows: []loadtest.Row{row}, Coverage: coverage})
+				p.Remember = new(notes).remember
+				if _, err := l.Commit(t.Context(), p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put()
+			put()
+			third := processed(t, client, put)
+			listed := func() int64 {
+				return processed(t, client, func() {
+					o := load.Listing{Lineage: testLineage, Columns: []string{schemas.ColID}}
+					if err := l.List(t.Context(), o, func(arrow.Record) error { return nil }); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+			list := listed()
+			for range 8 {
+				put()
+			}
+			twelfth := processed(t, client, put)
+			listLater := listed()
+			records := resource(t, l.remote, l.o.commits()).NumBytes
+			t.Logf("%s: %d bytes for the third package, %d for the twelfth; %d and %d to list; 12 records have %d", method, third, twelfth, list, listLater, records)
+			if most := third + 9*recordKeys; twelfth > most {
+				t.Errorf("the twelfth commit processed %d bytes, the third %d: want at most %d", twelfth, third, most)
+			}
+			if most := list + 9*recordKeys; listLater > most {
+				t.Errorf("after the twelfth package a listing processed %d bytes, after the third %d: want at most %d", listLater, list, most)
+			}
+			if records < 12*3000 {
+				t.Errorf("12 records have %d bytes, too few to tell anything", records)
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	bq "google.golang.org/api/bigquery/v2"
 
 	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/schemas"
 )
 
 // The kinds of faults that Verify finds.
@@ -39,7 +40,11 @@ func (l *Loader) Verify(ctx context.Context, lineage string, found func(load.Fau
 	if err != nil {
 		return load.Verified{}, err
 	}
-	v := &verification{l: l, last: last, found: found}
+	table, err := l.columnsAfter(ctx, last)
+	if err != nil {
+		return load.Verified{}, err
+	}
+	v := &verification{l: l, table: table, found: found}
 	if !v.columns(lay) {
 		return v.out, nil
 	}
@@ -52,7 +57,7 @@ func (l *Loader) Verify(ctx context.Context, lineage string, found func(load.Fau
 // verification is one check of one table.
 type verification struct {
 	l     *Loader
-	last  *commitRecord
+	table schemas.Table // as on record
 	found func(load.Fault)
 	out   load.Verified
 }
@@ -71,7 +76,7 @@ func (v *verification) columns(lay layout) bool {
 			usable = false
 			continue
 		}
-		for _, c := range v.last.columns.Columns {
+		for _, c := range v.table.Columns {
 			switch got := kindIn(columnsOf(t), c.Name); got {
 			case "":
 				v.fault(faultSchema, name, 0, "column %s is missing", c.Name)

@@ -39,11 +39,6 @@ func edgeValues(b *bench) {
 		Contact("5", time.Date(1969, 12, 31, 23, 59, 59, 999_999_000, time.UTC), time.Date(1900, 1, 1, 0, 0, 0, 1000, time.UTC), "cf_customer_json", `{"a":[1,null]}`),
 		Contact("6", time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), "cf_customer_score", -0.5, "cf_customer_seen", at(7)),
 	}}
-	if b.Recent {
-		for _, r := range s.Rows {
-			r[schemas.ColCreatedAt] = inMonth(1)
-		}
-	}
 	p := b.build(s)
 	b.wantCounts(b.commit(p), load.Result{New: 6, Versions: 6})
 	var want []Row

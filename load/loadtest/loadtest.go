@@ -28,8 +28,6 @@ type Harness struct {
 	History func(t *testing.T) []Row
 	// Spoil puts something there that Sluice did not write.
 	Spoil func(t *testing.T)
-	// Recent says that created_at may be from ten years ago to a year ahead alone.
-	Recent bool
 	// Fingerprint changes whenever anything that is stored does. Optional.
 	Fingerprint func(t *testing.T) string
 }
