@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Kinds is a set of the kinds of JSON value seen in one field. Null is not a
@@ -62,8 +63,8 @@ func (t Type) Fits(k Kinds) bool {
 	}
 }
 
-// RegistryEntry is what the registry knows of one field: for ever the same
-// once given, but for Misfit, which only ever becomes true.
+// RegistryEntry is what the registry knows of one field. Its column and type
+// are for ever the same once given; Misfit only ever becomes true.
 type RegistryEntry struct {
 	Scope  Scope  `json:"scope"`
 	Key    string `json:"key"`
@@ -73,6 +74,14 @@ type RegistryEntry struct {
 	// Contract columns have an entry only when they have such a column.
 	Misfit   bool   `json:"misfit,omitempty"`
 	FirstRun string `json:"first_run"` // run that settled the field
+	// FirstSeen and LastSeen say when values of the field arrived (UTC), LastRun
+	// in which run the last did; zero where that was not noted yet.
+	FirstSeen time.Time `json:"first_seen,omitzero"`
+	LastSeen  time.Time `json:"last_seen,omitzero"`
+	LastRun   string    `json:"last_run,omitempty"`
+	// Observed counts the values read, as Sighting does. It is never changed in
+	// place.
+	Observed map[string]int64 `json:"observed,omitempty"`
 }
 
 // Ref returns the field that e describes.

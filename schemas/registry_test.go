@@ -109,7 +109,7 @@ func TestANameOnceGivenStaysThroughCollisionsAndRestarts(t *testing.T) {
 	for round := range 200 {
 		key := ref([]Scope{ScopeContact, ScopeTicket, ScopeCFCustomer, ScopeCFTicket}[r.IntN(4)], keys[r.IntN(len(keys))])
 		e := reg.Settle(key, Kinds(1<<r.IntN(7)), fmt.Sprint("run", round))
-		if before, ok := given[key]; ok && before != e {
+		if before, ok := given[key]; ok && !before.Same(e) {
 			t.Fatalf("%s was %+v, is %+v", key, before, e)
 		}
 		given[key] = e

@@ -113,6 +113,12 @@ type Sealed struct {
 	// Misfits counts, by column, the values that did not fit and stand in
 	// "<column>__text".
 	Misfits map[string]int64
+	// Discarded counts, by field as schemas.FieldRef prints it, the values that
+	// the contract's evolution left out.
+	Discarded map[string]int64
+	// Sightings are the fields without a declared column that had a value, and
+	// the declared ones that had a value which did not fit, sorted.
+	Sightings []schemas.Sighting
 	// Buried counts the rows outside Options.Bury and BuryField.
 	Buried int64
 }

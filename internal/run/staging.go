@@ -290,7 +290,7 @@ func (s *staging) journalPart(part partRecord) error {
 		part.Clients = append(part.Clients, id)
 	}
 	for _, e := range s.registry.Entries() {
-		if s.known[e.Ref()] != e {
+		if !s.known[e.Ref()].Same(e) {
 			part.Columns = append(part.Columns, e)
 			s.known[e.Ref()] = e
 		}
