@@ -23,6 +23,10 @@ const MinHashKey = 32
 // hashKeyLabel is what ID is the hash of. It may never change: ids are stored.
 const hashKeyLabel = "sluice hash key id"
 
+// HashedAccount is what a client_id that the contract hashes begins with where
+// accounts are told apart; the key's id, a colon and the hash follow it.
+const HashedAccount = "hmac-sha256:"
+
 const hiddenKey = "(redacted)"
 
 // HashKey is the key of policy hash. No way of printing or encoding it shows
@@ -68,7 +72,7 @@ func (k *HashKey) ID() string {
 // sum appends the keyed hash of text to dst: HMAC-SHA256 (RFC 2104) as 64
 // hexadecimal digits. This is a stored format, which may never change.
 func (k *HashKey) sum(dst, text []byte) []byte {
-	h := k.pool.Get().(hash.Hash) //nolint:errcheck,forcetypeassert // the pool's own
+	h := k.pool.Get().(hash.Hash) //nolint:forcetypeassert // the pool's own
 	defer k.pool.Put(h)
 	h.Reset()
 	h.Write(text)

@@ -32,11 +32,15 @@ var ErrFull = errors.New("chunk is full")
 // Options configure a Chunk. Everything but Contract may be left zero.
 type Options struct {
 	Contract *schemas.Contract // nil: schemas.Default()
+	// HashKey is the key of the contract's policies hash. It is an error at the
+	// first Decode if one is needed and there is none.
+	HashKey *schemas.HashKey
 	// MaxDepth bounds the nesting of a page; 0 means 10000, as in jsontext. A
 	// deeper page is a bad page.
 	MaxDepth int
-	// MaxColumns bounds the discovered columns of a table; 0 means 2000. The
-	// values of further fields go, as JSON, into one column (ColOverflow).
+	// MaxColumns bounds the discovered columns of a table; 0 means what the
+	// contract says, or 2000 where it says nothing. The values of further fields
+	// go, as JSON, into one column (ColOverflow).
 	MaxColumns int
 	// Filter keeps only the rows whose value in each of these contract columns
 	// (string or bool, the latter as "true" and "false") is among those listed.

@@ -14,6 +14,8 @@ const (
 	// maxBytes bounds the bodies in one chunk: offsets into a column's text
 	// are 32 bits, and no column holds more text than the bodies.
 	maxBytes = 1 << 30
+	// fieldBytes is about what knowing one field takes.
+	fieldBytes = 1 << 10
 	// maxClients bounds the client_id values remembered.
 	maxClients = 64
 )
@@ -37,6 +39,7 @@ type Chunk struct {
 	over                                  *column          // fields without a column; nil until needed
 	overKey                               schemas.FieldRef // of the overflow value being read
 	maxFields                             int
+	skipped                               int // keys known that are not wanted
 	clients                               []string
 
 	// The kept rows.
@@ -89,6 +92,9 @@ func NewChunk(o Options) *Chunk {
 		o.MaxDepth = defaultMaxDepth
 	}
 	if o.MaxColumns <= 0 {
+		o.MaxColumns = o.Contract.MaxColumns
+	}
+	if o.MaxColumns <= 0 {
 		o.MaxColumns = defaultMaxColumns
 	}
 	c := &Chunk{o: o}
@@ -106,7 +112,10 @@ func (c *Chunk) configure() error {
 	if c.id == nil || c.created == nil || c.updated == nil || c.id.time || !c.created.time || !c.updated.time {
 		return errors.New("configure decoder: the contract lacks id, created_at or updated_at")
 	}
-	var err error
+	err := c.checkPolicies()
+	if err != nil {
+		return err
+	}
 	if c.filters, err = c.resolve(c.o.Filter); err != nil {
 		return err
 	}
@@ -270,9 +279,14 @@ func (c *Chunk) Bytes() int64 {
 	for _, col := range c.columns {
 		n += col.size()
 	}
+	if more := len(c.columns) - c.maxFields; more > 0 {
+		n += int64(more) * fieldBytes
+	}
 	return n
 }
 
 // ClientIDs returns the distinct client_id values decoded so far, the most
-// recent last, at most 64.
-func (c *Chunk) ClientIDs() []string { return slices.Clone(c.clients) }
+// recent last, at most 64. Where the contract hashes client_id they are hashes,
+// that begin with schemas.HashedAccount and the id of the key; where it masks
+// or drops it there are none.
+func (c *Chunk) ClientIDs() []string { return c.accounts(slices.Clone(c.clients)) }

@@ -21,4 +21,12 @@
 //   - A place of custom fields that is neither an object nor a list of
 //     {key, value} objects is an ordinary field with its own name. A list
 //     whose elements have further members is taken apart and kept as JSON.
+//
+// What the contract hashes, masks or drops leaves this package as that alone,
+// in columns, "<column>__text", the overflow and _sluice_hash; only the filters
+// and the walk see the values themselves. Under hash and mask every value is
+// text: numbers as served, objects and arrays in one spelling. What a contact's
+// own column of a place of custom fields, or of the ticket, holds (a list that
+// is kept as JSON too, another shape than usual) shows no more than the fields
+// in it may.
 package transform

@@ -47,7 +47,7 @@ func (c *Chunk) empty() {
 		col.reset()
 	}
 	c.rows, c.bytes, c.pages, c.buried, c.rejects = 0, 0, c.pages[:0], nil, nil
-	if len(c.columns) >= c.maxFields {
+	if len(c.columns) >= c.maxFields || c.skipped >= c.maxFields {
 		// Names that come once must not keep out those that come always.
 		fresh := NewChunk(c.o)
 		fresh.clients = c.clients
@@ -70,18 +70,24 @@ type sealer struct {
 // settle gives every field with a value its column, and every value its place.
 func (s *sealer) settle() {
 	for _, col := range s.c.declared {
+		if col.hidden {
+			continue
+		}
 		e := schemas.RegistryEntry{Scope: col.ref.Scope, Key: col.ref.Key, Column: col.decl.Name, Type: col.decl.Type}
-		s.place(col, e)
+		s.place(s.protected(col), e)
 	}
 	var found []*column
 	for _, col := range s.c.columns {
-		if col.decl == nil && !col.misfit && col.n > 0 {
+		if col.decl == nil && !col.misfit && !col.hidden && col.n > 0 {
 			found = append(found, col)
 		}
 	}
 	slices.SortFunc(found, func(a, b *column) int { return a.ref.Compare(b.ref) })
 	var over []*column
 	for _, col := range found {
+		if col = s.protected(col); col.n == 0 {
+			continue
+		}
 		e, ok := s.reg.SettleWithin(col.ref, col.observed(), s.run, s.c.o.MaxColumns)
 		if !ok {
 			over = append(over, col)

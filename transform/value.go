@@ -70,9 +70,9 @@ func (c *Chunk) source(t token) []byte {
 	}
 }
 
-// store puts t into col.
+// store puts t into col, nil for a value that is not wanted.
 func (c *Chunk) store(col *column, t token) {
-	if t.kind != kindNone {
+	if t.kind != kindNone && col != nil {
 		col.put(c.row, t.kind, c.content(t))
 	}
 }
@@ -125,6 +125,8 @@ func (c *Chunk) structured(f *field, i int) int {
 		return c.list(f, i)
 	case f.act == actOverflow:
 		return c.overflow(i, 0)
+	case f.act == actSkip:
+		return c.skip(i)
 	}
 	t, next := c.token(i)
 	if next >= 0 {
@@ -150,14 +152,18 @@ func (c *Chunk) timestamp(col *column, i int) int {
 		col.putTime(c.row, us)
 		return next
 	}
-	c.badOf(col).note(c.row, text)
+	c.badOf(col).note(c.row, t.kind, text)
 	return next
 }
 
 // custom reads the value of a custom field found in a place of the given rank.
 func (c *Chunk) custom(f *field, i, rank int) int {
-	if f.act == actOverflow {
+	switch f.act {
+	case actOverflow:
 		return c.overflow(i, rank)
+	case actSkip:
+		return c.skip(i)
+	case actText, actTime, actTicket, actCustom: // which custom fields are all one
 	}
 	if i < len(c.b) && c.b[i] == '"' && !f.col.has(c.row) {
 		f.col.rank = rank
@@ -182,8 +188,8 @@ func (c *Chunk) storeCustom(col *column, t token, rank int) {
 		col.rank = rank
 		return
 	}
-	if lost, differ := col.contest(c.row, rank); differ {
-		c.badOf(col).note(c.row, lost)
+	if kind, lost, differ := col.contest(c.row, rank); differ {
+		c.badOf(col).note(c.row, kind, lost)
 	}
 }
 
@@ -212,12 +218,14 @@ func (c *Chunk) list(f *field, i int) int {
 		return next
 	}
 	for _, e := range c.entries {
-		if e.f.act == actOverflow {
+		switch {
+		case e.f.act == actSkip:
+		case e.f.act == actOverflow:
 			c.overKey = e.over
 			c.addOverflow(e.value, f.rank)
-			continue
+		default:
+			c.storeCustom(e.f.col, e.value, f.rank)
 		}
-		c.storeCustom(e.f.col, e.value, f.rank)
 	}
 	return next
 }
@@ -337,8 +345,12 @@ func (c *Chunk) addOverflow(t token, rank int) {
 	if c.wanted != nil {
 		c.wanted.note(c.overKey, rank, t.kind, content)
 	}
+	kind, content, ok := c.protectedMember(c.overKey, t.kind, content)
+	if !ok {
+		return
+	}
 	text := appendQuoted(nil, []byte(c.overKey.String()))
-	text = appendJSON(append(text, ':'), t.kind, content)
+	text = appendJSON(append(text, ':'), kind, content)
 	c.over.member(c.row, text)
 }
 
