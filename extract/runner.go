@@ -289,7 +289,7 @@ func (r *runner) advance(ctx context.Context) error {
 // remembers the ones printed at keep or later.
 func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 	skip := r.skip[:0]
-	newest, beyond := r.newest, false
+	newest, beyond, dropped := r.newest, false, int64(0)
 	for i := range p.rows {
 		row := &p.rows[i]
 		key := r.key(row)
@@ -313,7 +313,7 @@ func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 		skip = append(skip, dup || before)
 		switch {
 		case dup:
-			r.out.Duplicates++
+			dropped++
 			continue
 		case !before:
 			r.out.Rows++
@@ -330,6 +330,10 @@ func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 	}
 	r.skip = skip
 	r.out.Pages++
+	r.out.Duplicates += dropped
+	if s, ok := r.sink.(EvidenceSink); ok && dropped > 0 {
+		s.Dropped(dropped)
+	}
 	r.witness(p)
 	if err := r.sink.Stage(ctx, skip); err != nil {
 		return fmt.Errorf("stage page: %w", err)
@@ -340,7 +344,7 @@ func (r *runner) stage(ctx context.Context, p page, keep int64) error {
 // tied notes a tie that has been drained.
 func (r *runner) tied(t TieBlock) {
 	r.out.Ties = append(r.out.Ties, t)
-	if s, ok := r.sink.(TieSink); ok {
+	if s, ok := r.sink.(EvidenceSink); ok {
 		s.Tied(t)
 	}
 }

@@ -46,12 +46,16 @@ type Sink interface {
 	Advance(ctx context.Context, p Progress) error
 }
 
-// TieSink is a Sink that is also told of ties as they are drained, so that a
-// run that is killed later still knows of them. Tied is called between the
-// Stage of the last of a tie's rows and the next Advance.
-type TieSink interface {
+// EvidenceSink is a Sink that is also told, while the walk goes on, what a
+// coverage record says of it, so that a run that is killed later still knows.
+type EvidenceSink interface {
 	Sink
+	// Tied tells of a tie that has been drained, between the Stage of the last
+	// of its rows and the next Advance.
 	Tied(t TieBlock)
+	// Dropped tells of rows, 1 or more, that had been staged before as they are,
+	// ahead of the Stage that skips them.
+	Dropped(rows int64)
 }
 
 // Progress is how far a walk has come.

@@ -59,9 +59,9 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 		if p, ok := s.phases[name]; ok {
 			p.Counts, before = p.Counts.since(before), p.Counts
 			cov.Phases = append(cov.Phases, p)
-			cov.Duplicates += p.Outcome.Duplicates
 		}
 	}
+	cov.Duplicates = c.Duplicates
 	cov.Marked = s.phases[phaseMissing].Outcome.Rows + s.phases[phaseConfirm].Outcome.Rows
 	out, err := json.Marshal(cov)
 	if err != nil {
@@ -76,6 +76,7 @@ func (c counts) since(before counts) counts {
 		Rows: c.Rows - before.Rows, Pages: c.Pages - before.Pages, Requests: c.Requests - before.Requests,
 		Retries: c.Retries - before.Retries, Rejects: c.Rejects - before.Rejects,
 	}
+	out.Duplicates = c.Duplicates - before.Duplicates
 	for cause, n := range c.RetriesBy {
 		if n -= before.RetriesBy[cause]; n != 0 {
 			if out.RetriesBy == nil {

@@ -360,7 +360,7 @@ func (r *syncRun) release(ctx context.Context, runID string) error {
 
 // settings fingerprints what the staged rows of a run depend on.
 func (r *syncRun) settings() string {
-	return r.job.selection() + "/" + r.job.Contract.Hash() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host
+	return r.job.selection() + "/" + r.job.Contract.Hash() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host + "/" + r.job.Lookback.String()
 }
 
 func sameTime(a, b *time.Time) bool {

@@ -68,7 +68,7 @@ func (r *syncRun) reconcile(ctx context.Context, st *staging) error {
 	}
 	missing := slices.DeleteFunc(live, walked.has)
 	found.Walked, found.Missing = int64(len(walked)), int64(len(missing))
-	found.MaxMissing = int64(r.recon.o.MaxShare * float64(found.Live))
+	found.MaxMissing = allowed(r.recon.o.MaxShare, found.Live)
 	switch {
 	case found.Walked == 0:
 		return &EmptySourceError{Source: r.job.Identity.String()}
@@ -85,6 +85,13 @@ func (r *syncRun) reconcile(ctx context.Context, st *staging) error {
 		return nil
 	}
 	return r.markGone(ctx, st, gone, ids)
+}
+
+// allowed is how many of so many contacts a share is, rounded down. Shares come
+// in steps of a millionth: half of one makes up for those that a float64 has a
+// little too small, such as 29%.
+func allowed(share float64, contacts int64) int64 {
+	return int64(share*float64(contacts) + 0.5e-6)
 }
 
 // tableIDs returns the contacts of the table that are not marked as deleted,

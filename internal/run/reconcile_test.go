@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/clock"
 	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/internal/sandbox"
@@ -173,6 +174,52 @@ func TestAShareThatIsTooLargeMarksNothing(t *testing.T) {
 	w.tidy()
 	w.mustReconcile(w.job(), run.Reconciliation{MaxShare: 0.012})
 	w.holds("lake", everybody)
+}
+
+func TestAShareIsExactToTheContact(t *testing.T) {
+	w := newWorld(t, contacts(100))
+	w.mustRun(w.job())
+	w.remove(29)
+	// 0.29 is a little less than 29% of 100 as a float64.
+	if got := w.mustReconcile(w.job(), run.Reconciliation{MaxShare: 0.29, DryRun: true}); got.Missing != 29 || got.MaxMissing != 29 {
+		t.Errorf("got %+v", got)
+	}
+	var share *run.MissingShareError
+	if _, err := w.reconcile(t.Context(), w.job(), run.Reconciliation{MaxShare: 0.289999}); !errors.As(err, &share) || share.Found.MaxMissing != 28 {
+		t.Errorf("a share below theirs: %v", err)
+	}
+	w.remove(71)
+	var empty *run.EmptySourceError
+	if _, err := w.reconcile(t.Context(), w.job(), run.Reconciliation{MaxShare: 1}); !errors.As(err, &empty) {
+		t.Errorf("a source that shows nobody: %v", err)
+	}
+	if n := len(w.alive("lake")); n != 100 {
+		t.Errorf("%d contacts are alive", n)
+	}
+}
+
+func TestAnInfoEndpointThatFailsMarksNobody(t *testing.T) {
+	w := newWorld(t, contacts(400))
+	w.mustRun(w.job())
+	w.remove(3)
+	job := w.job()
+	var asked atomic.Int64
+	job.Source.Transport = transport(func(r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(r.URL.Path, "/info") && asked.Add(1) == 3 { // the second of the three; the first is of one that exists
+			rec := httptest.NewRecorder()
+			http.Error(rec, "the server is ill", http.StatusInternalServerError)
+			return rec.Result(), nil
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	var status *extract.StatusError
+	if _, err := w.reconcile(t.Context(), job, run.Reconciliation{}); !errors.As(err, &status) {
+		t.Errorf("got %v", err)
+	}
+	if n := len(w.alive("lake")); n != 400 {
+		t.Errorf("%d contacts are alive", n)
+	}
+	w.tidy()
 }
 
 func TestAnInterruptedWalkIsNoDeletion(t *testing.T) {

@@ -1,6 +1,7 @@
 package run_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/internal/sandbox"
 	"github.com/sluice-etl/sluice/internal/state"
 )
@@ -44,6 +46,33 @@ func TestARunThatGoesOnBringsWhatChangedSinceItWasStopped(t *testing.T) {
 		w.same("lake")
 		w.tidy()
 	}
+}
+
+func TestARunThatWasStoppedUnderAnotherLookbackIsReadAnew(t *testing.T) {
+	w := newWorld(t, contacts(1500))
+	job := w.job()
+	job.Lookback = time.Second
+	ctx, cancel := context.WithCancel(t.Context())
+	w.afterPage = func(pages int64) {
+		if pages >= 8 {
+			cancel()
+		}
+	}
+	var interrupted *run.InterruptedError
+	if _, err := w.run(ctx, job); !errors.As(err, &interrupted) || interrupted.Staged == 0 {
+		t.Fatalf("got %v", err)
+	}
+	w.afterPage = nil
+	// What was final a second ago is not by an hour, and the record names the
+	// lookback under which all of it was read.
+	job.Lookback = time.Hour
+	before := w.source.Stats().Pages
+	got := evidenceIn(t, w.mustRun(job).Coverage)
+	if n := w.source.Stats().Pages - before; got.Resumed || n < 15 {
+		t.Errorf("it went on: %v, with %d pages of 15", got.Resumed, n)
+	}
+	w.same("lake")
+	w.tidy()
 }
 
 // unflushedState is a disk on which the state of a pipeline is renamed into

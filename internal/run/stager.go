@@ -30,8 +30,8 @@ type stager struct {
 }
 
 var (
-	_ extract.WindowSink = (*stager)(nil)
-	_ extract.TieSink    = (*stager)(nil)
+	_ extract.WindowSink   = (*stager)(nil)
+	_ extract.EvidenceSink = (*stager)(nil)
 )
 
 func (s *staging) stager() *stager {
@@ -90,8 +90,11 @@ func (s *stager) Advance(_ context.Context, p extract.Progress) error {
 	return nil
 }
 
-// Tied implements extract.TieSink.
+// Tied implements extract.EvidenceSink.
 func (s *stager) Tied(t extract.TieBlock) { s.ties = append(s.ties, t) }
+
+// Dropped implements extract.EvidenceSink.
+func (s *stager) Dropped(rows int64) { s.dropped(rows) }
 
 // seal makes what the chunk holds a part, with the stretches it completes.
 func (s *stager) seal(ctx context.Context) error {

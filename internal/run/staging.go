@@ -33,6 +33,8 @@ type counts struct {
 	Rejects  int64 `json:"rejects"`
 	// RetriesBy are the retries by what had failed.
 	RetriesBy map[extract.Cause]int64 `json:"retries_by,omitempty"`
+	// Duplicates are rows not staged, as they had been, byte for byte.
+	Duplicates int64 `json:"duplicates,omitempty"`
 }
 
 // staging is what the stagers of one run share: its directory, journal and
@@ -106,6 +108,13 @@ func (s *staging) keptPage(rows, kept int) {
 	s.seen += int64(rows)
 	s.counts.Rows += int64(kept)
 	s.counts.Pages++
+}
+
+// dropped accounts for rows that had been staged before.
+func (s *staging) dropped(rows int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Duplicates += rows
 }
 
 // advanced notes and shows how far the walk of a window that starts at from
