@@ -35,6 +35,7 @@ func (r *reader) build(root *value) *Config {
 		c.Pipelines = append(c.Pipelines, r.pipeline(c, n))
 	}
 	r.checkTables(c)
+	r.checkStages(c)
 	r.checkSandbox(c)
 	return c
 }

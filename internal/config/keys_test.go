@@ -40,7 +40,7 @@ func fileWith(k Key, value string) string {
 	map[string]map[string]string{
 		"": doc, "state": state, "sources.*": source, "destinations.*": destination, "pipelines.*": pipeline, "pipelines.*.filters": filters, "pipelines.*.reconcile": reconcile,
 		"pipelines.*.quarantine": quarantine,
-		"sources": {}, "destinations": {}, "pipelines": {},
+		"sources":                {}, "destinations": {}, "pipelines": {},
 	}[parent][name] = value
 	switch { // what goes with it
 	case k.Of == Warehouse || k.Path == "destinations.*.type" && value == Warehouse:

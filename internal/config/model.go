@@ -183,6 +183,7 @@ type Pipeline struct {
 	Table        string
 	Schema       string // contract file, absolute; empty for the built-in contract
 	schema       string // as given
+	HashKey      Secret // of the contract's policy hash; zero for none, else long enough
 	Sync         string // incremental, recent or snapshot
 	Days         int    // of recent; 0 for the others
 	Lookback     time.Duration
@@ -193,7 +194,9 @@ type Pipeline struct {
 	Field        *Field              // nil for none
 	Reconcile    *Reconcile          // nil where the file leaves it out
 	Quarantine   Quarantine
-	Verify       string              // full, sample or off
+	Enrich       string // none or info
+	StagesTable  string // of the source's stages, in every destination; empty for none
+	Verify       string // full, sample or off
 	Destinations []*Destination
 	Schedule     string        // as given; empty for none
 	Cron         cron.Schedule // of Schedule, in Timezone; nil for none

@@ -32,7 +32,12 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "read schema: %s", why)
 		}
 	}
+	r.hashKey(f, p)
 	r.mode(f, p)
+	p.Enrich, _ = f.text("enrich")
+	if name, ok := f.name("stages"); ok && name != stagesOff {
+		p.StagesTable = name
+	}
 	p.Timezone = f.timezone("timezone")
 	p.Schedule, p.Cron = f.schedule("schedule", p.Timezone)
 	r.filters(f, p)
@@ -143,6 +148,9 @@ func (r *reader) field(g fields) *Field {
 	}
 	return nil
 }
+
+// stagesOff is the value of stages for no table.
+const stagesOff = "off"
 
 // The values of sync that other keys depend on.
 const (

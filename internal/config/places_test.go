@@ -25,7 +25,7 @@ destinations:
 pipelines:
   nightly: {source: crm, destinations: [lake, local, files]}
   leads: {source: crm, destinations: [lake, local, files], table: leads}
-  try: {source: box, destinations: [local, files], table: try}
+  try: {source: box, destinations: [local, files], table: try, stages: off}
 `
 
 func TestDestinationsAreFilesDatabasesAndBuckets(t *testing.T) {

@@ -42,7 +42,7 @@ func (s *Server) listContacts(r *http.Request) reply {
 		last := len(buf.numbers) - 1
 		buf.numbers[0], buf.numbers[last] = buf.numbers[last], buf.numbers[0]
 	}
-	buf.body = s.store.render(buf.body[:0], buf.numbers, s.opts.Wrap, q.pipeline != nil)
+	buf.body = s.store.render(buf.body[:0], buf.numbers, &s.opts, q.pipeline != nil)
 	s.mu.RUnlock()
 	return reply{status: http.StatusOK, body: buf.body, release: func() { s.pages.Put(buf) }}
 }
@@ -56,11 +56,12 @@ func (s *Server) pageSize(limit int) int {
 }
 
 // render appends a page.
-func (s *store) render(dst []byte, numbers []uint32, wrap string, withStage bool) []byte {
+func (s *store) render(dst []byte, numbers []uint32, o *Options, withStage bool) []byte {
+	wrap := o.Wrap
 	if wrap != "none" {
 		dst = append(appendString(append(dst, '{'), wrap), ':')
 	}
-	w := renderer{g: s.g}
+	w := renderer{g: s.g, bare: o.BareList}
 	dst = append(dst, '[')
 	for n, i := range numbers {
 		if n > 0 {
@@ -90,6 +91,9 @@ func (s *Server) notFound(err error, id string) reply {
 // contactInfo answers one contact as the list does, with the last message and
 // the last closed ticket besides.
 func (s *Server) contactInfo(r *http.Request) reply {
+	if s.forbids("info") {
+		return forbidden()
+	}
 	return s.showContact(http.StatusOK, r.PathValue("id"))
 }
 
@@ -124,7 +128,19 @@ func (w *renderer) closedTicket(dst []byte, f *face, r *rec) []byte {
 	return w.activeTicket(dst, &before, r, false)
 }
 
+// forbids reports whether the key may not read something.
+func (s *Server) forbids(what string) bool {
+	return s.opts.Forbid == what || s.opts.Forbid == "both"
+}
+
+func forbidden() reply {
+	return failure(http.StatusForbidden, "The API key has no permission to read this")
+}
+
 func (s *Server) listPipelines(*http.Request) reply {
+	if s.forbids("pipeline") {
+		return forbidden()
+	}
 	g := s.store.g // immutable
 	body := []byte{'['}
 	for n := range g.pipelines {

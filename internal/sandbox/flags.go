@@ -178,6 +178,8 @@ func (o *Options) params() []param {
 		{name: "page_extra", usage: "contacts in a page beyond the limit", value: countSetting(&o.PageExtra)},
 		{name: "days_alone", usage: "days given with created_after or updated_after is served alone", value: boolSetting(&o.DaysAlone)},
 		{name: "wrap", usage: "key that wraps the array: none, data or contacts", value: wordSetting(&o.Wrap, "none", "data", "contacts")},
+		{name: "bare_list", usage: "custom fields are left out of the list, and only the info endpoint has them", value: boolSetting(&o.BareList)},
+		{name: "forbid", usage: "what the key may not read: none, info, pipeline or both", value: wordSetting(&o.Forbid, "none", "info", "pipeline", "both")},
 
 		{name: "skew", usage: "how far the sandbox's clock is ahead; negative for behind", value: waitSetting(&o.Skew, backward)},
 		{name: "clock_step", usage: "time that passes with each page, besides the clock's", value: waitSetting(&o.ClockStep, 0)},

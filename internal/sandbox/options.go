@@ -116,6 +116,13 @@ type Options struct {
 	// {"contacts": [...]} in place of a bare array; "" or "none" for the array.
 	Wrap string
 
+	// BareList leaves custom fields out of the list: the info endpoint alone has
+	// them. False: both have them.
+	BareList bool
+	// Forbid says what the key may not read, which is answered 403: "info",
+	// "pipeline" or "both"; "" or "none" for nothing.
+	Forbid string
+
 	// Skew is how far the sandbox's clock is ahead of the given one; negative
 	// for behind. 0: not at all.
 	Skew time.Duration
@@ -199,6 +206,7 @@ func (o *Options) normalize() {
 	fill(&o.RetryAfter, "seconds")
 	fill(&o.Date, "on")
 	fill(&o.Wrap, "none")
+	fill(&o.Forbid, "none")
 	fill(&o.APIKey, DefaultKey)
 	wait := func(d *time.Duration, value time.Duration) {
 		if *d == 0 {

@@ -22,7 +22,7 @@ func everything() Options {
 		UpdatesPerRequest: 3, CreatesPerRequest: 0.25, DeletesPerRequest: 0.125, BulkEvery: 10, BulkSize: 100,
 		SilentShare: 0.5, LateShare: 0.75, LateDelay: time.Hour, LateRequests: 2,
 		UpdatedTies: 1, UpdatedMsTies: 2, CreatedTies: 3, CreatedMsTies: 4, Future: 1,
-		ShuffleTies: true, PageCap: 50, PageExtra: 3, DaysAlone: true, Wrap: "data", Skew: -time.Minute, ClockStep: time.Second,
+		ShuffleTies: true, PageCap: 50, PageExtra: 3, DaysAlone: true, Wrap: "data", BareList: true, Forbid: "info", Skew: -time.Minute, ClockStep: time.Second,
 		Date: "cached", DateAge: time.Hour, NoGzip: true, APIKey: "k", AllowRemote: true,
 	}
 }
@@ -88,7 +88,7 @@ func TestFaultyURLsSayWhatIsWrongAndWhatIsAllowed(t *testing.T) {
 		{"sandbox://?contacts=", []string{`parameter "contacts": must be`}},
 		{"sandbox://?contacts=1&contacts=2", []string{`parameter "contacts": given 2 times`}},
 		{"sandbox://?late_dela=1s", []string{`unknown; did you mean "late_delay"?`}},
-		{"sandbox://?zzzzzzzzz=1", []string{`unknown; allowed are bulk_every, `}},
+		{"sandbox://?zzzzzzzzz=1", []string{`unknown; allowed are bare_list, bulk_every, `}},
 		{"sandbox://?latency=50", []string{`parameter "latency": must be a duration such as 50ms`}},
 		{"sandbox://?latency=-1s", []string{`must not be negative`}},
 		{"sandbox://?fault_500=every:0", []string{"every:N with N from 1"}},

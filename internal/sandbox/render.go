@@ -80,6 +80,7 @@ type cell struct {
 // belongs to one goroutine.
 type renderer struct {
 	g      *generator
+	bare   bool // custom fields are left out
 	cells  []cell
 	values []byte
 }
@@ -164,8 +165,10 @@ func (w *renderer) contact(dst []byte, f *face, r *rec, withStage bool) []byte {
 	dst = w.fixed(dst, f, r)
 	dst = append(dst, `,"active_ticket_v2":`...)
 	dst = w.activeTicket(dst, f, r, withStage)
-	w.gather(f, r, customer)
-	dst = w.custom(dst, f.base>>48)
+	if !w.bare {
+		w.gather(f, r, customer)
+		dst = w.custom(dst, f.base>>48)
+	}
 	return append(dst, '}')
 }
 
@@ -227,8 +230,10 @@ func (w *renderer) activeTicket(dst []byte, f *face, r *rec, withStage bool) []b
 		dst = w.g.pipelines[s.pipeline].id.append(append(dst, `,"pipeline_id":"`...))
 		dst = append(dst, `"}`...)
 	}
-	w.gather(f, r, ticket)
-	dst = w.custom(dst, f.base>>52)
+	if !w.bare {
+		w.gather(f, r, ticket)
+		dst = w.custom(dst, f.base>>52)
+	}
 	return append(dst, '}')
 }
 

@@ -360,3 +360,31 @@ func TestConcurrentReadersAndWritersSeeWholeContacts(t *testing.T) {
 		t.Error("the index is out of order")
 	}
 }
+
+func TestFieldsAreOnTheInfoEndpointAloneWhereTheListIsBare(t *testing.T) {
+	s := newServer(t, Options{Contacts: 200, Seed: 1, BareList: true})
+	page := call(t, s, http.MethodGet, somePage, "").Body.String()
+	if strings.Contains(page, `"custom_field`) || strings.Contains(page, `"metadata"`) {
+		t.Error("the list has custom fields")
+	}
+	found := false
+	s.Each(func(c Contact) bool {
+		body := call(t, s, http.MethodGet, "/api/public/contact/"+c.ID+"/info", "").Body.String()
+		found = strings.Contains(body, `"custom_field`)
+		return !found
+	})
+	if !found {
+		t.Error("the info endpoint has none either")
+	}
+}
+
+func TestAKeyMayNotReadWhatIsForbidden(t *testing.T) {
+	for forbid, want := range map[string][2]int{"none": {404, 200}, "info": {403, 200}, "pipeline": {404, 403}, "both": {403, 403}} {
+		s := newServer(t, Options{Forbid: forbid})
+		info := call(t, s, http.MethodGet, "/api/public/contact/00000000-0000-4000-8000-000000000000/info", "").Code
+		pipeline := call(t, s, http.MethodGet, "/api/public/pipeline", "").Code
+		if got := [2]int{info, pipeline}; got != want {
+			t.Errorf("forbid %s: info and pipeline answer %v, want %v", forbid, got, want)
+		}
+	}
+}
