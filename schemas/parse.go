@@ -93,6 +93,7 @@ func (p *contractParser) file(file *ast.File) {
 	p.renames(m["rename"])
 	p.contract.Select = p.patterns(m["select"], "select")
 	p.contract.Exclude = p.patterns(m["exclude"], "exclude")
+	p.noPlaces()
 	p.leave()
 }
 

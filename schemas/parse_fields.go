@@ -312,6 +312,22 @@ func (p *contractParser) pattern(n ast.Node, text, what string) []FieldPattern {
 	return []FieldPattern{{Ref: ref, Prefix: prefix, Line: line(n)}}
 }
 
+// noPlaces refuses to exclude a place of custom fields: what would be left out
+// is not what is meant.
+func (p *contractParser) noPlaces() {
+	for _, pattern := range p.contract.Exclude {
+		for _, s := range p.contract.CustomFields {
+			if pattern.Prefix || pattern.Ref != s.Place {
+				continue
+			}
+			p.faults = append(p.faults, Fault{
+				Line: pattern.Line, Col: 1, Message: fmt.Sprintf("%s is a place of custom fields, which are columns of their own", s.Place.Key),
+				Hint: fmt.Sprintf("exclude %s.* or some of them, or list the places to read under custom_fields", s.Entity()),
+			})
+		}
+	}
+}
+
 // leave sets aside the declared columns that the table does not have.
 func (p *contractParser) leave() {
 	c := p.contract

@@ -96,26 +96,41 @@ func (e RegistryEntry) MisfitColumn() string { return e.Column + misfitSuffix }
 type Registry struct {
 	contract *Contract
 	declared map[FieldRef]Column
+	given    map[FieldRef]given    // names that the contract gives
+	left     map[FieldRef]struct{} // declared, and not in the table
 
 	mu         sync.Mutex
 	entries    map[FieldRef]RegistryEntry
-	taken      map[string]FieldRef // column names in use
+	taken      map[string]FieldRef // column names in use, or given
 	discovered int                 // fields that have a column of their own
 }
 
-// NewRegistry returns a registry with the entries of earlier runs.
+// NewRegistry returns a registry with the entries of earlier runs. A contract
+// that gives a field another name than it has, or one that another field has,
+// is a *NameError.
 func NewRegistry(c *Contract, entries []RegistryEntry) (*Registry, error) {
 	r := &Registry{
 		contract: c,
 		declared: make(map[FieldRef]Column, len(c.Columns)),
 		entries:  make(map[FieldRef]RegistryEntry, len(entries)),
 		taken:    make(map[string]FieldRef, len(entries)+len(c.Columns)),
+		given:    givenNames(c),
+		left:     make(map[FieldRef]struct{}, len(c.Left)),
 	}
 	for _, col := range c.Columns {
-		r.declared[col.Ref], r.taken[col.Name] = col.Column, col.Ref
+		r.declared[col.Ref] = col.Column
+	}
+	for _, col := range c.Left {
+		r.left[col.Ref] = struct{}{}
+	}
+	for ref, g := range r.given {
+		r.taken[g.column] = ref
 	}
 	for _, e := range entries {
-		if err := r.restore(e); err != nil {
+		var name *NameError
+		if err := r.restore(e); errors.As(err, &name) {
+			return nil, err
+		} else if err != nil {
 			return nil, fmt.Errorf("read registry entry %q: %w", e.Ref().String(), err)
 		}
 	}
@@ -130,13 +145,8 @@ func (r *Registry) restore(e RegistryEntry) error {
 	if _, twice := r.entries[ref]; twice {
 		return errors.New("the field has two entries")
 	}
-	if col, ok := r.declared[ref]; ok {
-		if col.Name != e.Column || col.Type != e.Type {
-			return fmt.Errorf("the table has it as column %s (%s), the contract declares %s (%s): columns never change in place, so undo the change of the contract or use another table",
-				e.Column, e.Type, col.Name, col.Type)
-		}
-	} else if other, ok := r.taken[e.Column]; ok {
-		return fmt.Errorf("column %s belongs to field %q", e.Column, other.String())
+	if err := r.mayKeep(e); err != nil {
+		return err
 	}
 	r.keep(e)
 	return nil
@@ -185,9 +195,13 @@ func (r *Registry) keep(e RegistryEntry) {
 // Contract returns the contract that the registry completes.
 func (r *Registry) Contract() *Contract { return r.contract }
 
-// freeName returns the field's own name, or where another field has it, that
-// name and as many digits of the field's hash as it takes.
+// freeName returns the name that the contract gives, else the field's own name,
+// or where another field has it, that name and as many digits of the field's
+// hash as it takes.
 func (r *Registry) freeName(ref FieldRef) string {
+	if g, ok := r.given[ref]; ok {
+		return g.column
+	}
 	base := ref.ColumnName()
 	name := base
 	for digits := 6; digits <= 64; digits += 2 {

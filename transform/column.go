@@ -26,6 +26,8 @@ type column struct {
 	ref  schemas.FieldRef
 	decl *schemas.ContractColumn // nil for a discovered field
 	time bool                    // values are in micros, not in data
+	// hidden values are for filters and the walk alone.
+	hidden bool
 	// misfit marks the text beside another column, which is no field itself.
 	misfit bool
 
@@ -61,7 +63,9 @@ type mark struct {
 
 func newColumn(ref schemas.FieldRef, decl *schemas.ContractColumn) *column {
 	c := &column{ref: ref, decl: decl, ends: []int32{0}}
-	c.time = decl != nil && decl.Type == schemas.Timestamp
+	// A custom field may stand in several places, which are compared as text.
+	custom := ref.Scope == schemas.ScopeCFCustomer || ref.Scope == schemas.ScopeCFTicket
+	c.time = decl != nil && decl.Type == schemas.Timestamp && !custom
 	return c
 }
 
@@ -191,34 +195,35 @@ func (c *column) source(i int) []byte {
 	}
 }
 
-// note adds text to the misfit value of row. Two in one row, which only custom
-// fields that stand in several places can give, share it, a line each.
-func (c *column) note(row int32, text []byte) {
+// note adds text to the misfit value of row, and says of what kind it was. Two
+// in one row, which only custom fields that stand in several places can give,
+// share it, a line each.
+func (c *column) note(row int32, kind uint8, text []byte) {
 	if c.n > 0 && c.rowOf(c.n-1) == row {
 		c.data = append(append(c.data, '\n'), text...)
 		c.ends[c.n] = int32(len(c.data))
 		return
 	}
-	c.put(row, kindString, text)
+	c.put(row, kind, text)
 }
 
 // contest decides between the value that row has and another one, from a place
 // of the given rank, that has just been put after it: the lower rank stays,
 // the earlier one among equals. A loser that differs goes to bad.
-func (c *column) contest(row int32, rank int) (lost []byte, differ bool) {
+func (c *column) contest(row int32, rank int) (lostKind uint8, lost []byte, differ bool) {
 	old, last := c.n-2, c.n-1
 	differ = c.kindOf(old) != c.kindOf(last) || !bytes.Equal(c.text(old), c.text(last))
 	if rank >= c.rank {
-		lost = bytes.Clone(c.source(last))
+		lostKind, lost = c.kindOf(last), bytes.Clone(c.source(last))
 		c.truncate(last)
-		return lost, differ
+		return lostKind, lost, differ
 	}
-	lost = bytes.Clone(c.source(old))
+	lostKind, lost = c.kindOf(old), bytes.Clone(c.source(old))
 	kind, text := c.kindOf(last), bytes.Clone(c.text(last))
 	c.truncate(old)
 	c.put(row, kind, text)
 	c.rank = rank
-	return lost, differ
+	return lostKind, lost, differ
 }
 
 // size returns about how many bytes the values take.

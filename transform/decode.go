@@ -232,12 +232,12 @@ func (c *Chunk) members(t *table, i, rank int) int {
 			if f, i = c.lookUp(t, i); i < 0 {
 				return -1
 			}
-			if f.act != actOverflow {
+			if !f.many {
 				*guess = f
 			}
 		}
 		switch {
-		case f.seen == serial && f.act != actOverflow:
+		case f.seen == serial && !f.many:
 			i = c.twice(f, i)
 		case custom:
 			i = c.custom(f, i, rank)

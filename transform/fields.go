@@ -17,6 +17,7 @@ const (
 	actTicket                 // the active ticket: its members are fields of their own
 	actCustom                 // a place of custom fields
 	actOverflow               // beyond the number of fields that a chunk holds
+	actSkip                   // not wanted by the contract: validated and left out
 )
 
 // field is a key that objects of a table have had.
@@ -24,9 +25,10 @@ type field struct {
 	key    string // unescaped
 	quoted string // how the key is usually served: "key": ; empty where it needs escapes
 	act    action
-	col    *column
-	inside *table // of the members (actTicket) or custom fields (actCustom)
-	rank   int    // of the place (actCustom)
+	many   bool    // stands for any number of keys
+	col    *column // nil where the value itself is not wanted
+	inside *table  // of the members (actTicket) or custom fields (actCustom)
+	rank   int     // of the place (actCustom)
 
 	next *field // what followed last time; none at first
 	seen uint64 // serial of the last object that had the key
@@ -80,6 +82,7 @@ type table struct {
 	none   *field // stands for no guess
 	first  *field // what the last object began with; none at first
 	over   field  // stands for the fields beyond those that a chunk holds
+	skip   field  // as over, for those that are not wanted
 }
 
 // maxKey bounds the keys that are guessed and looked up by their served form.
@@ -108,41 +111,74 @@ func plain(key string) bool {
 func (c *Chunk) tables(contract *schemas.Contract) {
 	none := &field{} // at nothing
 	newTable := func(s schemas.Scope) *table {
-		return &table{scope: s, fields: map[string]*field{}, none: none, first: none, over: field{act: actOverflow, next: none}}
+		return &table{
+			scope: s, fields: map[string]*field{}, none: none, first: none,
+			over: field{act: actOverflow, many: true, next: none}, skip: field{act: actSkip, many: true, next: none},
+		}
 	}
 	c.contact, c.ticket = newTable(schemas.ScopeContact), newTable(schemas.ScopeTicket)
 	c.cfCustomer, c.cfTicket = newTable(schemas.ScopeCFCustomer), newTable(schemas.ScopeCFTicket)
 
-	in := func(s schemas.Scope) *table {
-		if s == schemas.ScopeTicket {
-			return c.ticket
+	// What takes apart objects is no value: these keep one of another kind.
+	own := func(ref schemas.FieldRef) *column {
+		if !contract.Rule(ref).Wanted {
+			return nil
 		}
-		return c.contact
+		return c.column(ref, nil)
 	}
 	c.contact.add(schemas.TicketField, &field{
-		act: actTicket, inside: c.ticket,
-		col: c.column(schemas.FieldRef{Scope: schemas.ScopeContact, Key: schemas.TicketField}, nil),
+		act: actTicket, inside: c.ticket, col: own(schemas.FieldRef{Scope: schemas.ScopeContact, Key: schemas.TicketField}),
 	})
 	for _, s := range contract.CustomFields {
-		f := &field{act: actCustom, rank: s.Rank, inside: c.cfCustomer, col: c.column(s.Place, nil)}
-		if s.Entity() == schemas.ScopeCFTicket {
-			f.inside = c.cfTicket
-		}
-		in(s.Place.Scope).add(s.Place.Key, f)
+		c.in(s.Place.Scope).add(s.Place.Key, &field{act: actCustom, rank: s.Rank, inside: c.in(s.Entity()), col: own(s.Place)})
 	}
 	for i := range contract.Columns {
-		decl := &contract.Columns[i]
-		f := &field{act: actText, col: c.column(decl.Ref, decl)}
-		if f.col.time {
-			f.act = actTime
+		c.declare(&contract.Columns[i])
+	}
+	for i := range contract.Left {
+		decl := &contract.Left[i]
+		if c.looksAt(decl) {
+			c.declare(decl).hidden = true
+			continue
 		}
-		in(decl.Ref.Scope).add(decl.Ref.Key, f)
-		c.declare(decl, f.col)
+		c.in(decl.Ref.Scope).add(decl.Ref.Key, &field{act: actSkip})
 	}
 }
 
-// declare remembers the declared columns that have a part beside the table.
-func (c *Chunk) declare(decl *schemas.ContractColumn, col *column) {
+// in returns the table of a scope.
+func (c *Chunk) in(s schemas.Scope) *table {
+	switch s {
+	case schemas.ScopeTicket:
+		return c.ticket
+	case schemas.ScopeCFCustomer:
+		return c.cfCustomer
+	case schemas.ScopeCFTicket:
+		return c.cfTicket
+	case schemas.ScopeContact, schemas.ScopeOverflow: // the latter is no part of a contact
+		return c.contact
+	default:
+		return c.contact
+	}
+}
+
+// looksAt reports whether a declared column that the table does not have is
+// read all the same: filters and the walk go by what is served.
+func (c *Chunk) looksAt(decl *schemas.ContractColumn) bool {
+	if decl.Ref == (schemas.FieldRef{Scope: schemas.ScopeContact, Key: "last_message_at"}) {
+		return true
+	}
+	return len(c.o.Filter)+len(c.o.Bury) > 0 && (decl.Type == schemas.String || decl.Type == schemas.Bool)
+}
+
+// declare adds a declared column, and remembers those that have a part beside
+// the table.
+func (c *Chunk) declare(decl *schemas.ContractColumn) *column {
+	col := c.column(decl.Ref, decl)
+	f := &field{act: actText, col: col}
+	if col.time {
+		f.act = actTime
+	}
+	c.in(decl.Ref.Scope).add(decl.Ref.Key, f)
 	c.declared = append(c.declared, col)
 	if decl.Required {
 		c.required = append(c.required, col)
@@ -161,6 +197,7 @@ func (c *Chunk) declare(decl *schemas.ContractColumn, col *column) {
 	if decl.Ref == (schemas.FieldRef{Scope: schemas.ScopeContact, Key: "client_id"}) && !col.time {
 		c.client = col
 	}
+	return col
 }
 
 // column adds a column to the chunk.
@@ -185,12 +222,23 @@ func (c *Chunk) find(t *table, key []byte) *field {
 		return f
 	}
 	ref := schemas.FieldRef{Scope: t.scope, Key: string(key)}
-	if len(c.columns) >= c.maxFields {
+	rule := c.o.Contract.Rule(ref)
+	meant := c.wanted != nil && c.wanted.means(ref)
+	switch {
+	case !rule.Wanted && !meant:
+		if c.skipped >= c.maxFields {
+			return &t.skip
+		}
+		c.skipped++
+		return t.add(ref.Key, &field{act: actSkip})
+	case rule.Wanted && len(c.columns) >= c.maxFields && rule.NewColumns != schemas.Freeze && rule.NewColumns != schemas.Discard:
+		// Under the other two nothing becomes part of the overflow unseen.
 		c.overKey = ref
 		return &t.over
 	}
 	col := c.column(ref, nil)
-	if c.wanted != nil && c.wanted.means(ref) {
+	col.hidden = !rule.Wanted
+	if meant {
 		c.wanted.cols = append(c.wanted.cols, col)
 	}
 	return t.add(ref.Key, &field{act: actText, col: col})

@@ -111,7 +111,7 @@ func convert(c *column, t schemas.Type) (good *lane, bad *column) {
 				bad = newColumn(c.ref, nil)
 				bad.misfit = true
 			}
-			bad.put(c.rowOf(i), kindString, c.source(i))
+			bad.put(c.rowOf(i), kind, c.source(i))
 			continue
 		}
 		rows = append(rows, c.rowOf(i))
@@ -188,11 +188,11 @@ func mergeTexts(a, b *column) *column {
 	out.misfit = true
 	for i, j := 0, 0; i < a.n || j < b.n; {
 		if j == b.n || i < a.n && a.rowOf(i) <= b.rowOf(j) {
-			out.note(a.rowOf(i), a.text(i))
+			out.note(a.rowOf(i), a.kindOf(i), a.text(i))
 			i++
 			continue
 		}
-		out.note(b.rowOf(j), b.text(j))
+		out.note(b.rowOf(j), b.kindOf(j), b.text(j))
 		j++
 	}
 	return out

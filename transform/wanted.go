@@ -46,6 +46,19 @@ func (c *Chunk) want(f *FieldFilter) error {
 			f.Key, schemas.TicketField)
 	}
 	c.wanted = w
+	for _, t := range []*table{c.cfCustomer, c.cfTicket} {
+		for key, f := range t.fields { // those that the contract declares
+			ref := schemas.FieldRef{Scope: t.scope, Key: key}
+			if !w.means(ref) {
+				continue
+			}
+			if f.act == actSkip {
+				f.act, f.col = actText, c.column(ref, nil)
+				f.col.hidden = true
+			}
+			w.cols = append(w.cols, f.col)
+		}
+	}
 	return nil
 }
 
