@@ -15,7 +15,8 @@ func (k Key) variable() string {
 // hashKey reads a pipeline's hash key, from the file, a variable or a file of
 // its own. Whether one is needed the contract says, which is read later.
 func (r *reader) hashKey(f fields, p *Pipeline) {
-	name, text := "hash_key", ""
+	var text string
+	name := "hash_key"
 	switch {
 	case f.has("hash_key") && f.has("hash_key_file"):
 		r.errorf(f.keyPos["hash_key_file"], "keep one of them", "hash_key and hash_key_file are both given")
