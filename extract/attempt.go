@@ -102,7 +102,7 @@ func (c *Client) decode(k *call, body []byte, info PageInfo) *failure {
 // and in state.
 func (c *Client) badPage(k *call, body []byte, err error) *PageError {
 	e := &PageError{Request: k.request, Err: err, message: c.redact.Replace(err.Error())}
-	if e.private = mayHoldContacts(body); !e.private {
+	if e.private = mayHoldContacts(body); !e.private && !c.source.Private {
 		e.Body = c.excerpt(body)
 	}
 	return e

@@ -174,7 +174,7 @@ func (c *Client) Page(ctx context.Context, q Query, decode func(body []byte, inf
 func (c *Client) Get(ctx context.Context, path string, query url.Values, decode func(body []byte, info PageInfo) error) (Response, error) {
 	u := c.at(path, (&url.URL{Path: path}).EscapedPath())
 	u.RawQuery = query.Encode()
-	return c.retry(ctx, &call{url: u, request: u.RequestURI(), decode: decode})
+	return c.retry(ctx, &call{url: u, request: c.shown(u), decode: decode})
 }
 
 // at returns the URL of a path below the base, which is given as it is and as

@@ -106,7 +106,10 @@ func (c *Client) count(f func(*Stats)) {
 
 // statusFailure turns an answer that is not 200 into its error.
 func (c *Client) statusFailure(k *call, resp *http.Response, body []byte) *failure {
-	e := StatusError{Status: resp.StatusCode, Request: k.request, Body: c.excerpt(body)}
+	e := StatusError{Status: resp.StatusCode, Request: k.request}
+	if c.mayShow(k, body) {
+		e.Body = c.excerpt(body)
+	}
 	e.RetryAfter = c.retryAfter(resp.Header)
 	f := &failure{after: e.RetryAfter}
 	switch code := resp.StatusCode; {

@@ -63,6 +63,11 @@ type Source struct {
 	// Query win over them.
 	Filters url.Values
 
+	// Private says that what contacts hold may be in no error: nothing of a body
+	// with status 200 is shown, of others only what is no list of contacts, and
+	// of a request not the value that a custom field is asked for.
+	Private bool
+
 	// Hosts holds the limits shared by all clients of one process. nil: this
 	// client's own.
 	Hosts *Hosts
