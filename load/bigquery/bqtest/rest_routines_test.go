@@ -1,0 +1,30 @@
+package bqtest
+
+import "testing"
+
+func TestATableFunctionIsARoutineAndNothingElseIs(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.query("CREATE TABLE t (n INT64)")
+	s.query("CREATE TABLE FUNCTION f(n INT64) OPTIONS (description='counts') AS SELECT n AS m")
+	m, err := s.ds.Routine("f").Metadata(t.Context())
+	if err != nil || m.Type != "TABLE_VALUED_FUNCTION" || m.Language != "SQL" || m.Description != "counts" || m.ETag == "" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for _, name := range []string{"t", "none"} {
+		if _, err := s.ds.Routine(name).Metadata(t.Context()); codeOf(err) != 404 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestACallThatTheStandInLacksDoesNotSayThatSomethingIsNotThere(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	if _, err := s.ds.Model("m").Metadata(t.Context()); codeOf(err) != 501 {
+		t.Errorf("a model: %v", err)
+	}
+	if err := s.ds.Routine("f").Delete(t.Context()); codeOf(err) != 501 {
+		t.Errorf("deleting a routine: %v", err)
+	}
+}
