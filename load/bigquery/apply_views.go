@@ -11,8 +11,10 @@ import (
 	"github.com/sluice-etl/sluice/schemas"
 )
 
-// viewsLabel is the label of the commits table that says which views there are:
-// a digest of their statements.
+// viewsLabel is the label of the commits table that says which views were made:
+// a digest of their statements. Where a name was taken, and a view left out, it
+// is another digest than that of all views, so that the names are looked at again
+// after each commit, until they are free.
 const viewsLabel = "sluice_views"
 
 // ensureViews makes the views over a table unless they are there as they are to
@@ -20,11 +22,6 @@ const viewsLabel = "sluice_views"
 func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
 	o := viewOptions{Project: l.o.Project, Dataset: l.o.Dataset, Table: l.o.Table, Columns: table, Timezone: l.o.Timezone, Labels: l.o.Labels}
 	all := viewsSQL(o)
-	sum := sha256.New()
-	for _, v := range all {
-		sum.Write([]byte(v.SQL))
-	}
-	digest := hex.EncodeToString(sum.Sum(nil))[:32]
 	commits, err := l.table(ctx, l.o.commits())
 	if err != nil {
 		return err
@@ -32,7 +29,7 @@ func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
 	if commits == nil {
 		return fmt.Errorf("make views: table %s is gone", l.o.place(l.o.commits()))
 	}
-	if commits.Labels[viewsLabel] == digest {
+	if commits.Labels[viewsLabel] == digestOf(all) {
 		return nil
 	}
 	for _, v := range all {
@@ -44,7 +41,12 @@ func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
 			o.Taken = append(o.Taken, v.Name)
 		}
 	}
-	for _, v := range viewsSQL(o) {
+	free := viewsSQL(o)
+	digest := digestOf(free)
+	if commits.Labels[viewsLabel] == digest {
+		return nil
+	}
+	for _, v := range free {
 		if _, _, err := l.query(ctx, v.SQL); err != nil {
 			return fmt.Errorf("make view %s: %w", l.o.place(v.Name), err)
 		}
@@ -54,6 +56,15 @@ func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
 		return err
 	})
 	return explain("label table", l.o.place(l.o.commits()), err)
+}
+
+// digestOf identifies what views say.
+func digestOf(views []view) string {
+	sum := sha256.New()
+	for _, v := range views {
+		sum.Write([]byte(v.SQL))
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:32]
 }
 
 // taken reports whether something that is not ours has the name of a view.
