@@ -54,6 +54,13 @@ type Pipeline struct {
 	Filters string `json:"filters,omitempty"`
 	// Contract is the hash of the contract that the last package was made by.
 	Contract string `json:"contract,omitempty"`
+	// HashKey is the id of the key that the last package's hashes were made
+	// with; empty where its contract hashes nothing.
+	HashKey string `json:"hash_key_id,omitempty"`
+	// Policies are what the last package's contract stores of values where it
+	// does not keep them: by field, as schemas.FieldRef prints it, and by scope
+	// for those that it does not declare.
+	Policies map[string]schemas.Policy `json:"policies,omitempty"`
 	// Columns are those of the contract that the last package was made by: no
 	// later contract may retype them or leave them out.
 	Columns []Column `json:"columns,omitempty"`

@@ -3,6 +3,8 @@ package state
 import (
 	"slices"
 	"strings"
+
+	"github.com/sluice-etl/sluice/schemas"
 )
 
 // String names the source as messages do.
@@ -34,9 +36,11 @@ func CheckSource(p *Pipeline, id SourceIdentity) error {
 		return nil
 	}
 	same := strings.EqualFold(old.Scheme, id.Scheme) && strings.EqualFold(old.Host, id.Host)
-	// A full list may lack the ids that came later: it proves nothing.
-	if same && len(old.ClientIDs) > 0 && len(id.ClientIDs) > 0 && len(old.ClientIDs) < MaxClientIDs {
-		same = slices.ContainsFunc(id.ClientIDs, func(c string) bool { return slices.Contains(old.ClientIDs, c) })
+	// A full list may lack the ids that came later: it proves nothing. Nor do
+	// hashes, compared with ids or with those under another key.
+	known := comparable(old.ClientIDs, id.ClientIDs)
+	if same && len(known) > 0 && len(id.ClientIDs) > 0 && len(old.ClientIDs) < MaxClientIDs {
+		same = slices.ContainsFunc(id.ClientIDs, func(c string) bool { return slices.Contains(known, c) })
 	}
 	if same {
 		return nil
@@ -44,10 +48,32 @@ func CheckSource(p *Pipeline, id SourceIdentity) error {
 	return &ForeignSourceError{Pipeline: p.Pipeline, Recorded: old, Configured: id}
 }
 
+// comparable returns the known client ids that are written as the new ones are:
+// plain, or as hashes under the same key. Without new ones it is all of them.
+func comparable(known, fresh []string) []string {
+	if len(fresh) == 0 {
+		return known
+	}
+	like := hashedUnder(fresh[0])
+	return slices.DeleteFunc(slices.Clone(known), func(id string) bool { return hashedUnder(id) != like })
+}
+
+// hashedUnder returns the id of the key that a client id is hashed with, empty
+// for a plain one.
+func hashedUnder(id string) string {
+	hashed, ok := strings.CutPrefix(id, schemas.HashedAccount)
+	if !ok {
+		return ""
+	}
+	key, _, _ := strings.Cut(hashed, ":")
+	return key
+}
+
 // RecordSource notes in p what was read, adding client ids not seen before.
-// Call CheckSource first.
+// Those that are written otherwise than the new ones go: where hashes come now,
+// no plain id may stay. Call CheckSource first.
 func (p *Pipeline) RecordSource(id SourceIdentity) {
-	ids := slices.Concat(p.Source.ClientIDs, id.ClientIDs)
+	ids := slices.Concat(comparable(p.Source.ClientIDs, id.ClientIDs), id.ClientIDs)
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	if len(ids) > MaxClientIDs {
