@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -35,7 +36,7 @@ func (l *Loader) Erase(ctx context.Context, e load.Erasure) (load.Erased, error)
 	}
 	o := l.o
 	tables := []string{o.history()}
-	if o.Method != CDC {
+	if last.method != CDC { // as the table is, whatever it is to become
 		tables = append(tables, o.Table)
 	} else if err := l.deleteRow(ctx, e.ID); err != nil {
 		return load.Erased{}, fmt.Errorf("erase contact: %w", err)
@@ -89,7 +90,14 @@ func (l *Loader) deleteRow(ctx context.Context, id string) error {
 	for name, typ := range needed() {
 		table.Columns = append(table.Columns, schemas.Column{Name: name, Type: typ})
 	}
-	return l.listRows(ctx, table, l.o.quoted(l.o.Table), " WHERE id = "+quoteText(id), func(rec arrow.Record) error {
+	// A row that queries need not show yet is in history.
+	var names []string
+	for _, c := range table.Columns {
+		names = append(names, c.Name)
+	}
+	one := "SELECT " + strings.Join(names, ", ") + " FROM %s WHERE id = " + quoteText(id)
+	from := "(" + fmt.Sprintf(one, l.o.quoted(l.o.Table)) + " UNION ALL " + fmt.Sprintf(one, l.o.quoted(l.o.history())) + ")"
+	return l.listRows(ctx, table, from, "", func(rec arrow.Record) error {
 		serial, ok1 := columnOf[*array.Int64](rec, schemas.ColPackage)
 		run, ok2 := columnOf[*array.String](rec, schemas.ColRunID)
 		change, ok3 := columnOf[*array.String](rec, schemas.ColChange)

@@ -42,11 +42,14 @@ func (l *Loader) open(ctx context.Context, lineage string) (*commitRecord, error
 	if err != nil {
 		return nil, err
 	}
-	if err := lay.ours(lineage); err != nil || lay.current == nil {
+	if err := lay.ours(lineage); err != nil || lay.commits == nil {
 		return nil, err
 	}
 	last, err := l.last(ctx)
 	if err != nil || last.serial == 0 {
+		return nil, err
+	}
+	if err := l.begun(lay, last); err != nil || lay.current == nil {
 		return nil, err
 	}
 	return last, nil

@@ -49,7 +49,7 @@ func (l *Loader) Check(ctx context.Context, lineage string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return last.position(), l.sameMethod(last)
+	return last.position(), l.sameMethod(lay, last)
 }
 
 // Commit implements load.Loader.
@@ -97,7 +97,7 @@ func (l *Loader) commit(ctx context.Context, p load.Package) (load.Result, error
 	}
 	m := &merge{
 		o: l.o, table: table, pkg: p, staged: st, before: last.serial, beforeAt: last.committedAt,
-		months: st.Months, whole: l.whole(lay), now: l.o.Clock.Now().Truncate(time.Microsecond),
+		months: st.Months, whole: l.whole(lay), rebuilt: isRebuilt(lay), now: l.o.Clock.Now().Truncate(time.Microsecond),
 	}
 	if done == nil {
 		if err := l.apply(ctx, m, last); err != nil {
@@ -139,7 +139,7 @@ func (l *Loader) admit(ctx context.Context, p load.Package) (lay layout, last, d
 	if last, err = l.last(ctx); err != nil {
 		return lay, last, nil, err
 	}
-	if err := l.sameMethod(last); err != nil {
+	if err := l.sameMethod(lay, last); err != nil {
 		return lay, last, nil, err
 	}
 	if p.Serial > last.serial {
@@ -166,19 +166,6 @@ func (l *Loader) admit(ctx context.Context, p load.Package) (lay layout, last, d
 		}
 	}
 	return lay, last, done, nil
-}
-
-// sameMethod refuses a table that another kind of method made: rows that came
-// as upserts cannot be changed by statements, and upserts need a table that
-// nobody changes otherwise.
-func (l *Loader) sameMethod(last *commitRecord) error {
-	if last.serial == 0 || (last.method == CDC) == (l.o.Method == CDC) {
-		return nil
-	}
-	return &Error{
-		Message: fmt.Sprintf("the table was written by method %s, and the destination's method is %s", last.method, l.o.Method), Table: l.o.place(l.o.Table),
-		hint: "A table stays with change data capture or without it. Set the method back, or give the pipeline another table name, which a full read fills.",
-	}
 }
 
 // apply runs the transaction.
@@ -254,7 +241,7 @@ func (l *Loader) locate(ctx context.Context, m *merge, last *commitRecord) error
 // upsertWinners brings what the package changed into a table of method cdc, and
 // closes its record. Sequence numbers make it safe to repeat.
 func (l *Loader) upsertWinners(ctx context.Context, m *merge, c *commitRecord) error {
-	q, _, err := l.query(ctx, m.winners())
+	q, _, err := l.query(ctx, m.upserts())
 	if err != nil {
 		return fmt.Errorf("read what the package changed: %w", err)
 	}

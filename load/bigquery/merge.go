@@ -21,6 +21,7 @@ type merge struct {
 	beforeAt time.Time   // when that was committed; zero where there is none
 	months   []time.Time // of created_at in the table to look at, ascending
 	whole    bool        // the table is not partitioned, so that all of it is looked at
+	rebuilt  bool        // Replace has made the table
 	recent   time.Time   // cdc: versions read since then may not be visible in the table yet; zero: all are
 	doubled  bool        // the table holds a contact twice, which is to be mended
 	now      time.Time

@@ -199,7 +199,7 @@ type alterStmt struct {
 }
 
 type alterAction struct {
-	what        string // ADD COLUMN, SET OPTIONS, DROP NOT NULL, ADD PRIMARY KEY, DROP PRIMARY KEY
+	what        string // ADD COLUMN, SET OPTIONS, DROP NOT NULL, ADD PRIMARY KEY, DROP PRIMARY KEY, RENAME TO
 	ifNotExists bool
 	column      columnDef
 	options     []optionNode

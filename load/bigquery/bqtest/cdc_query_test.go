@@ -69,5 +69,8 @@ func TestQueriesSeeChangesThatAreDueAndDMLIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
+	if _, err := query("ALTER TABLE crm.contacts RENAME TO others"); err == nil || !strings.Contains(err.Error(), "while data is streaming into it") {
+		t.Errorf("renamed: %v", err)
+	}
 	want("b")
 }

@@ -58,6 +58,9 @@ func (r *session) create(st *createStmt) error {
 		if o.op = "REPLACE"; old.owner != nil && old.owner != r {
 			return queryError(st.pos, "Transaction is aborted due to concurrent update against table %s", ref)
 		}
+		if err := sameSpec(st.pos, old, t.meta); err != nil {
+			return err
+		}
 		if err := r.s.dropRows(r.ctx, old); err != nil {
 			return err
 		}
@@ -302,6 +305,9 @@ func (r *session) alter(st *alterStmt) error {
 	}
 	o := r.outcome(st.stmtBase, "ALTER_TABLE")
 	o.target, o.op = &t.ref, "ALTER"
+	if len(st.actions) > 0 && st.actions[0].what == "RENAME TO" {
+		return r.rename(st, t)
+	}
 	m, err := clone(t.meta)
 	if err != nil {
 		return err

@@ -301,6 +301,11 @@ func (p *parser) alterAction() (alterAction, error) {
 	case p.accept("DROP", "PRIMARY", "KEY"):
 		a.what = "DROP PRIMARY KEY"
 		a.ifNotExists = p.accept("IF", "EXISTS")
+	case p.accept("RENAME", "TO"):
+		a.what = "RENAME TO"
+		var name string
+		name, err = p.name()
+		a.names = []string{name}
 	case p.seen("SET", "OPTIONS"):
 		p.at++
 		a.what = "SET OPTIONS"
