@@ -105,6 +105,12 @@ func (a *analyzer) resolve(n *node, sc *scope) (val, error) {
 		if err != nil {
 			return val{}, err
 		}
+		if v != nil && s != sc && s.noAgg == "MERGE" {
+			// "Correlated subqueries within a when_clause, search_condition,
+			// merge_update_clause or merge_insert_clause are not supported" ("Transform
+			// data with data manipulation language", "Limitations").
+			return val{}, queryError(n.pos, "Correlated subqueries are not supported in MERGE: %s", strings.Join(n.path, "."))
+		}
 		if v != nil {
 			return a.fields(n, *v, rest)
 		}

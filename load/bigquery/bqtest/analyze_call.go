@@ -156,7 +156,7 @@ func format(n *node, vals []val) (val, error) {
 			continue
 		}
 		from := i
-		for i++; i < len(text) && strings.IndexByte("0123456789.-+ #", text[i]) >= 0; i++ {
+		for i++; i < len(text) && strings.IndexByte("0123456789.", text[i]) >= 0; i++ {
 		}
 		if i == len(text) {
 			return val{}, queryError(n.pos, "Invalid FORMAT string: %q", text)
@@ -172,7 +172,9 @@ func format(n *node, vals []val) (val, error) {
 		if err != nil {
 			return val{}, err
 		}
-		next++
+		if next++; text[i] != 'd' && text[i] != 'f' && i > from+1 {
+			return val{}, queryError(n.pos, "stand-in: width and precision of FORMAT %%%c are not known", text[i])
+		}
 		out.WriteString(text[from:i] + verb)
 		args = append(args, ", "+sql)
 	}
@@ -182,19 +184,21 @@ func format(n *node, vals []val) (val, error) {
 	return combine(ty("STRING"), "printf("+quoteText(out.String())+strings.Join(args, "")+")", vals...), nil
 }
 
+// formatArg writes an argument of FORMAT for the engine. Of the verbs there are d,
+// s, f and t, whose text is the engine's; t of NULL is NULL as text, and any other
+// NULL makes the whole text NULL ("Format elements", FORMAT).
 func formatArg(n *node, verb byte, v val) (string, string, error) {
 	switch kind := v.typ.kind; {
-	case verb == 's' && kind == "STRING", (verb == 'd' || verb == 'x' || verb == 'X' || verb == 'o') && kind == "INT64":
-		return string(verb), v.sql, nil
-	case verb == 'i' && kind == "INT64":
-		return "d", v.sql, nil
-	case strings.IndexByte("feEgG", verb) >= 0 && kind == "FLOAT64":
+	case verb == 's' && kind == "STRING", verb == 'd' && kind == "INT64", verb == 'f' && kind == "FLOAT64":
 		return string(verb), v.sql, nil
 	case verb == 't' && kind != "ARRAY" && kind != "STRUCT" && kind != "BYTES" && kind != untyped:
-		if kind == "STRING" || kind == "JSON" {
-			return "s", v.sql, nil
+		sql := v.sql
+		if kind != "STRING" && kind != "JSON" {
+			sql = castSQL(v.sql, v.typ, ty("STRING"), false)
 		}
-		return "s", castSQL(v.sql, v.typ, ty("STRING"), false), nil
+		return "s", "coalesce(" + sql + ", 'NULL')", nil
+	case strings.IndexByte("dsft", verb) < 0:
+		return "", "", queryError(n.pos, "stand-in: FORMAT %%%c is not known", verb)
 	}
 	return "", "", queryError(n.pos, "Invalid type for argument to FORMAT; Expected %%%c, Got %s", verb, v.typ)
 }

@@ -286,7 +286,7 @@ func (c *appendConn) appendStream(ctx context.Context, req *storagepb.AppendRows
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.finalized {
+	if !st.finalized.IsZero() {
 		return storageError(codes.InvalidArgument, storagepb.StorageError_STREAM_FINALIZED, st.name, "Stream is finalized.")
 	}
 	if o := req.GetOffset(); o != nil {
@@ -309,6 +309,7 @@ func (c *appendConn) appendStream(ctx context.Context, req *storagepb.AppendRows
 	if err := c.s.appendTo(ctx, st, rows.batch); err != nil {
 		return err
 	}
+	st.size, st.used = st.size+int64(proto.Size(req)), c.s.now()
 	answer.Response = &storagepb.AppendRowsResponse_AppendResult_{
 		AppendResult: &storagepb.AppendRowsResponse_AppendResult{Offset: wrapperspb.Int64(at)},
 	}

@@ -205,6 +205,13 @@ func (s *Server) resource(ctx context.Context, t *table) (*bq.Table, error) {
 		m.NumRows += uint64(max(p.rows, 0))
 		m.NumBytes += p.total()
 	}
+	if m.StreamingBuffer, err = s.streamingBuffer(ctx, t); err != nil {
+		return nil, err
+	}
+	if b := m.StreamingBuffer; b != nil {
+		m.NumRows -= b.EstimatedRows
+		m.NumBytes -= int64(b.EstimatedBytes) //nolint:gosec // of rows that were counted
+	}
 	m.ForceSendFields = []string{"NumRows", "NumBytes"}
 	return m, nil
 }

@@ -191,38 +191,44 @@ func (c *cdcTable) prepare(ctx context.Context, conn *sql.Conn, w writeTable, t 
 	return nil
 }
 
-// settle applies the changes of a table that are due; the server's lock must not
+// applyDue applies the changes of a table that are due; the server's lock must not
 // be held. Without max_staleness a query sees every change up to its start. With
 // it the table is as it was when changes were last applied, until that is
 // max_staleness ago; then all are ("Query tables with the max_staleness option
-// set"). The stand-in applies as late as that allows.
-func (s *Server) settle(ctx context.Context, ref tableRef) error {
+// set"). The stand-in applies as late as that allows, and tells whether it did.
+func (s *Server) applyDue(ctx context.Context, ref tableRef) (applied bool, err error) {
 	w, missing := s.writeTable(ref)
 	if missing != nil {
-		return nil // or a view: nothing waits, and the reader says what is wrong
+		return false, nil // or a view: nothing waits, and the reader says what is wrong
 	}
 	c := s.changesOf(w.table, false)
 	if c == nil {
-		return nil
+		return false, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := s.now()
 	if c.waiting == 0 || now.Sub(c.since) < w.maxStaleness {
-		return nil
+		return false, nil
 	}
-	err := s.changeWritten(ctx, w, func(conn *sql.Conn, t *table) error { return c.apply(ctx, conn, t, now) })
+	err = s.changeWritten(ctx, w, func(conn *sql.Conn, t *table) error { return c.apply(ctx, conn, t, now) })
 	if errors.Is(err, errReplaced) || status.Code(err) == codes.NotFound {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("apply changes to %s: %w", ref, err)
+		return false, fmt.Errorf("apply changes to %s: %w", ref, err)
 	}
 	c.waiting = 0
 	s.write.mu.Lock()
 	defer s.write.mu.Unlock()
 	c.applyAt = now
-	return nil
+	return true, nil
+}
+
+// settle is applyDue for a reader that pays nothing.
+func (s *Server) settle(ctx context.Context, ref tableRef) error {
+	_, err := s.applyDue(ctx, ref)
+	return err
 }
 
 // apply replaces the rows of keys that have a newer change: of those that wait

@@ -1,6 +1,8 @@
 package bqtest
 
 import (
+	"context"
+	"errors"
 	"strings"
 
 	bq "google.golang.org/api/bigquery/v2"
@@ -76,25 +78,9 @@ func (r *session) build(st *createStmt, d *dataset, ref tableRef, kind string) (
 		return nil, nil, err
 	}
 	if st.what != "TABLE" {
-		m.View = &bq.ViewDefinition{Query: st.body}
-		params := st.params
-		if st.what == "TABLE FUNCTION" && params == nil {
-			params = []columnDef{}
-		}
-		t := &table{ref: ref, meta: m, created: r.now, touched: r.now, etag: r.s.nextSerial()}
-		if err := r.s.makeView(r.ctx, t, params); err != nil {
+		t, err := r.buildView(st, ref, m)
+		if err != nil {
 			return nil, nil, err
-		}
-		if st.columns != nil {
-			if len(st.columns) != len(t.columns) {
-				return nil, nil, queryError(st.pos, "The number of columns in the column definition list does not match the query")
-			}
-			for i, c := range st.columns {
-				t.columns[i].name = c.name
-				if err := r.columnOptions(c.options, &t.columns[i].description); err != nil {
-					return nil, nil, err
-				}
-			}
 		}
 		o := r.outcome(st.stmtBase, kind)
 		o.target = &ref
@@ -112,15 +98,59 @@ func (r *session) build(st *createStmt, d *dataset, ref tableRef, kind string) (
 	if r.dryRun {
 		return nil, o, nil
 	}
-	t, err := r.s.newTable(r.ctx, d, m)
-	if err != nil || sql == "" {
-		return t, o, err
-	}
-	if _, err := r.exec("INSERT INTO " + t.phys + " (" + t.columnList() + ") " + sql); err != nil {
+	if err := r.s.update(ref, false); err != nil {
 		return nil, nil, err
 	}
+	t, err := r.s.newTable(r.ctx, d, m)
+	if err == nil && sql != "" {
+		err = r.fill(t, sql)
+	}
+	return t, o, err
+}
+
+func (r *session) buildView(st *createStmt, ref tableRef, m *bq.Table) (*table, error) {
+	m.View = &bq.ViewDefinition{Query: st.body}
+	params := st.params
+	if st.what == "TABLE FUNCTION" && params == nil {
+		params = []columnDef{}
+	}
+	t := &table{ref: ref, meta: m, created: r.now, touched: r.now, etag: r.s.nextSerial()}
+	if err := r.s.makeView(r.ctx, t, params); err != nil {
+		return nil, err
+	}
+	if st.columns == nil {
+		return t, nil
+	}
+	if len(st.columns) != len(t.columns) {
+		return nil, queryError(st.pos, "The number of columns in the column definition list does not match the query")
+	}
+	for i, c := range st.columns {
+		t.columns[i].name = c.name
+		if err := r.columnOptions(c.options, &t.columns[i].description); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// fill writes the rows of a new table, as a job that writes to it: it counts as
+// one, by this reading of "Table modifications per day", and has the limits of
+// partitions.
+func (r *session) fill(t *table, sql string) error {
+	err := transact(r.ctx, r.conn, func() error {
+		if _, err := r.exec("INSERT INTO " + t.phys + " (" + t.columnList() + ") " + sql); err != nil {
+			return err
+		}
+		if err := r.s.checkAppended(r.ctx, r.conn, t, -1); err != nil {
+			return err
+		}
+		return r.s.countModified(r.ctx, r.conn, t, 0, -1)
+	})
+	if err != nil {
+		return errors.Join(err, r.s.dropRows(context.WithoutCancel(r.ctx), t))
+	}
 	t.changed(r.now)
-	return t, o, nil
+	return nil
 }
 
 // createSource gives the columns of a new table, and the rows' query.
@@ -321,6 +351,9 @@ func (r *session) alter(st *alterStmt) error {
 	if r.dryRun {
 		return nil
 	}
+	if err := r.s.update(t.ref, false); err != nil {
+		return err
+	}
 	return r.s.changeTableMeta(r.ctx, t, m)
 }
 
@@ -344,6 +377,9 @@ func (r *session) alterAction(a alterAction, t *table, m *bq.Table, at pos) erro
 		}
 		m.TableConstraints = &bq.TableConstraints{PrimaryKey: &bq.TableConstraintsPrimaryKey{Columns: a.names}}
 	case "DROP PRIMARY KEY":
+		if t.primaryKey() == nil && !a.ifNotExists {
+			return queryError(at, "Table %s has no primary key", t.ref)
+		}
 		m.TableConstraints = nil
 	case "SET OPTIONS":
 		return r.tableOptions(a.options, m, false)

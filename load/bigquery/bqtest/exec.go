@@ -28,7 +28,10 @@ func (r *session) retrySettled(f func() error) error {
 		r.s.mu.Unlock()
 		var failed error
 		for _, ref := range sf.refs {
-			failed = errors.Join(failed, r.s.settle(r.ctx, ref))
+			applied, err := r.s.applyDue(r.ctx, ref)
+			if failed = errors.Join(failed, err); applied {
+				r.applied = append(r.applied, ref)
+			}
 		}
 		r.s.mu.Lock()
 		if failed != nil {
@@ -88,8 +91,18 @@ func (r *session) charge(o *outcome, scans []*scan) error {
 	if err := checkFilters(scans); err != nil {
 		return err
 	}
+	read := slices.Clone(scans)
+	for i, sc := range read {
+		// A query that applies changes reads all of a partitioned table ("Stream table
+		// updates with change data capture", limitations).
+		if slices.Contains(r.applied, sc.t.ref) {
+			all := *sc
+			all.preds = nil
+			read[i] = &all
+		}
+	}
 	var err error
-	if o.processed, o.billed, err = r.s.cost(r.ctx, r.conn, scans, !r.tx); err != nil {
+	if o.processed, o.billed, err = r.s.cost(r.ctx, r.conn, read, !r.tx); err != nil {
 		return err
 	}
 	o.tables = refsOf(scans)
@@ -312,7 +325,12 @@ func (r *session) acquire(t *table, mutates bool) error {
 		if r.ctx.Err() != nil {
 			return stopped()
 		}
+		if t.waiting >= orDefault(r.s.opts.Limits.WaitingDML, maxWaitingDML) {
+			return &apiError{status: http.StatusBadRequest, reason: "resourcesExceeded", message: "Resources exceeded during query execution: Too many DML statements outstanding against table " + t.ref.String()}
+		}
+		t.waiting++
 		r.s.idle.Wait()
+		t.waiting--
 	}
 	if !r.tx {
 		return nil
@@ -330,6 +348,9 @@ func (r *session) write(t *table, mutates bool, f func() error) error {
 	if err := r.acquire(t, mutates); err != nil {
 		return err
 	}
+	if err := r.s.update(t.ref, true); err != nil {
+		return err
+	}
 	if !r.tx {
 		if err := transact(r.ctx, r.conn, f); err != nil {
 			return err
@@ -339,6 +360,9 @@ func (r *session) write(t *table, mutates bool, f func() error) error {
 			t.mutated++
 		}
 		return nil
+	}
+	if err := r.another(t); err != nil {
+		return err
 	}
 	r.changes = append(r.changes, t) // a statement that fails leaves the table too
 	if err := f(); err != nil {
@@ -353,7 +377,20 @@ func (r *session) write(t *table, mutates bool, f func() error) error {
 	return nil
 }
 
-// run executes a translated statement and counts its rows.
+// another refuses to change one table more than a transaction can
+// ("Multi-statement transactions", "Limitations").
+func (r *session) another(t *table) error {
+	tables := map[*table]bool{t: true}
+	for _, c := range r.changes {
+		tables[c] = true
+	}
+	if len(tables) > maxTransactionTabs {
+		return &apiError{status: http.StatusBadRequest, reason: "invalidQuery", location: "query", message: fmt.Sprintf("A transaction can change at most %d tables", maxTransactionTabs)}
+	}
+	return nil
+}
+
+// exec executes a translated statement and counts its rows.
 func (r *session) exec(sql string) (int64, error) {
 	res, err := r.conn.ExecContext(r.ctx, sql)
 	if err != nil {

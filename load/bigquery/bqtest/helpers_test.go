@@ -3,6 +3,9 @@ package bqtest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -134,4 +137,32 @@ func codeOf(err error) int {
 		return e.Code
 	}
 	return 0
+}
+
+// call sends a request to REST, given as "METHOD path body", and gives the status
+// and the text of the answer. The clients send nothing that is wrong, and try again
+// what is transient.
+func (s *service) call(request string) (int, string) {
+	s.t.Helper()
+	method, rest, _ := strings.Cut(request, " ")
+	path, body, _ := strings.Cut(rest, " ")
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.URL()+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer.StatusCode, string(b)
+}
+
+// queryJob is the body of jobs.insert for a query, with more settings of it.
+func queryJob(sql string, more ...string) string {
+	return `{"configuration": {"query": {` + strings.Join(append(more, fmt.Sprintf(`"query": %q, "useLegacySql": false`, sql)), ", ") + `}}}`
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	bq "google.golang.org/api/bigquery/v2"
@@ -249,7 +252,48 @@ func (s *Server) cancelJob(ctx context.Context, r *http.Request) (any, error) {
 	return &bq.JobCancelResponse{Job: s.printJob(j), Kind: "bigquery#jobCancelResponse"}, nil
 }
 
-// listJobs lists jobs, newest first; those of a script with parentJobId.
+// listFields are the parameters of jobs.list that the stand-in has.
+var listFields = []string{"maxResults", "pageToken", "parentJobId", "stateFilter", "minCreationTime", "maxCreationTime", "projection", "allUsers", "alt", "prettyPrint"}
+
+// jobFilter says which jobs a call of jobs.list lists: top-level ones, or those of
+// a script with parentJobId (REST v2, jobs.list).
+func jobFilter(q url.Values) (func(j *job) bool, error) {
+	for name := range q {
+		if !slices.Contains(listFields, name) {
+			return nil, unknown("parameter %s of jobs.list", name)
+		}
+	}
+	if p := q.Get("projection"); p != "" && p != "full" && p != "minimal" {
+		return nil, invalid("Invalid value for projection: %q", p)
+	}
+	for _, st := range q["stateFilter"] {
+		if st != "done" && st != "pending" && st != "running" {
+			return nil, invalid("Invalid value for stateFilter: %q", st)
+		}
+	}
+	bounds := map[string]int64{"minCreationTime": math.MinInt64, "maxCreationTime": math.MaxInt64}
+	for name := range bounds {
+		if v := q.Get(name); v != "" {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil || n < 0 {
+				return nil, invalid("Invalid value for %s: %q", name, v)
+			}
+			bounds[name] = n
+		}
+	}
+	return func(j *job) bool {
+		parent := ""
+		if j.parent != nil {
+			parent = j.parent.id
+		}
+		at := j.created.UnixMilli()
+		return parent == q.Get("parentJobId") && (q["stateFilter"] == nil || slices.Contains(q["stateFilter"], strings.ToLower(j.state))) &&
+			at >= bounds["minCreationTime"] && at <= bounds["maxCreationTime"]
+	}, nil
+}
+
+// listJobs lists jobs, newest first. Their configuration is in the answer with the
+// projection full only.
 func (s *Server) listJobs(_ context.Context, r *http.Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -257,15 +301,14 @@ func (s *Server) listJobs(_ context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []*job
 	q := r.URL.Query()
+	listed, err := jobFilter(q)
+	if err != nil {
+		return nil, err
+	}
+	var list []*job
 	for _, j := range slices.Backward(s.jobOrder) {
-		parent := ""
-		if j.parent != nil {
-			parent = j.parent.id
-		}
-		states := q["stateFilter"]
-		if parent == q.Get("parentJobId") && (states == nil || slices.ContainsFunc(states, func(st string) bool { return st == map[string]string{"DONE": "done", "RUNNING": "running"}[j.state] })) {
+		if listed(j) {
 			list = append(list, j)
 		}
 	}
@@ -273,6 +316,9 @@ func (s *Server) listJobs(_ context.Context, r *http.Request) (any, error) {
 	out := &bq.JobList{Kind: "bigquery#jobList", NextPageToken: next}
 	for _, j := range list[lo:hi] {
 		p := s.printJob(j)
+		if q.Get("projection") != "full" {
+			p.Configuration = nil
+		}
 		out.Jobs = append(out.Jobs, &bq.JobListJobs{
 			Id: p.Id, JobReference: p.JobReference, Kind: "bigquery#job", State: j.state, Configuration: p.Configuration,
 			Status: p.Status, Statistics: p.Statistics, ErrorResult: p.Status.ErrorResult,

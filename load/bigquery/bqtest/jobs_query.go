@@ -127,6 +127,9 @@ func (s *Server) destination(ctx context.Context, j *job) error {
 	for i, c := range cols {
 		names[i] = c.name
 	}
+	if err := l.count(); err != nil {
+		return err
+	}
 	return l.put([]batch{{columns: names, rows: j.result.rows}})
 }
 
@@ -240,11 +243,10 @@ func (s *Server) queryJob(ctx context.Context, r *http.Request) (any, error) {
 	conf := &bq.JobConfiguration{DryRun: q.DryRun, Labels: q.Labels, Query: &bq.JobConfigurationQuery{
 		Query: q.Query, DefaultDataset: q.DefaultDataset, MaximumBytesBilled: q.MaximumBytesBilled, ParameterMode: q.ParameterMode, QueryParameters: q.QueryParameters,
 	}}
-	j, err := s.newJob(&bq.JobReference{Location: q.Location}, conf)
+	j, err := s.requestedJob(ctx, q, conf)
 	if err != nil {
 		return nil, err
 	}
-	s.start(ctx, j, s.queryWork)
 	wait := time.Duration(q.TimeoutMs) * time.Millisecond
 	if !await(ctx, j, wait) {
 		return &bq.QueryResponse{Kind: "bigquery#queryResponse", JobReference: s.jobReference(j), ForceSendFields: []string{"JobComplete"}}, nil
@@ -272,6 +274,50 @@ func (s *Server) queryJob(ctx context.Context, r *http.Request) (any, error) {
 		out.ForceSendFields = nil
 	}
 	return out, nil
+}
+
+// request is a call of jobs.query that had a requestId.
+type request struct {
+	at  time.Time
+	job *job
+	as  string // what of it affects the result
+}
+
+// requestLife is how long a requestId tells a repeated request.
+const requestLife = 15 * time.Minute
+
+// requestedJob starts the job of a request, or finds that of one that it repeats:
+// with the same requestId and all else the same that may affect the result, in 15
+// minutes, and no dry run (REST v2, QueryRequest.requestId).
+func (s *Server) requestedJob(ctx context.Context, q *bq.QueryRequest, conf *bq.JobConfiguration) (*job, error) {
+	if len(q.RequestId) > 36 || strings.ContainsFunc(q.RequestId, func(c rune) bool { return c > 127 }) {
+		return nil, invalid("Invalid value for requestId: at most 36 ASCII characters")
+	}
+	same := *q
+	same.TimeoutMs, same.MaxResults, same.FormatOptions = 0, 0, nil
+	as, err := json.Marshal(same)
+	if err != nil {
+		return nil, err
+	}
+	now := s.now()
+	known := q.RequestId != "" && !q.DryRun
+	s.mu.Lock()
+	old := s.requests[q.RequestId]
+	s.mu.Unlock()
+	if known && old != nil && old.as == string(as) && now.Sub(old.at) < requestLife {
+		return old.job, nil
+	}
+	j, err := s.newJob(&bq.JobReference{Location: q.Location}, conf)
+	if err != nil {
+		return nil, err
+	}
+	if known {
+		s.mu.Lock()
+		s.requests[q.RequestId] = &request{at: now, job: j, as: string(as)}
+		s.mu.Unlock()
+	}
+	s.start(ctx, j, s.queryWork)
+	return j, nil
 }
 
 func (s *Server) jobReference(j *job) *bq.JobReference {
@@ -320,10 +366,23 @@ func (s *Server) queryResults(ctx context.Context, r *http.Request) (any, error)
 	return s.page(j, from, limit, r.URL.Query().Get("formatOptions.useInt64Timestamp") == "true")
 }
 
+// jobError is how jobs.query and jobs.getQueryResults tell that a job failed: a
+// transient error has another name there and status 400, since not the call but
+// the job is to be tried again ("Error messages", jobBackendError and others).
+func jobError(e *apiError) *apiError {
+	named := map[string]string{"backendError": "jobBackendError", "internalError": "jobInternalError", "rateLimitExceeded": "jobRateLimitExceeded"}
+	if named[e.reason] == "" {
+		return e
+	}
+	of := *e
+	of.status, of.reason = http.StatusBadRequest, named[e.reason]
+	return &of
+}
+
 // page prints rows of a query that is done.
 func (s *Server) page(j *job, from, limit int, int64Timestamps bool) (*bq.GetQueryResultsResponse, error) {
 	if j.err != nil {
-		return nil, j.err
+		return nil, jobError(j.err)
 	}
 	out := &bq.GetQueryResultsResponse{
 		Kind: "bigquery#getQueryResultsResponse", JobReference: s.jobReference(j), JobComplete: true, TotalBytesProcessed: j.processed,

@@ -167,6 +167,10 @@ func TestParquetIsLoadedByNameAndStrictly(t *testing.T) {
 		return bytes.NewReader(out.Bytes())
 	}
 	s.query("CREATE TABLE t (ts TIMESTAMP, n INT64, j JSON)")
+	if _, err := s.loadFrom(file("j"), "", bigquery.Parquet); err == nil || !strings.Contains(err.Error(), "Field j has type JSON") {
+		t.Errorf("a column of JSON: %v", err)
+	}
+	s.query("DROP TABLE t; CREATE TABLE t (ts TIMESTAMP, n INT64, j STRING)")
 	if _, err := s.loadFrom(file("J"), "", bigquery.Parquet); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +180,7 @@ func TestParquetIsLoadedByNameAndStrictly(t *testing.T) {
 	if _, err := s.loadFrom(file("more"), "", bigquery.Parquet); err == nil || !strings.Contains(err.Error(), "Cannot add fields (field: more)") {
 		t.Errorf("a column that the table lacks: %v", err)
 	}
-	s.query("DROP TABLE t; CREATE TABLE t (n STRING, ts TIMESTAMP, j JSON)")
+	s.query("DROP TABLE t; CREATE TABLE t (n STRING, ts TIMESTAMP, j STRING)")
 	if _, err := s.loadFrom(file("j"), "", bigquery.Parquet); err == nil || !strings.Contains(err.Error(), "Field n has type INT64") {
 		t.Errorf("a column of another type: %v", err)
 	}

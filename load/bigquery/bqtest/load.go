@@ -66,6 +66,9 @@ func (s *Server) loadWork(media []byte) work {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if err := l.count(); err != nil {
+			return err
+		}
 		cols, err := l.columns()
 		if err != nil {
 			return err
@@ -109,6 +112,24 @@ func (l *loading) find() (*dataset, *table, error) {
 		return nil, nil, invalid("%s is not allowed for this operation because it is currently a %s.", t.ref, t.meta.Type)
 	}
 	return d, t, nil
+}
+
+// count takes the quotas of a job that writes to a table before it does: a load
+// job counts "including failed load jobs" ("Load jobs per table per day"). Of a
+// partitioned table the partitions count, which are known once rows are written.
+func (l *loading) count() error {
+	_, t, err := l.find()
+	if err != nil {
+		return err
+	}
+	ref := tableRef{l.dest.ProjectId, l.dest.DatasetId, l.dest.TableId}
+	if err := l.s.update(ref, false); err != nil {
+		return err
+	}
+	if t == nil && l.part != nil || t != nil && t.partitioning() != nil {
+		return nil
+	}
+	return l.s.modify(ref, false, 1)
 }
 
 // columns are the columns that the rows are read as.
@@ -177,7 +198,12 @@ func (l *loading) put(rows []batch) error {
 
 func (l *loading) appendAll(rows []batch, truncate bool) func(*sql.Conn, *table) error {
 	return func(conn *sql.Conn, t *table) error {
+		var emptied int64
 		if truncate {
+			var err error
+			if emptied, err = l.s.countPartitions(l.ctx, conn, t, t.partitionsOf("", t.phys)); err != nil {
+				return err
+			}
 			if _, err := conn.ExecContext(l.ctx, "DELETE FROM "+t.phys); err != nil {
 				return err
 			}
@@ -191,7 +217,10 @@ func (l *loading) appendAll(rows []batch, truncate bool) func(*sql.Conn, *table)
 				return err
 			}
 		}
-		return l.s.checkAppended(l.ctx, conn, t, last)
+		if err := l.s.checkAppended(l.ctx, conn, t, last); err != nil || t.partitioning() == nil {
+			return err
+		}
+		return l.s.countModified(l.ctx, conn, t, emptied, last)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -118,6 +119,11 @@ func short(raw []byte) string {
 	return string(raw)
 }
 
+// maxNumber is the largest integer that a JSON number is sure to keep: others are
+// to be passed "as a string to avoid data corruption" ("Loading JSON data from
+// Cloud Storage").
+const maxNumber = 1<<53 - 1
+
 // jsonField reads a value for a column ("Loading JSON data from Cloud Storage",
 // "Details of loading JSON data").
 func jsonField(raw json.RawMessage, c column) (any, error) {
@@ -150,6 +156,9 @@ func jsonField(raw json.RawMessage, c column) (any, error) {
 	case c.kind == "INT64", c.kind == "FLOAT64", c.kind == "NUMERIC":
 		if text == "true" || text == "false" {
 			return nil, fmt.Errorf("is a boolean")
+		}
+		if n, err := strconv.ParseInt(text, 10, 64); c.kind == "INT64" && err == nil && (n > maxNumber || n < -maxNumber) {
+			return nil, fmt.Errorf("stand-in: is beyond 2^53 and no string, and may lose digits")
 		}
 		return parseText(c.kind, text)
 	}
@@ -203,7 +212,12 @@ func (s *Server) readParquet(ctx context.Context, media []byte, cols []column, o
 		if c == nil {
 			return fail(invalid("Provided Schema does not match. Cannot add fields (field: %s)", t.Name()))
 		}
-		if c.kind != kind && !slices.Contains([]string{"JSON STRING", "NUMERIC INT64", "TIMESTAMP DATETIME"}, c.kind+" "+kind) {
+		if c.kind == "JSON" {
+			// "If you use a batch load job to ingest JSON data into a table, the source data
+			// must be in CSV, Avro, or JSON format" ("Working with JSON data", "Limitations").
+			return fail(invalid("Field %s has type JSON, which cannot be loaded from Parquet", c.name))
+		}
+		if c.kind != kind && !slices.Contains([]string{"NUMERIC INT64", "TIMESTAMP DATETIME"}, c.kind+" "+kind) {
 			return fail(invalid("Field %s has type %s in the file, and %s in the table", t.Name(), kind, c.kind))
 		}
 		kinds[i] = c.kind
@@ -218,7 +232,7 @@ func (s *Server) readParquet(ctx context.Context, media []byte, cols []column, o
 			return fail(err)
 		}
 		for i := range row {
-			if row[i], err = parquetValue(row[i], kinds[i]); err != nil {
+			if row[i], err = parquetValue(row[i]); err != nil {
 				return fail(invalid("Field %s: %v", types[i].Name(), err))
 			}
 		}
@@ -235,7 +249,7 @@ func (s *Server) readParquet(ctx context.Context, media []byte, cols []column, o
 	return []batch{b}, cols, nil
 }
 
-func parquetValue(v any, kind string) (any, error) {
+func parquetValue(v any) (any, error) {
 	switch x := v.(type) {
 	case int8:
 		return int64(x), nil
@@ -249,10 +263,6 @@ func parquetValue(v any, kind string) (any, error) {
 		return float64(x), nil
 	case time.Time:
 		return x.UTC(), nil
-	case string:
-		if kind == "JSON" {
-			return normalJSON(x)
-		}
 	}
 	return v, nil
 }

@@ -47,6 +47,9 @@ func (s *Server) insertTable(ctx context.Context, r *http.Request) (any, error) 
 	if m.ExpirationTime != 0 && m.ExpirationTime <= s.now().UnixMilli() {
 		return nil, invalid("Expiration time must be in the future")
 	}
+	if err := s.update(tableRef{ref.ProjectId, ref.DatasetId, ref.TableId}, false); err != nil {
+		return nil, err
+	}
 	t, err := s.newTable(ctx, d, m)
 	if err != nil {
 		return nil, err
@@ -146,6 +149,9 @@ func (s *Server) changeTableREST(ctx context.Context, r *http.Request, change fu
 		return nil, err
 	}
 	next.TableReference = t.meta.TableReference
+	if err := s.update(t.ref, false); err != nil {
+		return nil, err
+	}
 	if err := s.changeTableMeta(ctx, t, next); err != nil {
 		return nil, err
 	}

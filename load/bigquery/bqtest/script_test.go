@@ -7,6 +7,8 @@ import (
 
 	"cloud.google.com/go/bigquery"
 	"cloud.google.com/go/civil"
+
+	"github.com/sluice-etl/sluice/internal/clock"
 )
 
 func TestScriptsRunTheirStatementsInOrder(t *testing.T) {
@@ -86,6 +88,24 @@ func between(s *service, change string, f func()) {
 	}
 }
 
+// waits returns once so many statements wait for the transaction that has a table.
+func (s *service) waits(name string, n int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		waiting := s.datasets["ds"].tables[name].waiting
+		s.mu.Unlock()
+		if waiting >= n {
+			return
+		}
+		if err := clock.Sleep(ctx, time.Millisecond); err != nil {
+			s.t.Fatalf("no statement waits for %s: %v", name, err)
+		}
+	}
+}
+
 func TestOfTwoTransactionsThatChangeATableTheLaterIsAborted(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -112,9 +132,7 @@ func TestDMLOutsideOfTransactionsWaitsForOne(t *testing.T) {
 			_, _, err := s.try("UPDATE t SET n = n * 10 WHERE TRUE")
 			done <- err
 		}()
-		for s.Calls()["job"] < 2 { // until the statement is on its way
-			time.Sleep(time.Millisecond)
-		}
+		s.waits("t", 1)
 	})
 	if err := <-done; err != nil {
 		t.Fatal(err)

@@ -26,6 +26,8 @@ type Options struct {
 	SchemaDelay time.Duration
 	// Dir is where DuckDB spills rows that do not fit its memory; "" is nowhere.
 	Dir string
+	// Limits are quotas that differ from the service's.
+	Limits Limits
 }
 
 // Server is a running stand-in.
@@ -52,6 +54,8 @@ type Server struct {
 	jobs     map[string]*job
 	jobOrder []*job
 	uploads  map[string]*upload
+	requests map[string]*request // of jobs.query, by requestId
+	usage    map[tableRef]*usage
 	serial   int64 // of names and etags given out
 
 	write writeState
@@ -65,7 +69,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System{}
 	}
-	s := &Server{opts: o, datasets: map[string]*dataset{}, jobs: map[string]*job{}, uploads: map[string]*upload{}}
+	s := &Server{
+		opts: o, datasets: map[string]*dataset{}, jobs: map[string]*job{}, uploads: map[string]*upload{},
+		requests: map[string]*request{}, usage: map[tableRef]*usage{},
+	}
 	s.idle = sync.NewCond(&s.mu)
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	db, err := openEngine(ctx, o)

@@ -32,6 +32,7 @@ type session struct {
 	changes   []*table         // with changes by the transaction
 	mutations map[*table]bool  // updated or deleted from by the transaction
 	settled   []tableRef
+	applied   []tableRef // of settled: those to which changes were applied
 
 	now          time.Time
 	rowCount     int64

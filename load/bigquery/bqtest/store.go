@@ -50,6 +50,7 @@ type table struct {
 	etag    int64
 	version int64    // grows with every change of rows
 	owner   *session // the script whose transaction has updated or deleted rows, nil for none
+	waiting int      // statements that wait for owner
 	mutated int64    // grows with every update or deletion of rows by SQL
 
 	sizes        *sizes // by partition, of sizesVersion

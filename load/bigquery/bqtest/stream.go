@@ -27,11 +27,13 @@ type writeStream struct {
 	created time.Time
 
 	mu        sync.Mutex
-	staging   string // table of DuckDB with the rows that are not visible yet
-	staged    bool   // staging exists
-	length    int64  // rows, and the offset of the next one
-	flushed   int64  // rows made visible by FlushRows
-	finalized bool
+	staging   string    // table of DuckDB with the rows that are not visible yet
+	staged    bool      // staging exists
+	length    int64     // rows, and the offset of the next one
+	flushed   int64     // rows made visible by FlushRows
+	size      int64     // bytes of the requests that brought them
+	used      time.Time // of the last rows or flush
+	finalized time.Time // zero: not
 	committed time.Time // zero: not
 }
 
@@ -145,7 +147,9 @@ func (w *writeService) FinalizeWriteStream(ctx context.Context, req *storagepb.F
 		}
 		st.mu.Lock()
 		defer st.mu.Unlock()
-		st.finalized = true
+		if st.finalized.IsZero() {
+			st.finalized = w.s.now()
+		}
 		return &storagepb.FinalizeWriteStreamResponse{RowCount: st.length}, nil
 	})
 }
@@ -183,6 +187,7 @@ func (s *Server) flush(ctx context.Context, st *writeStream, req *storagepb.Flus
 		return nil, storageError(codes.OutOfRange, storagepb.StorageError_OFFSET_OUT_OF_RANGE, st.name,
 			"Offset %d is beyond the end of the stream, %d.", until-1, st.length)
 	}
+	st.used = s.now()
 	if until > st.flushed {
 		err := s.changeWritten(ctx, st.t, func(conn *sql.Conn, t *table) error {
 			if err := st.publish(ctx, conn, t, st.flushed, until, s.now()); err != nil {
@@ -211,6 +216,9 @@ func (w *writeService) BatchCommitWriteStreams(ctx context.Context, req *storage
 		if len(names) == 0 {
 			return nil, status.Error(codes.InvalidArgument, "BatchCommitWriteStreams needs write_streams.")
 		}
+		if len(names) > maxCommitStreams {
+			return nil, status.Errorf(codes.InvalidArgument, "BatchCommitWriteStreams of %d streams, at most %d.", len(names), maxCommitStreams)
+		}
 		if len(slices.Compact(slices.Clone(names))) != len(names) {
 			return nil, status.Error(codes.InvalidArgument, "A stream is named twice.")
 		}
@@ -234,6 +242,7 @@ func (w *writeService) BatchCommitWriteStreams(ctx context.Context, req *storage
 func (s *Server) commit(ctx context.Context, t writeTable, names []string) (*storagepb.BatchCommitWriteStreamsResponse, error) {
 	answer := &storagepb.BatchCommitWriteStreamsResponse{}
 	var streams []*writeStream
+	var size int64
 	for _, name := range names {
 		st, err := s.stream(name)
 		if err != nil {
@@ -244,13 +253,16 @@ func (s *Server) commit(ctx context.Context, t writeTable, names []string) (*sto
 		}
 		st.mu.Lock()
 		defer st.mu.Unlock()
-		streams = append(streams, st)
+		streams, size = append(streams, st), size+st.size
 		if e := st.uncommittable(); e != nil {
 			answer.StreamErrors = append(answer.StreamErrors, e)
 		}
 	}
 	if len(answer.GetStreamErrors()) > 0 {
 		return answer, nil
+	}
+	if limit := orDefault(s.opts.Limits.PendingBytes, maxPendingBytes); size > limit {
+		return nil, status.Errorf(codes.ResourceExhausted, "Exceeds 'Pending stream bytes' quota: %d, limit %d", size, limit)
 	}
 	err := s.changeWritten(ctx, t, func(conn *sql.Conn, to *table) error {
 		for _, st := range streams {
@@ -285,12 +297,40 @@ func (st *writeStream) uncommittable() *storagepb.StorageError {
 		e.Code, e.ErrorMessage = storagepb.StorageError_INVALID_STREAM_TYPE, "Stream is not PENDING."
 	case !st.committed.IsZero():
 		e.Code, e.ErrorMessage = storagepb.StorageError_STREAM_ALREADY_COMMITTED, "Stream is already committed."
-	case !st.finalized:
+	case st.finalized.IsZero():
 		e.Code, e.ErrorMessage = storagepb.StorageError_INVALID_STREAM_STATE, "Stream is not finalized."
 	default:
 		return nil
 	}
 	return e
+}
+
+// How long streams live. Of a pending one "after the stream is finalized and
+// before it is committed, the data can remain in the buffer for up to 4 hours.
+// Pending streams must be committed within 24 hours" ("Batch load data using the
+// Storage Write API"); of the others it is counted from the last traffic ("Stream
+// data using the Storage Write API", "Use committed type for exactly-once").
+const (
+	pendingLife   = 24 * time.Hour
+	finalizedLife = 4 * time.Hour
+	committedLife = 3 * 24 * time.Hour
+	bufferedLife  = 7 * 24 * time.Hour
+)
+
+// gone says whether the stream's time is over. No page tells how long a stream is
+// known that was committed; here as long as one that was not.
+func (st *writeStream) gone(now time.Time) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch st.kind {
+	case storagepb.WriteStream_COMMITTED:
+		return now.Sub(st.used) >= committedLife
+	case storagepb.WriteStream_BUFFERED:
+		return now.Sub(st.used) >= bufferedLife
+	default:
+		waits := !st.finalized.IsZero() && st.committed.IsZero()
+		return now.Sub(st.created) >= pendingLife || waits && now.Sub(st.finalized) >= finalizedLife
+	}
 }
 
 // ForgetStreams drops all streams that were created, as the service does with

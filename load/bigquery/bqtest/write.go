@@ -204,7 +204,7 @@ func (s *Server) newStream(t writeTable, kind storagepb.WriteStream_Type) (*writ
 	now := s.now()
 	st := &writeStream{
 		name: t.ref.path() + "/streams/Cig" + strconv.FormatInt(serial, 36), kind: kind,
-		t: t, created: now, staging: "w" + strconv.FormatInt(serial, 10),
+		t: t, created: now, used: now, staging: "w" + strconv.FormatInt(serial, 10),
 	}
 	s.write.mu.Lock()
 	defer s.write.mu.Unlock()
@@ -219,12 +219,13 @@ func (s *Server) newStream(t writeTable, kind storagepb.WriteStream_Type) (*writ
 	return st, nil
 }
 
-// stream finds a stream that was created, and whose table is still there.
+// stream finds a stream that was created, that still lives, and whose table is
+// still there; its lock must not be held.
 func (s *Server) stream(name string) (*writeStream, error) {
 	s.write.mu.Lock()
 	st := s.write.streams[name]
 	s.write.mu.Unlock()
-	if st == nil {
+	if st == nil || st.gone(s.now()) {
 		return nil, streamNotFound(name)
 	}
 	if t, err := s.writeTable(st.t.ref); err != nil || t.table != st.t.table {
