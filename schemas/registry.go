@@ -166,11 +166,8 @@ func (r *Registry) Settle(ref FieldRef, observed Kinds, run string) RegistryEntr
 func (r *Registry) SettleWithin(ref FieldRef, observed Kinds, run string, limit int) (e RegistryEntry, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e, ok := r.entries[ref]; ok {
+	if e, ok := r.entry(ref); ok {
 		return e, true
-	}
-	if col, ok := r.declared[ref]; ok {
-		return RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type}, true
 	}
 	e = RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: ColOverflow, Type: JSON, FirstRun: run}
 	if ref.Scope != ScopeOverflow {
@@ -181,6 +178,31 @@ func (r *Registry) SettleWithin(ref FieldRef, observed Kinds, run string, limit 
 	}
 	r.keep(e)
 	return e, true
+}
+
+// Entry returns the column that a field has: declared, or settled by an earlier
+// call; ok is false for a field that is new.
+func (r *Registry) Entry(ref FieldRef) (e RegistryEntry, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.entry(ref)
+}
+
+func (r *Registry) entry(ref FieldRef) (e RegistryEntry, ok bool) {
+	if e, ok := r.entries[ref]; ok {
+		return e, true
+	}
+	if col, ok := r.declared[ref]; ok {
+		return RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: col.Name, Type: col.Type}, true
+	}
+	return RegistryEntry{}, false
+}
+
+// NextName returns the name that the column of a new field would take now.
+func (r *Registry) NextName(ref FieldRef) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.freeName(ref)
 }
 
 // keep adds the entry of a new field.

@@ -14,13 +14,24 @@
 //     (contact, ticket, object of custom fields), is a Reject. Inside values
 //     kept as JSON text a key may stand twice.
 //   - A value that a column does not hold stands as text in "<column>__text";
-//     a discovered string column holds any scalar as its text.
+//     a discovered string column holds any scalar as its text. A declared column
+//     takes of a string what would be its value without the quotes ("85"), and
+//     nothing that has to be guessed: an empty string does not fit a number.
 //   - A custom field given different values by several places of one contact
 //     takes that of the first place in the contract's order, and within a list
-//     the first; the others stand in "<column>__text", a line each.
+//     the first; the others stand in "<column>__text", a line each. For the
+//     contract's type_conflicts they are values that do not fit: there is no
+//     other place for them.
 //   - A place of custom fields that is neither an object nor a list of
 //     {key, value} objects is an ordinary field with its own name. A list
 //     whose elements have further members is taken apart and kept as JSON.
+//
+// What the contract does not want is checked as JSON and stored nowhere. With
+// new_columns or type_conflicts: discard, what the table has no place for is
+// left out and counted; with freeze, Seal fails and names the first contact, in
+// order of arrival, that has such a value. type_conflicts alone decides about
+// "<column>__text", also where new_columns is freeze; a field that went to the
+// overflow because the table was full is a new one for ever.
 //
 // What the contract hashes, masks or drops leaves this package as that alone,
 // in columns, "<column>__text", the overflow and _sluice_hash; only the filters

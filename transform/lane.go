@@ -162,7 +162,7 @@ func (l *lane) add(kind uint8, text, source []byte) {
 		l.fixed = append(l.fixed, us)
 	case schemas.Bool:
 		v := uint8(0)
-		if kind == kindTrue {
+		if kind == kindTrue || kind == kindString && string(text) == "true" {
 			v = 1
 		}
 		l.bools = append(l.bools, v)

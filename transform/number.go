@@ -106,16 +106,17 @@ func decimal(b []byte) (ds []byte, exp int64, neg bool) {
 	return ds, exp, neg
 }
 
-// fits reports whether a declared column of type t, which takes no type but
-// its own, holds a value.
+// fits reports whether a declared column of type t holds a value. It takes no
+// type but its own, and of a string what would be a value of its own without
+// the quotes: "85" and "true", not " 85", "1,234.50" or "True".
 func fits(t schemas.Type, kind uint8, text []byte) bool {
 	switch t {
 	case schemas.String:
 		return kind == kindString
 	case schemas.Bool:
-		return kind == kindTrue || kind == kindFalse
+		return kind == kindTrue || kind == kindFalse || kind == kindString && (string(text) == "true" || string(text) == "false")
 	case schemas.Int64, schemas.Float64:
-		return kind == kindNumber && t.Fits(numberKind(text))
+		return (kind == kindNumber || kind == kindString && isNumber(text)) && t.Fits(numberKind(text))
 	case schemas.Date:
 		_, ok := parseDate(text)
 		return ok && kind == kindString
@@ -127,6 +128,15 @@ func fits(t schemas.Type, kind uint8, text []byte) bool {
 	default:
 		return false
 	}
+}
+
+// isNumber reports whether text is a number as JSON writes it.
+func isNumber(text []byte) bool {
+	if len(text) == 0 || text[0] != '-' && text[0]-'0' > 9 {
+		return false
+	}
+	s := scanner{b: text}
+	return s.number(0) == len(text)
 }
 
 func numberKind(text []byte) schemas.Kinds {

@@ -15,7 +15,8 @@ import (
 // Seal returns the kept rows as one record batch and empties the chunk for
 // reuse; a tentative page is discarded. Fields that the registry does not know
 // are settled on the way, sorted, so that it matters little which chunk meets
-// a field first. An error leaves the chunk as it was.
+// a field first. A *schemas.FreezeError is a value that the contract has no
+// place for. An error leaves the chunk as it was.
 //
 // What the record shares with the chunk comes back by its release, from mem
 // comes only what had to be rearranged; nil stands for the default allocator.
@@ -30,13 +31,21 @@ func (c *Chunk) Seal(reg *schemas.Registry, run string, mem memory.Allocator) (*
 		mem = memory.DefaultAllocator
 	}
 	c.discard()
-	s := &sealer{c: c, reg: reg, run: run, rows: c.rows, lanes: map[string]*lane{}, misfits: map[string]int64{}}
-	s.settle()
+	s := &sealer{
+		c: c, reg: reg, run: run, rows: c.rows,
+		lanes: map[string]*lane{}, misfits: map[string]int64{}, discarded: map[string]int64{},
+	}
+	if err := s.settle(); err != nil {
+		return nil, err
+	}
 	s.hash()
 	s.order = s.byMonth()
 	table := reg.StagedTable()
 	rec := s.record(table, mem)
-	sealed := &Sealed{Record: rec, Table: table, Rejects: c.rejects, Misfits: s.misfits, Buried: int64(len(c.buried))}
+	sealed := &Sealed{
+		Record: rec, Table: table, Rejects: c.rejects, Misfits: s.misfits, Discarded: s.discarded,
+		Sightings: s.sightings, Buried: int64(len(c.buried)),
+	}
 	c.empty()
 	return sealed, nil
 }
@@ -57,68 +66,30 @@ func (c *Chunk) empty() {
 
 // sealer turns the columns of a chunk into those of a table.
 type sealer struct {
-	c       *Chunk
-	reg     *schemas.Registry
-	run     string
-	rows    int
-	lanes   map[string]*lane // by column name
-	misfits map[string]int64
-	hashes  []int64
-	order   *order // nil where rows stay in place
-}
-
-// settle gives every field with a value its column, and every value its place.
-func (s *sealer) settle() {
-	for _, col := range s.c.declared {
-		if col.hidden {
-			continue
-		}
-		e := schemas.RegistryEntry{Scope: col.ref.Scope, Key: col.ref.Key, Column: col.decl.Name, Type: col.decl.Type}
-		s.place(s.protected(col), e)
-	}
-	var found []*column
-	for _, col := range s.c.columns {
-		if col.decl == nil && !col.misfit && !col.hidden && col.n > 0 {
-			found = append(found, col)
-		}
-	}
-	slices.SortFunc(found, func(a, b *column) int { return a.ref.Compare(b.ref) })
-	var over []*column
-	for _, col := range found {
-		if col = s.protected(col); col.n == 0 {
-			continue
-		}
-		e, ok := s.reg.SettleWithin(col.ref, col.observed(), s.run, s.c.o.MaxColumns)
-		if !ok {
-			over = append(over, col)
-			continue
-		}
-		s.place(col, e)
-	}
-	s.overflow(over)
-}
-
-// place converts the values of col to the type of its column.
-func (s *sealer) place(col *column, e schemas.RegistryEntry) {
-	good, bad := convert(col, e.Type)
-	if good.n > 0 {
-		s.lanes[e.Column] = good
-	}
-	bad = mergeTexts(col.bad, bad)
-	if bad != nil && bad.n > 0 {
-		s.lanes[s.reg.Misfit(col.ref, s.run)] = textLane(bad)
-		s.misfits[e.Column] += int64(bad.n)
-	}
+	c         *Chunk
+	reg       *schemas.Registry
+	run       string
+	rows      int
+	lanes     map[string]*lane // by column name
+	misfits   map[string]int64
+	discarded map[string]int64
+	sightings []schemas.Sighting
+	hashes    []int64
+	order     *order // nil where rows stay in place
 }
 
 // overflow gathers the values of fields without a column.
-func (s *sealer) overflow(cols []*column) {
-	if over := s.c.over; len(cols) == 0 && (over == nil || over.n == 0) {
+func (s *sealer) overflow(fields []found) {
+	if over := s.c.over; len(fields) == 0 && (over == nil || over.n == 0) {
 		return
+	}
+	cols, bads := make([]*column, 0, len(fields)+1), make([]*column, 0, len(fields)+1)
+	for _, f := range fields {
+		cols, bads = append(cols, f.col), append(bads, s.kept(f, f.col.bad))
 	}
 	out := newColumn(schemas.FieldRef{}, nil)
 	if s.c.over != nil && s.c.over.n > 0 {
-		cols = append(cols, s.c.over)
+		cols, bads = append(cols, s.c.over), append(bads, nil)
 	}
 	next := make([]int, len(cols))
 	badNext := make([]int, len(cols))
@@ -128,7 +99,7 @@ func (s *sealer) overflow(cols []*column) {
 				out.member(row, s.member(col, col.kindOf(next[i]), col.text(next[i]), ""))
 				next[i]++
 			}
-			if b := col.bad; b != nil && badNext[i] < b.n && b.rowOf(badNext[i]) == row {
+			if b := bads[i]; b != nil && badNext[i] < b.n && b.rowOf(badNext[i]) == row {
 				out.member(row, s.member(col, kindString, b.text(badNext[i]), "__text"))
 				badNext[i]++
 			}

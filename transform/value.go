@@ -218,12 +218,12 @@ func (c *Chunk) list(f *field, i int) int {
 		return next
 	}
 	for _, e := range c.entries {
-		switch {
-		case e.f.act == actSkip:
-		case e.f.act == actOverflow:
+		switch e.f.act {
+		case actSkip:
+		case actOverflow:
 			c.overKey = e.over
 			c.addOverflow(e.value, f.rank)
-		default:
+		case actText, actTime, actTicket, actCustom: // which custom fields are all one
 			c.storeCustom(e.f.col, e.value, f.rank)
 		}
 	}
