@@ -91,6 +91,9 @@ const (
 	// maxName bounds the name of a column before a suffix, in bytes. BigQuery
 	// takes 300 characters; the room left holds "__text" and a collision suffix.
 	maxName = 270
+	// maxStored bounds the names in state: hash and collision suffixes added, and
+	// room left for "__text" below BigQuery's 300.
+	maxStored = 294
 	// misfitSuffix ends the names of columns that hold the text of values
 	// which do not fit. No other name has two underscores in a row.
 	misfitSuffix = "__text"

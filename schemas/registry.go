@@ -93,11 +93,18 @@ func (e RegistryEntry) MisfitColumn() string { return e.Column + misfitSuffix }
 // Registry gives every field of a pipeline's contacts its column: a name and
 // a type that stay for ever. It is safe for concurrent use; its entries live
 // in state.
+//
+// Names are those of FieldRef.ColumnName wherever no other field has them. Only
+// of two fields whose names are the same does it matter which is settled first:
+// it has the plain name, the other one that depends on its key alone. Parts that
+// settle in the same order give the same names; those of windows read in
+// parallel need not, and what was settled then stays.
 type Registry struct {
 	contract *Contract
 	declared map[FieldRef]Column
 	given    map[FieldRef]given    // names that the contract gives
 	left     map[FieldRef]struct{} // declared, and not in the table
+	views    map[string]struct{}   // names that views make up beside the columns
 
 	mu         sync.Mutex
 	entries    map[FieldRef]RegistryEntry
@@ -116,9 +123,13 @@ func NewRegistry(c *Contract, entries []RegistryEntry) (*Registry, error) {
 		taken:    make(map[string]FieldRef, len(entries)+len(c.Columns)),
 		given:    givenNames(c),
 		left:     make(map[FieldRef]struct{}, len(c.Left)),
+		views:    map[string]struct{}{},
 	}
 	for _, col := range c.Columns {
 		r.declared[col.Ref] = col.Column
+		if base, ok := strings.CutSuffix(col.Name, "_at"); ok && col.Type == Timestamp {
+			r.views[base+"_date"] = struct{}{} // its day in the pipeline's time zone
+		}
 	}
 	for _, col := range c.Left {
 		r.left[col.Ref] = struct{}{}
@@ -139,7 +150,11 @@ func NewRegistry(c *Contract, entries []RegistryEntry) (*Registry, error) {
 
 func (r *Registry) restore(e RegistryEntry) error {
 	ref := e.Ref()
-	if !e.Scope.valid() || !e.Type.Valid() || e.Column == "" {
+	named := columnName.MatchString(e.Column) && len(e.Column) <= maxStored
+	if e.Scope == ScopeOverflow {
+		named = e.Column == ColOverflow
+	}
+	if !e.Scope.valid() || !e.Type.Valid() || !named {
 		return fmt.Errorf("scope %q, column %q and type %q are not all valid", e.Scope, e.Column, e.Type)
 	}
 	if _, twice := r.entries[ref]; twice {
@@ -227,7 +242,8 @@ func (r *Registry) freeName(ref FieldRef) string {
 	base := ref.ColumnName()
 	name := base
 	for digits := 6; digits <= 64; digits += 2 {
-		if _, ok := r.taken[name]; !ok {
+		_, taken := r.taken[name]
+		if _, shadows := r.views[name]; !taken && !shadows {
 			break
 		}
 		name = base + "_" + ref.digest(digits)
