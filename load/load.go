@@ -83,6 +83,9 @@ type Package struct {
 	// Coverage is the run's coverage record, a JSON object kept beside the data.
 	Coverage []byte
 	Verify   Verify
+	// HashKey is the id of the key that the hashes among its values were made
+	// with, empty where the contract hashes nothing.
+	HashKey string
 	// Memo is what an earlier Commit of this package last gave to Remember, nil
 	// for nothing: a destination whose steps have names that it gives out, such
 	// as write streams, goes on with those.
@@ -91,6 +94,28 @@ type Package struct {
 	// destination's queue. It is durable once Remember returns, and dropped when
 	// the package is committed. nil where nobody keeps notes.
 	Remember func(ctx context.Context, memo []byte) error `json:"-"`
+}
+
+// HashKeyMetadata is what the metadata of a Parquet file say of the key that
+// hashes in it were made with: nil for none.
+func HashKeyMetadata(id string) map[string]string {
+	if id == "" {
+		return nil
+	}
+	return map[string]string{HashKeyName: id}
+}
+
+// HashKeyName is the name of the key's id in the metadata of a Parquet file.
+const HashKeyName = "sluice.hash_key_id"
+
+// Historian is a Loader that can say, without reading it, how much its history
+// holds.
+type Historian interface {
+	Loader
+	// Versions returns the number of rows in history, 0 where there is no table
+	// yet. It is called after a Check of the same lineage, and blocks until the
+	// destination has answered or ctx ends.
+	Versions(ctx context.Context, lineage string) (int64, error)
 }
 
 // Part is one staged Parquet file: contract and discovered columns, then

@@ -50,6 +50,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"of rows read at one time the later package wins, then the later row", equalTimes},
 		{"a version that goes and comes back ends as the last one", backAndForth},
 		{"history holds each version once", historyOnce},
+		{"the number of versions is told without reading them", historian},
 		{"a tombstone replaces the row, and the contact may return", tombstones},
 		{"a new column is null for older rows", newColumns},
 		{"a column that a later package lacks stays", missingColumns},

@@ -139,7 +139,7 @@ func (l *Loader) mergeFiles(ctx context.Context, table schemas.Table, out *outpu
 	fill := newFiller(l.mem)
 	defer fill.release()
 	m := &merge{dir: l.dir, mem: l.mem, table: table, schema: out.schema, fill: fill}
-	to, err := out.create(rel)
+	to, err := out.create(rel, files...)
 	if err != nil {
 		return File{}, err
 	}

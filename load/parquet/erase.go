@@ -292,7 +292,7 @@ func (x *erasure) withoutContact(ctx context.Context, w *merge, f File) (File, e
 	if x.rows[f.Path] == f.Rows {
 		return File{Path: f.Path}, nil
 	}
-	to, err := w.out.create(f.Path)
+	to, err := w.out.create(f.Path, f)
 	if err != nil {
 		return f, err
 	}

@@ -42,6 +42,10 @@ type File struct {
 	Rows   int64  `json:"rows"`
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"` // hexadecimal
+	// HashKeys are the ids of the keys that hashes in the file may be made with,
+	// sorted; nil for none. There are several where rows of before a change of
+	// the key are left, as those of contacts that are gone.
+	HashKeys []string `json:"hash_key_ids,omitempty"`
 	// The ranges help readers to skip files; nil where a file has no rows.
 	CreatedAt   *Range `json:"created_at,omitempty"`
 	UpdatedAt   *Range `json:"updated_at,omitempty"`

@@ -217,7 +217,11 @@ func (m *merge) month(ctx context.Context, mo month) error {
 	case m.leave[mo] && !current && stay == 0 && !m.keepEmpty:
 		m.removed = append(m.removed, file)
 	case current || (exists && (m.rewrite || m.leave[mo])):
-		if to, err = m.out.create(currentPath(mo)); err != nil {
+		var from []File
+		if exists && stay > 0 {
+			from = append(from, file)
+		}
+		if to, err = m.out.create(currentPath(mo), from...); err != nil {
 			return err
 		}
 		defer to.w.Abort()

@@ -16,6 +16,8 @@ import (
 
 // output writes the Parquet files of one commit into the staging directory.
 type output struct {
+	hashKey string // id of the package's; empty for none
+
 	dir     string // the table's
 	schema  *arrow.Schema
 	plain   bool
@@ -37,17 +39,21 @@ type outFile struct {
 	// staged beside it. nil: of history.
 	month  month
 	hashes []uint64
+
+	hashKeys []string // as File has them
 }
 
-func (o *output) create(rel string) (*outFile, error) {
+// create begins a file, into which rows of other files go as well.
+func (o *output) create(rel string, from ...File) (*outFile, error) {
+	hashKeys := hashKeysOf(o.hashKey, from)
 	path := filepath.Join(o.dir, stagingDir, stagedName(rel))
 	w, err := parquetfile.Create(path, parquetfile.Options{
-		Schema: o.schema, Plain: o.plain, Workers: o.workers, FS: o.fs, Perm: fileMode, Metadata: o.meta,
+		Schema: o.schema, Plain: o.plain, Workers: o.workers, FS: o.fs, Perm: fileMode, Metadata: withHashKeys(o.meta, hashKeys),
 	})
 	if err != nil {
 		return nil, explain("create file", path, err)
 	}
-	return &outFile{out: o, rel: rel, w: w}, nil
+	return &outFile{out: o, rel: rel, w: w, hashKeys: hashKeys}, nil
 }
 
 // path is where the file will stand.
@@ -89,7 +95,7 @@ func (f *outFile) finish(ctx context.Context) (File, error) {
 		}
 	}
 	return File{
-		Path: f.rel, Rows: stats.Rows, Bytes: stats.Bytes, SHA256: stats.SHA256,
+		Path: f.rel, Rows: stats.Rows, Bytes: stats.Bytes, SHA256: stats.SHA256, HashKeys: f.hashKeys,
 		CreatedAt:   rangeOf(stats, schemas.ColCreatedAt),
 		UpdatedAt:   rangeOf(stats, schemas.ColUpdatedAt),
 		ExtractedAt: rangeOf(stats, schemas.ColExtractedAt),

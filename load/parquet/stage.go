@@ -41,7 +41,7 @@ func (l *Loader) stage(ctx context.Context, prev *Manifest, p load.Package) (*Ma
 	out := &output{
 		dir: l.dir, schema: schema, plain: l.o.Plain, workers: l.o.Workers, fs: later, verify: mode,
 		meta: map[string]string{"sluice.pipeline": p.Pipeline, "sluice.table": l.o.Table, "sluice.package": fmt.Sprint(p.Serial)},
-		id:   table.Index(schemas.ColID), ids: map[month]bool{},
+		id:   table.Index(schemas.ColID), ids: map[month]bool{}, hashKey: p.HashKey,
 	}
 	m := &merge{
 		dir: l.dir, pkg: p, mem: l.mem, table: table, schema: schema, fill: fill, out: out,
