@@ -105,7 +105,7 @@ func (a *app) backfill(ctx context.Context, name string, o backfillOptions) (err
 	if errors.Is(err, run.ErrRange) {
 		return &usageError{command: "sluice backfill", err: err}
 	}
-	return err
+	return a.awaited(cfg, p, err)
 }
 
 // resolve reads the flags; dates are those of loc.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -191,23 +190,14 @@ func (a *app) approve(ctx context.Context, o eraseOptions) error {
 	if !a.Streams.InTerminal || o.json {
 		return a.unapproved("it has to be approved: give --yes, or run it on a terminal")
 	}
-	if _, err := io.WriteString(a.err, "Remove it for good? Type yes: "); err != nil {
-		return fmt.Errorf("ask: %w", err)
+	answer, err := a.ask(ctx, "Remove it for good? Type yes: ")
+	if err != nil {
+		return err
 	}
-	answered := make(chan string, 1) // a Ctrl-C does not end a read
-	go func() {
-		line, _ := bufio.NewReader(a.Streams.In).ReadString('\n') // what comes before an error is the answer
-		answered <- strings.TrimSpace(line)
-	}()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case answer := <-answered:
-		if answer == "yes" {
-			return nil
-		}
+	if answer != "yes" {
 		return a.unapproved("the answer was not yes")
 	}
+	return nil
 }
 
 // unapproved says that nothing happened, and why.

@@ -86,9 +86,9 @@ func (a *app) reconcile(ctx context.Context, name string, o reconcileOptions) (e
 	s := a.newSources()
 	defer func() { err = errors.Join(err, s.close()) }()
 	view := a.runView(cfg, p, runOptions{json: o.json, flags: o.flags()})
-	return a.runOne(ctx, cfg, p, store, s, view, func(e *run.Engine, j run.Job) (run.Summary, error) {
+	return a.awaited(cfg, p, a.runOne(ctx, cfg, p, store, s, view, func(e *run.Engine, j run.Job) (run.Summary, error) {
 		return e.Reconcile(ctx, j, how)
-	})
+	}))
 }
 
 // reconciliation is what the file says of it; what it leaves out is the

@@ -25,9 +25,9 @@ Start here:
   sluice run       export
   sluice query     ask what was exported, in SQL
 
-Exit codes: 0 done; 1 error; 3 approval needed; 4 some pipelines failed and
-others are done; 130 or 143 interrupted. Results go to stdout, everything else
-to stderr.`
+Exit codes: 0 done; 1 error; 2 changes pending (plan --detailed-exitcode); 3
+approval needed; 4 some pipelines failed and others are done; 130 or 143
+interrupted. Results go to stdout, everything else to stderr.`
 
 func (a *app) root() *cobra.Command {
 	root := command(&cobra.Command{
@@ -61,7 +61,7 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 
 	root.AddCommand(
-		a.runCommand(), a.backfillCommand(), a.reconcileCommand(), a.verifyCommand(), a.eraseCommand(), a.scheduleCommand(),
+		a.runCommand(), a.planCommand(), a.applyCommand(), a.backfillCommand(), a.reconcileCommand(), a.verifyCommand(), a.eraseCommand(), a.scheduleCommand(),
 		a.queryCommand(), a.previewCommand(), a.schemaCommand(), a.runsCommand(),
 		a.initCommand(), a.validateCommand(), a.sandboxCommand(), a.versionCommand(),
 		a.doctorCommand(),

@@ -30,7 +30,9 @@ With sync: recent, or snapshot, each run reads all that the pipeline asks for,
 and marks as deleted the contacts of the table that are no longer among it.
 
 A pipeline that fails stops no other: the exit code is 4 when some failed and
-others are done, 1 when none is done.`
+others are done, 1 when none is done. It is 3 where tables have to be replaced
+first, which "sluice apply" does: their destinations take nothing until then,
+others do.`
 
 const runExample = `  sluice run
   sluice run nightly --full
@@ -72,6 +74,8 @@ func (a *app) run(ctx context.Context, names []string, o runOptions) (err error)
 	defer func() { err = errors.Join(err, s.close()) }()
 
 	var failed []error
+	var awaited []run.Replacement
+	approval := true // and nothing else is what those that failed wait for
 	for _, p := range chosen {
 		view := a.runView(cfg, p, o)
 		err := a.runOne(ctx, cfg, p, store, s, view, func(e *run.Engine, j run.Job) (run.Summary, error) {
@@ -83,10 +87,20 @@ func (a *app) run(ctx context.Context, names []string, o runOptions) (err error)
 				err = fmt.Errorf("pipeline %s: %w", p.Name, err)
 			}
 			failed = append(failed, err)
-			a.show(err)
+			list, all := run.Unapproved(p.Name, err)
+			awaited = append(awaited, list...)
+			if !all {
+				a.show(err)
+				approval = false
+			}
 			if ctx.Err() != nil {
 				break
 			}
+		}
+	}
+	if len(awaited) > 0 {
+		if err := a.showAwaited(cfg, awaited); approval {
+			return err
 		}
 	}
 	switch {
