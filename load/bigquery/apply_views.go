@@ -21,6 +21,10 @@ const viewsLabel = "sluice_views"
 // be. It comes after a commit, and again with the next one where it failed.
 func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
 	o := viewOptions{Project: l.o.Project, Dataset: l.o.Dataset, Table: l.o.Table, Columns: table, Timezone: l.o.Timezone, Labels: l.o.Labels}
+	var err error
+	if o.Stages, err = l.stagesOf(ctx); err != nil {
+		return err
+	}
 	all := viewsSQL(o)
 	commits, err := l.table(ctx, l.o.commits())
 	if err != nil {

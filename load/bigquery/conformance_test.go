@@ -109,6 +109,21 @@ func (s *service) stored(t *testing.T, table string) []loadtest.Row {
 	return rows
 }
 
+// stages returns the table of stages in its order.
+func (s *service) stages(t *testing.T) []load.Stage {
+	t.Helper()
+	var out []load.Stage
+	for _, r := range s.query(t, "SELECT * FROM `"+dataset+".crm_stages` ORDER BY pipeline_id, position") {
+		var st load.Stage
+		for name, into := range map[string]*string{"pipeline_id": &st.PipelineID, "pipeline_name": &st.PipelineName, "stage_id": &st.StageID, "stage_name": &st.StageName} {
+			*into, _ = r[name].(string) // NULL is empty
+		}
+		st.Position, _ = r["position"].(int64)
+		out = append(out, st)
+	}
+	return out
+}
+
 // fingerprint is all that tables hold.
 func (s *service) fingerprint(t *testing.T) string {
 	t.Helper()
@@ -134,7 +149,12 @@ func TestLoaderConforms(t *testing.T) {
 				t.Helper()
 				s := start(t, bqtest.Options{})
 				return loadtest.Harness{
-					New:     func(t *testing.T) load.Loader { t.Helper(); return s.open(t, s.options(method)) },
+					New: func(t *testing.T) load.Loader {
+						t.Helper()
+						o := s.options(method)
+						o.Stages = loadtest.StagesTable
+						return s.open(t, o)
+					},
 					Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts") },
 					History: func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts_history") },
 					Spoil: func(t *testing.T) {
@@ -143,6 +163,11 @@ func TestLoaderConforms(t *testing.T) {
 							t.Fatal(err)
 						}
 						s.query(t, "CREATE TABLE `"+dataset+".contacts` (id STRING)")
+					},
+					Stages: func(t *testing.T) []load.Stage { t.Helper(); return s.stages(t) },
+					SpoilStages: func(t *testing.T) {
+						t.Helper()
+						s.query(t, "CREATE TABLE `"+dataset+".crm_stages` (stage_id STRING)")
 					},
 					Fingerprint: func(t *testing.T) string { t.Helper(); return s.fingerprint(t) },
 				}

@@ -19,6 +19,9 @@ const (
 // lineageLabel is the label of the commits table that says whose it is.
 const lineageLabel = "sluice_lineage"
 
+// tableLabel is the label that says which table of contacts something is of.
+const tableLabel = "sluice_table"
+
 // tableNames are the four tables by what they are for.
 func (o Options) history() string { return o.Table + historySuffix }
 func (o Options) staging() string { return o.Table + stagingSuffix }
@@ -75,7 +78,7 @@ func (o Options) labels(own ...string) map[string]string {
 	if out == nil {
 		out = map[string]string{}
 	}
-	out["sluice_table"] = labelValue(o.Table)
+	out[tableLabel] = labelValue(o.Table)
 	for i := 0; i+1 < len(own); i += 2 {
 		out[own[i]] = own[i+1]
 	}

@@ -27,6 +27,9 @@ type Options struct {
 	// named after it: <table>_history, and <table>__staging and
 	// <table>__commits, which are the loader's own. Required.
 	Project, Dataset, Table string
+	// Stages names the dataset's table of stages, which several tables of contacts
+	// may share. Default: there is none, and views name no stages.
+	Stages string
 	// Location is where a dataset is created and jobs run, as US. Default: the
 	// dataset's, and US for one that is to be created.
 	Location string

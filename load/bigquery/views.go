@@ -23,6 +23,9 @@ type viewOptions struct {
 	Timezone *time.Location
 	// Labels are set on views; functions cannot have any.
 	Labels map[string]string
+	// Stages names the dataset's table of stages. Empty: there is none, and views
+	// name no stages.
+	Stages string
 	// Taken are names that something else has in the dataset: such a view is
 	// left out, and so are those that read it.
 	Taken []string
@@ -91,15 +94,20 @@ func (w *viewWriter) add(s spec) {
 		v.SQL = fmt.Sprintf("CREATE OR REPLACE TABLE FUNCTION %s(%s)\nOPTIONS (%s)\nAS\n%s", w.ref(s.suffix), s.params, options, s.body)
 	} else {
 		if len(w.o.Labels) > 0 {
-			var pairs []string
-			for _, k := range slices.Sorted(maps.Keys(w.o.Labels)) {
-				pairs = append(pairs, "("+w.text(k)+", "+w.text(w.o.Labels[k])+")")
-			}
-			options += ", labels=[" + strings.Join(pairs, ", ") + "]"
+			options += ", labels=" + w.labels(w.o.Labels)
 		}
 		v.SQL = fmt.Sprintf("CREATE OR REPLACE VIEW %s\nOPTIONS (%s)\nAS\n%s", w.ref(s.suffix), options, s.body)
 	}
 	w.out = append(w.out, v)
+}
+
+// labels spells labels as an option.
+func (w *viewWriter) labels(labels map[string]string) string {
+	var pairs []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		pairs = append(pairs, "("+w.text(k)+", "+w.text(labels[k])+")")
+	}
+	return "[" + strings.Join(pairs, ", ") + "]"
 }
 
 // has reports whether the table has all of the columns. Names do not
@@ -173,7 +181,7 @@ func (w *viewWriter) rowViews() {
 	})
 	w.add(spec{
 		suffix: "_active", comment: "Every contact once, as last seen, without " + without + " ones.", reads: []string{"_all"},
-		body: "SELECT * FROM " + w.ref("_all") + "\nWHERE " + strings.Join(live, " AND "),
+		body: w.staged() + "\nWHERE " + strings.Join(live, " AND "),
 	})
 	t := w.free("t")
 	w.add(spec{
@@ -265,16 +273,17 @@ FROM ` + w.ref("_active") + `
 GROUP BY platform
 ORDER BY contacts DESC, platform NULLS LAST`,
 	})
+	names, group := w.stageNames()
 	w.add(spec{
 		suffix: "_stage_funnel", comment: "Contacts with an open ticket, by the stage it is in.", reads: active,
 		needs: []string{"active_ticket_v2_id", "active_ticket_v2_current_stage_id"},
-		body: `SELECT active_ticket_v2_current_stage_id AS stage_id,
+		body: `SELECT active_ticket_v2_current_stage_id AS stage_id,` + names + `
   COUNT(*) AS contacts,
   ROUND(100 * COUNT(*) / SUM(COUNT(*)) OVER (), 1) AS percent,
   MIN(updated_at) AS longest_unchanged_since
 FROM ` + w.ref("_active") + `
 WHERE active_ticket_v2_id IS NOT NULL
-GROUP BY 1
+GROUP BY 1` + group + `
 ORDER BY contacts DESC, stage_id NULLS LAST`,
 	})
 }

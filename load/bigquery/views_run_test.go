@@ -71,13 +71,14 @@ func viewQueries(mid time.Time) map[string][2]string {
 	same := func(duck, bq string) [2]string { return [2]string{duck, bq} }
 	at := mid.UTC().Format("2006-01-02 15:04:05.999999+00")
 	rows := "id, name, phone, platform, last_message_at, chat_status, created_at, updated_at, ai_customer_id, blocked, _sluice_package, _sluice_change, _sluice_deleted_at, "
+	stages := "stage_name, stage_position, pipeline_id, pipeline_name, "
 	customers := "SELECT ai_customer_id, contacts, %s, name, phone, email, first_seen_at, last_message_at, open_tickets, %s FROM "
 	engagement := "SELECT platform, contacts, active_7d, active_30d, active_30d_percent, unattended, open_tickets, last_message_at FROM "
 	changes := "SELECT %s, new_contacts, updated_contacts, deleted_contacts FROM "
 	daily := "SELECT %s, platform, active_contacts, new_contacts FROM "
 	return map[string][2]string{
 		"_all":           same("SELECT "+rows+dd+" FROM contacts_all", "SELECT "+rows+bd+" FROM T_all"),
-		"_active":        same("SELECT "+rows+dd+" FROM contacts", "SELECT "+rows+bd+" FROM T_active"),
+		"_active":        same("SELECT "+rows+stages+dd+" FROM contacts", "SELECT "+rows+stages+bd+" FROM T_active"),
 		"_as_of":         same("SELECT "+rows+dd+" FROM contacts_as_of('"+at+"')", "SELECT "+rows+bd+" FROM T_as_of(TIMESTAMP '"+at+"')"),
 		"_as_of now":     same("SELECT "+rows+dd+" FROM contacts_as_of(now())", "SELECT "+rows+bd+" FROM T_as_of(CURRENT_TIMESTAMP())"),
 		"_active_within": same("SELECT "+rows+dd+" FROM active(30)", "SELECT "+rows+bd+" FROM T_active_within(30)"),
@@ -87,7 +88,7 @@ func viewQueries(mid time.Time) map[string][2]string {
 			fmt.Sprintf(customers, "ARRAY_TO_STRING(platforms, ',')", "ARRAY_TO_STRING(contact_ids, ',')")+"T_customers"),
 		"_activity_daily":        same(fmt.Sprintf(daily, dday)+"activity_daily", fmt.Sprintf(daily, bday)+"T_activity_daily"),
 		"_engagement_by_channel": same(engagement+"engagement_by_channel", engagement+"T_engagement_by_channel"),
-		"_stage_funnel":          same("SELECT stage_id, contacts, percent, longest_unchanged_since FROM stage_funnel", "SELECT stage_id, contacts, percent, longest_unchanged_since FROM T_stage_funnel"),
+		"_stage_funnel":          same("SELECT stage_id, "+stages+"contacts, percent, longest_unchanged_since FROM stage_funnel", "SELECT stage_id, "+stages+"contacts, percent, longest_unchanged_since FROM T_stage_funnel"),
 		"_new_and_updated":       same(fmt.Sprintf(changes, dday)+"new_and_updated", fmt.Sprintf(changes, bday)+"T_new_and_updated"),
 		"_runs": same("SELECT run_id, coverage->>'$.requests', coverage->>'$.windows[0].from' FROM runs",
 			"SELECT run_id, JSON_VALUE(coverage, '$.requests'), JSON_VALUE(coverage, '$.windows[0].from') FROM T_runs"),
@@ -110,13 +111,13 @@ func TestTheViewsAnswerAsThoseOfDuckDBDo(t *testing.T) {
 	})
 	warehouse, err := New(t.Context(), Options{
 		Project: s.Project(), Dataset: "crm", Table: "contacts", CreateDataset: true, Method: Stream, Timezone: zone,
-		Endpoint: s.URL(), GRPCEndpoint: s.Addr(),
+		Endpoint: s.URL(), GRPCEndpoint: s.Addr(), Stages: loadtest.StagesTable,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "crm.duckdb")
-	local, err := duckdb.New(duckdb.Options{Path: file, Table: "contacts", Timezone: zone})
+	local, err := duckdb.New(duckdb.Options{Path: file, Table: "contacts", Timezone: zone, Stages: loadtest.StagesTable})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +127,11 @@ func TestTheViewsAnswerAsThoseOfDuckDBDo(t *testing.T) {
 			if _, err := l.Commit(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+	for _, l := range []load.StageKeeper{warehouse, local} {
+		if err := l.ReplaceStages(t.Context(), loadtest.StagesOf("run-002")); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := local.Close(); err != nil {

@@ -14,6 +14,9 @@ type Options struct {
 	Path string
 	// Table names the table and its views. Required.
 	Table string
+	// Stages names the table of stages, which several tables of contacts may
+	// share. Default: there is none, and views name no stages.
+	Stages string
 	// Timezone gives the calendar of the views' *_date columns. Default: UTC.
 	Timezone *time.Location
 	// MemoryLimit is what DuckDB may hold in memory during a commit, as it

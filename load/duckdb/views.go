@@ -26,10 +26,14 @@ type viewsRecord struct {
 // writeViews creates the table's views where they are missing or no longer
 // say what they should, and returns the record of them as JSON.
 func (s *session) writeViews(ctx context.Context, o Options, t stored, columns schemas.Table) (string, error) {
+	stages, err := s.stagesOf(ctx, o.Stages)
+	if err != nil {
+		return "", err
+	}
 	vo := views.Options{
 		Table: t.name, Columns: columns, Timezone: o.Timezone, Current: t.current(), History: t.history(),
 		Runs:  "SELECT run_id, coverage FROM _sluice.runs WHERE table_name = " + views.QuoteText(t.name),
-		Taken: t.views.Taken,
+		Taken: t.views.Taken, Stages: stages,
 	}
 	record := t.views
 	stand, err := s.viewsStand(ctx, t.views, checksum(views.SQL(vo)))

@@ -28,6 +28,11 @@ type Harness struct {
 	History func(t *testing.T) []Row
 	// Spoil puts something there that Sluice did not write.
 	Spoil func(t *testing.T)
+	// Stages returns what the table of stages, StagesTable, holds, in its order;
+	// SpoilStages puts something else in its place. nil: the destination keeps no
+	// stages.
+	Stages      func(t *testing.T) []load.Stage
+	SpoilStages func(t *testing.T)
 	// Fingerprint changes whenever anything that is stored does. Optional.
 	Fingerprint func(t *testing.T) string
 }
@@ -75,6 +80,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"a table goes on after an erasure, and only a new package brings the contact back", eraseAndGoOn},
 		{"an erasure takes an id as it is", eraseNames},
 		{"an erasure of another state's table or of nobody is refused, and ends with its context", eraseRefused},
+		{"stages replace each other whole, and the contacts stay", stagesReplaced},
+		{"a table of stages that sluice did not write is left alone", stagesRefused},
 	} {
 		t.Run(strings.ReplaceAll(c.name, ",", ""), func(t *testing.T) {
 			c.test(&bench{Harness: fresh(t), t: t, lineage: "lineage-a"})

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,6 +29,11 @@ func open(tb testing.TB, root string, change ...func(*parquet.Options)) *parquet
 	}
 	return l
 }
+
+// staged has the loader keep the table of stages.
+func staged(o *parquet.Options) { o.Stages = loadtest.StagesTable }
+
+const askStages = "SELECT pipeline_id, pipeline_name, stage_id, stage_name, position FROM read_parquet(%s) ORDER BY pipeline_id, position"
 
 func commit(tb testing.TB, l *parquet.Loader, p load.Package) load.Result {
 	tb.Helper()
@@ -94,7 +100,7 @@ func TestLoaderConforms(t *testing.T) {
 		root := filepath.Join(t.TempDir(), "lake")
 		dir := filepath.Join(root, "contacts")
 		return loadtest.Harness{
-			New:     func(t *testing.T) load.Loader { t.Helper(); return open(t, root, on(unsynced{})) },
+			New:     func(t *testing.T) load.Loader { t.Helper(); return open(t, root, on(unsynced{}), staged) },
 			Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return current(t, dir) },
 			History: func(t *testing.T) []loadtest.Row { t.Helper(); return history(t, dir) },
 			Spoil: func(t *testing.T) {
@@ -103,6 +109,19 @@ func TestLoaderConforms(t *testing.T) {
 					t.Fatal(err)
 				}
 				if err := os.WriteFile(filepath.Join(dir, "part-0.parquet"), []byte("PAR1"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Stages: func(t *testing.T) []load.Stage {
+				t.Helper()
+				return loadtest.ReadStages(t, duck(t), fmt.Sprintf(askStages, "'"+filepath.Join(root, "crm_stages", "*.parquet")+"'"))
+			},
+			SpoilStages: func(t *testing.T) {
+				t.Helper()
+				if err := os.MkdirAll(filepath.Join(root, "crm_stages"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(root, "crm_stages", "stages.parquet"), []byte("PAR1"), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			},

@@ -277,8 +277,11 @@ func (l *GSLoader) overtakenOr(ctx context.Context, t gsTable, err error) error 
 }
 
 // fetchSmall fetches what the local side looks at beside the files of current:
-// views.sql, and whether there are coverage records.
+// views.sql, whether there are coverage records, and whether there are stages.
 func (l *GSLoader) fetchSmall(ctx context.Context, generations map[string]int64) error {
+	if err := l.findStages(ctx); err != nil {
+		return err
+	}
 	sql, o, err := l.get(ctx, viewsName)
 	if err != nil {
 		return err

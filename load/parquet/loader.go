@@ -26,6 +26,9 @@ type Loader struct {
 	// fetch brings files of the table to where the merge reads them; small ones
 	// that do not exist are passed over. nil: they are there.
 	fetch func(ctx context.Context, files []File, small []string) error
+	// stages is the file of the table of stages, as readers name it, where it is
+	// not on disk; empty where there is none.
+	stages string
 	// keepEmpty leaves a file without rows where nothing is left of a month.
 	keepEmpty bool
 }
@@ -39,6 +42,9 @@ func New(o Options) (*Loader, error) {
 	}
 	if o.Table != filepath.Base(o.Table) || !filepath.IsLocal(o.Table) {
 		return nil, fmt.Errorf("open parquet destination: table %q is no plain name", o.Table)
+	}
+	if o.Stages != "" && (o.Stages != filepath.Base(o.Stages) || !filepath.IsLocal(o.Stages) || o.Stages == o.Table) {
+		return nil, fmt.Errorf("open parquet destination: table of stages %q is no plain name of its own", o.Stages)
 	}
 	root, err := filepath.Abs(o.Path)
 	if err != nil {

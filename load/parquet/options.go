@@ -14,6 +14,9 @@ type Options struct {
 	Path string
 	// Table names the table and its folder below Path. Required.
 	Table string
+	// Stages names the folder below Path that holds the table of stages, which
+	// several tables may share. Default: there is none, and views name no stages.
+	Stages string
 	// Timezone gives the calendar of the views' *_date columns. Default: UTC.
 	// Partitions are UTC whatever it says.
 	Timezone *time.Location

@@ -169,9 +169,8 @@ func (l *Loader) stageCoverage(p load.Package, next *Manifest) error {
 
 // stageViews stages views.sql if it is to change.
 func (l *Loader) stageViews(next *Manifest) error {
-	o := ViewsFor(l.dir, next)
+	o := l.viewsFor(next)
 	o.HasRuns = o.HasRuns || slices.ContainsFunc(next.Published, func(rel string) bool { return path.Dir(rel) == runsDir })
-	o.Root, o.Timezone = l.root, l.o.Timezone
 	sql := []byte(Views(o))
 	old, err := os.ReadFile(filepath.Join(l.dir, viewsName))
 	if err == nil && bytes.Equal(old, sql) {

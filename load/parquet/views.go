@@ -31,6 +31,9 @@ type ViewsOptions struct {
 	// HasCurrent, HasHistory and HasRuns say whether there are files: DuckDB
 	// refuses a glob without a match, so an empty table is spelt differently.
 	HasCurrent, HasHistory, HasRuns bool
+	// Stages is the path or URL of the file of the table of stages, as StagesFile
+	// gives it. Empty: there is none.
+	Stages string
 }
 
 // ViewsFor returns the options of Views for the table in dir (absolute), as m
@@ -72,6 +75,9 @@ func ListViews(o ViewsOptions) []View { return views.List(o.shared()) }
 // shared says where the rows stand: in files below Root.
 func (o ViewsOptions) shared() views.Options {
 	vo := views.Options{Table: cmp.Or(o.Table, "contacts"), Schema: o.Schema, Columns: o.Columns, Timezone: o.Timezone}
+	if o.Stages != "" {
+		vo.Stages = "read_parquet(" + views.QuoteText(views.EscapeGlob(filepath.ToSlash(o.Stages))) + ", hive_partitioning = false)"
+	}
 	if o.HasCurrent {
 		vo.Current = fmt.Sprintf("read_parquet(%s, hive_partitioning = false)", o.glob(currentDir, "**", "*.parquet"))
 	}

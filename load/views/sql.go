@@ -56,7 +56,7 @@ func (w *writer) tableViews() []View {
 		},
 		{
 			Bare: t, Comment: "Every contact once, as last seen, without " + without + " ones.",
-			body: "SELECT * FROM " + w.main("_all") + "\nWHERE " + strings.Join(live, " AND "),
+			body: w.staged() + "\nWHERE " + strings.Join(live, " AND "),
 		},
 		{
 			Bare: t + "_history", Comment: "Every version of every contact, once each, as first seen.",
@@ -146,7 +146,7 @@ ORDER BY "last_message_at" DESC, "id"`,
 	}, "last_message_at", "ai_customer_id")
 	add(View{
 		Bare: "stage_funnel", Comment: "Contacts with an open ticket, by the stage it is in.",
-		body: `SELECT "active_ticket_v2_current_stage_id" AS stage_id,
+		body: `SELECT "active_ticket_v2_current_stage_id" AS stage_id,` + w.stageNames() + `
   count(*) AS contacts,
   round(100.0 * count(*) / sum(count(*)) OVER (), 1) AS percent,
   min("updated_at") AS longest_unchanged_since

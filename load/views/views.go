@@ -30,6 +30,10 @@ type Options struct {
 	// Runs is a query for the coverage records: run_id and coverage. Empty:
 	// there are none.
 	Current, History, Runs string
+	// Stages is a relation with the columns of load.StageTable, by which the main
+	// view and the reports name the stage of the active ticket. Empty: there is
+	// none.
+	Stages string
 	// Taken are names, in lower case, that something else has in the schema. A
 	// report (customers, active, ...) of such a name gets the table's name in
 	// front, and is left out where that is taken too.

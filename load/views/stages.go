@@ -1,0 +1,67 @@
+package views
+
+import (
+	"slices"
+	"strings"
+)
+
+// colStage is the column with the stage of the active ticket.
+const colStage = "active_ticket_v2_current_stage_id"
+
+// named are the columns that the table of stages adds to contacts: what they
+// are called there, and in views.
+func named() [][2]string {
+	return [][2]string{{"stage_name", "stage_name"}, {"position", "stage_position"}, {"pipeline_id", "pipeline_id"}, {"pipeline_name", "pipeline_name"}}
+}
+
+// Free returns the name for a column of a view that none of the table's columns
+// has, whatever the case.
+func (o Options) Free(name string) string {
+	for slices.ContainsFunc(o.names(), func(n string) bool { return strings.EqualFold(n, name) }) {
+		name += "__"
+	}
+	return name
+}
+
+// names are the columns of the table, with the dates that views add.
+func (o Options) names() []string {
+	var out []string
+	for _, c := range o.Columns.Columns {
+		out = append(out, c.Name)
+		if base, ok := strings.CutSuffix(c.Name, "_at"); ok {
+			out = append(out, base+"_date")
+		}
+	}
+	return out
+}
+
+// joins reports whether contacts can be given the names of their stages.
+func (w *writer) joins() bool { return w.o.Stages != "" && w.has(colStage) }
+
+// staged reads the rows of the main view. A stage that stands in several
+// pipelines is that of the first by id, so that no contact comes twice.
+func (w *writer) staged() string {
+	if !w.joins() {
+		return "SELECT * FROM " + w.main("_all")
+	}
+	var list []string
+	for _, n := range named() {
+		list = append(list, "s."+QuoteName(n[0])+" AS "+QuoteName(w.o.Free(n[1])))
+	}
+	return "SELECT c.*, " + strings.Join(list, ", ") + "\nFROM " + w.main("_all") + ` AS c LEFT JOIN (
+  SELECT "stage_id", "stage_name", "position", "pipeline_id", "pipeline_name" FROM ` + w.o.Stages + `
+  QUALIFY row_number() OVER (PARTITION BY "stage_id" ORDER BY "pipeline_id", "position") = 1
+) AS s ON s."stage_id" = c.` + QuoteName(colStage)
+}
+
+// stageNames are the columns of the funnel that the table of stages adds.
+func (w *writer) stageNames() string {
+	if !w.joins() {
+		return ""
+	}
+	var out string
+	for _, n := range named() {
+		out += "\n  " + QuoteName(w.o.Free(n[1])) + " AS " + n[1] + ","
+	}
+	return out
+}
