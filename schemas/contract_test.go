@@ -139,3 +139,29 @@ func FuzzParseContract(f *testing.F) {
 		}
 	})
 }
+
+// The page that explains the keys shows them in a contract that holds.
+func TestTheContractInTheDocsParses(t *testing.T) {
+	page, err := os.ReadFile("../docs/tables.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "## The contract\n")
+	_, text, _ = strings.Cut(text, "```yaml\n")
+	text, _, found := strings.Cut(text, "```")
+	c, err := ParseContract("docs", []byte(text))
+	if err != nil || !found {
+		t.Fatal(err)
+	}
+	if age, ok := c.Column(FieldRef{ScopeCFCustomer, "Age"}); !ok || age.Type != Int64 || age.TypeConflicts != Discard {
+		t.Errorf("age is %+v", age)
+	}
+	for ref, wanted := range map[FieldRef]bool{
+		{ScopeCFCustomer, "internal_x"}: false, {ScopeCFCustomer, "y"}: true, {ScopeCFTicket, "y"}: false,
+		{ScopeCFTicket, "Deal value"}: true, {ScopeContact, "ai_customer_id"}: false, {ScopeContact, "platform"}: true,
+	} {
+		if got := c.Rule(ref); got.Wanted != wanted {
+			t.Errorf("%s is wanted: %t", ref, got.Wanted)
+		}
+	}
+}

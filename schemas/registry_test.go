@@ -172,7 +172,7 @@ func TestEntriesThatContradictTheContractOrEachOtherAreRefused(t *testing.T) {
 		want   string
 	}{
 		"another type than declared": {func(e *RegistryEntry) { e.Key, e.Column = "name", "name" }, "columns never change in place"},
-		"a declared column's name":   {func(e *RegistryEntry) { e.Key, e.Column = "y", "name" }, "contacts.yaml:15: field contact:name is to be column name, and that is the column of field contact:y already"},
+		"a declared column's name":   {func(e *RegistryEntry) { e.Key, e.Column = "y", "name" }, ": field contact:name is to be column name, and that is the column of field contact:y already"},
 		"the same name":              {func(e *RegistryEntry) { e.Key = "y" }, "belongs to field"},
 		"the same field":             {func(*RegistryEntry) {}, "two entries"},
 		"no type":                    {func(e *RegistryEntry) { e.Key, e.Type = "z", "text" }, "not all valid"},
