@@ -140,7 +140,7 @@ func splitZone(s string) (string, *time.Location, error) {
 	}
 	at := strings.LastIndexAny(s, " ")
 	if at > 0 && at+1 < len(s) && isLetter(s[at+1]) {
-		loc, err := time.LoadLocation(s[at+1:])
+		loc, err := loadZone(s[at+1:])
 		return s[:at], loc, err
 	}
 	body := min(len(s), 11)

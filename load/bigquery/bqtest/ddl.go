@@ -92,7 +92,7 @@ func (r *session) build(st *createStmt, d *dataset, ref tableRef, kind string) (
 	}
 	o.target = &ref
 	m.Schema = &bq.TableSchema{Fields: schemaFields(cols)}
-	if err := r.tableClauses(st, m); err != nil {
+	if err := r.tableClauses(st, m, cols); err != nil {
 		return nil, nil, err
 	}
 	if r.dryRun {
@@ -243,7 +243,7 @@ func (r *session) createTemp(st *createStmt) error {
 	}
 	ref := tableRef{r.s.opts.Project, r.tempName(), st.path[0]}
 	m := &bq.Table{TableReference: &bq.TableReference{ProjectId: ref.project, DatasetId: ref.dataset, TableId: ref.table}, Type: "TABLE"}
-	if err := r.tableClauses(st, m); err != nil {
+	if err := r.tableClauses(st, m, cols); err != nil {
 		return err
 	}
 	if cols, err = columnsOfSchema(schemaFields(cols), r.now); err != nil {

@@ -10,7 +10,7 @@ import (
 
 // tableClauses puts PARTITION BY, CLUSTER BY, PRIMARY KEY and OPTIONS into a
 // resource.
-func (r *session) tableClauses(st *createStmt, m *bq.Table) error {
+func (r *session) tableClauses(st *createStmt, m *bq.Table, cols []column) error {
 	if st.cluster != nil {
 		m.Clustering = &bq.Clustering{Fields: st.cluster}
 	}
@@ -24,20 +24,40 @@ func (r *session) tableClauses(st *createStmt, m *bq.Table) error {
 	if p == nil {
 		p = &bq.TimePartitioning{}
 	}
-	n := st.partition
+	n, truncation := st.partition, ""
 	p.Type = "DAY"
-	if n.kind == nCall && (n.text == "TIMESTAMP_TRUNC" || n.text == "DATE_TRUNC" || n.text == "DATETIME_TRUNC") && len(n.kids) == 2 {
-		p.Type = n.kids[1].text
-		n = n.kids[0]
-	} else if n.kind == nCall && n.text == "DATE" && len(n.kids) == 1 {
+	if n.kind == nCall && len(n.kids) > 0 {
+		truncation = n.text
+		if len(n.kids) == 2 {
+			p.Type = n.kids[1].text
+		}
 		n = n.kids[0]
 	}
-	if n.kind != nName || len(n.path) != 1 {
-		return queryError(st.partition.pos, "PARTITION BY expression must be DATE(<timestamp_column>), a DATE column, or a truncation of a column")
+	if n.kind != nName || len(n.path) != 1 || !partitionsBy(truncation, p.Type, n.path[0], cols) {
+		return queryError(st.partition.pos, "PARTITION BY expression must be DATE(<timestamp_column>), a DATE column, or a truncation of a column by a function of its type")
 	}
 	p.Field = n.path[0]
 	m.TimePartitioning = p
 	return nil
+}
+
+// partitionsBy says whether PARTITION BY takes a column by a function, "" for
+// none ("CREATE TABLE statement", partition_expression).
+func partitionsBy(function, unit, name string, cols []column) bool {
+	c := (&table{columns: cols}).column(name)
+	if c == nil {
+		return true // and told as no column
+	}
+	switch function {
+	case "":
+		return c.kind == "DATE"
+	case "DATE":
+		return unit == "DAY" && (c.kind == "TIMESTAMP" || c.kind == "DATETIME")
+	case "DATE_TRUNC":
+		return c.kind == "DATE" && (unit == "MONTH" || unit == "YEAR")
+	default:
+		return function == c.kind+"_TRUNC"
+	}
 }
 
 func (r *session) columnOptions(opts []optionNode, description *string) error {

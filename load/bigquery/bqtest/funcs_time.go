@@ -151,6 +151,9 @@ func orWrong(n *node, err error) error {
 // truncTime: a week begins on Sunday, an ISOWEEK and WEEK(MONDAY) on Monday.
 func (a *analyzer) truncTime(n *node, sc *scope) (val, error) {
 	kind := kindOf(n.text)
+	if len(n.kids) < 2 || len(n.kids) > 3 {
+		return val{}, wrongArguments(n)
+	}
 	v, err := a.expr(n.kids[0], sc)
 	if err != nil {
 		return v, err
@@ -161,7 +164,7 @@ func (a *analyzer) truncTime(n *node, sc *scope) (val, error) {
 	if v, err = a.typed(n, 0, kind, sc); err != nil {
 		return v, err
 	}
-	if len(n.kids) < 2 || len(n.kids) > 3 || len(n.kids) == 3 && kind == "DATE" {
+	if len(n.kids) == 3 && kind == "DATE" {
 		return v, wrongArguments(n)
 	}
 	part, sql := n.kids[1].text, v.sql

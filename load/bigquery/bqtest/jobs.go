@@ -59,11 +59,11 @@ func (s *Server) insertJob(ctx context.Context, r *http.Request) (any, error) {
 // submit makes a job of a request and starts it. media is what a load loads.
 func (s *Server) submit(ctx context.Context, body *bq.Job, raw json.RawMessage, media []byte) (any, error) {
 	c := body.Configuration
+	if c != nil && (c.Copy != nil || c.Extract != nil) {
+		return nil, unknown("copy and extract jobs")
+	}
 	if c == nil || (c.Query == nil) == (c.Load == nil) {
 		return nil, &apiError{status: http.StatusBadRequest, reason: "required", message: "Required parameter is missing: configuration with query or load"}
-	}
-	if c.Copy != nil || c.Extract != nil {
-		return nil, unknown("copy and extract jobs")
 	}
 	if err := checkConfiguration(raw); err != nil {
 		return nil, err

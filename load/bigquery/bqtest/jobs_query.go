@@ -21,6 +21,9 @@ func (s *Server) queryWork(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := list[0].(*queryStmt); c.DestinationTable != nil && (!ok || len(list) > 1) {
+		return invalid("configuration.query.destinationTable cannot be set for scripts or statements that are no SELECT")
+	}
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("run query: %w", err)
@@ -108,9 +111,6 @@ func (s *Server) destination(ctx context.Context, j *job) error {
 	c := j.conf.Query
 	if c.DestinationTable == nil || j.conf.DryRun {
 		return nil
-	}
-	if j.script || j.result == nil || j.result.kind != "SELECT" {
-		return invalid("configuration.query.destinationTable cannot be set for scripts or statements that are no SELECT")
 	}
 	cols := make([]column, len(j.result.cols))
 	for i, c := range j.result.cols {
