@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluice-etl/sluice/schemas"
 	"github.com/sluice-etl/sluice/transform"
 )
 
@@ -132,13 +133,19 @@ func TestTwentyThousandMutationsReadAsTheOracleReadsThem(t *testing.T) {
 	} {
 		bases = append(bases, []byte(contactWith(members)), []byte(`{"data": `+contactWith(members)+` }`))
 	}
-	c := transform.NewChunk(transform.Options{MaxColumns: 100_000})
-	reg := newRegistry(t)
+	bases = append(bases, page(contacts(r, 1)), page(contacts(r, 1)), page(contacts(r, 1)))
+	var c *transform.Chunk
+	var reg *schemas.Registry
 	taken := 0
 	for i := range 20_000 {
 		if i%40 == 0 {
 			// New names are settled for ever: start over before they pile up.
-			c, reg = transform.NewChunk(transform.Options{MaxColumns: 100_000}), newRegistry(t)
+			// Every other time under a contract that is not the built-in one.
+			o := transform.Options{MaxColumns: 100_000, Contract: schemas.Default()}
+			if i%80 == 40 {
+				o.Contract = contractOf(t, typedContract+rulesets[r.IntN(len(rulesets))])
+			}
+			c, reg = transform.NewChunk(o), newRegistryOf(t, o.Contract, nil)
 		}
 		if checkPage(t, c, reg, mutate(r, bases[r.IntN(len(bases))])) {
 			taken++
@@ -234,7 +241,13 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(samplePage(f))
 	f.Add(newGenerator(3).page(2))
+	r := rand.New(rand.NewPCG(4, 4))
+	for range rulesets {
+		f.Add(page(contacts(r, 2)))
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		checkPage(t, transform.NewChunk(transform.Options{MaxColumns: 1 << 20}), newRegistry(t), body)
+		contract := contractOf(t, typedContract+rulesets[len(body)%len(rulesets)])
+		checkPage(t, transform.NewChunk(transform.Options{MaxColumns: 1 << 20, Contract: contract}), newRegistryOf(t, contract, nil), body)
 	})
 }
