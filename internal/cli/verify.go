@@ -163,10 +163,10 @@ func (a *app) verify(ctx context.Context, names []string, o verifyOptions) error
 	case faults > 0:
 		return &userError{
 			message: counted(faults, "fault", "faults") + " found",
-			hint:    "restore the files named above from a backup and verify again; or move the table's folder, or its DuckDB file, away and run with --full, which reads everything once more (history begins anew then)",
+			hint:    "restore the files named above from a backup and verify again; or move the table's folder, or its DuckDB file, away (in BigQuery, give the pipeline another table) and run with --full, which reads everything once more (history begins anew then)",
 		}
 	case done == 0:
-		return &userError{message: "none of these destinations can be verified", hint: "tables of Parquet files and of DuckDB files can"}
+		return &userError{message: "none of these destinations can be verified", hint: "tables of Parquet files, of DuckDB files and in BigQuery can"}
 	}
 	return nil
 }
