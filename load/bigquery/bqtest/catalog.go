@@ -18,9 +18,6 @@ func (s *Server) newTable(ctx context.Context, d *dataset, m *bq.Table) (*table,
 	if m.View != nil {
 		return t, s.makeView(ctx, t, nil)
 	}
-	if m.MaterializedView != nil || m.ExternalDataConfiguration != nil || m.CloneDefinition != nil || m.SnapshotDefinition != nil {
-		return nil, unknown("tables of this kind")
-	}
 	var fields []*bq.TableFieldSchema
 	if m.Schema != nil {
 		fields = m.Schema.Fields

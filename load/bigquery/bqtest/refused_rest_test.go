@@ -3,6 +3,7 @@ package bqtest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 func TestRequestsThatBreakARuleAreRefused(t *testing.T) {
@@ -232,12 +234,56 @@ func TestRowsThatAreNoRowsOfTheirSchemaAreRefused(t *testing.T) {
 	if got := st.rows(ref); len(got) != 2 {
 		t.Errorf("rows: %v", got)
 	}
+	w := st.connect(t.Context())
+	wrapped := nest(message("n:google_protobuf_Int64Value"), &wrapperspb.Int64Value{})
+	w.ok(protoReq(ref.defaultStream(), wrapped, wire([]byte{0x08, 1})))
+	for what, value := range map[string][]byte{"another field in a wrapper": {0x10, 1}, "half a wrapper": {0x08}, "half a tag": {0x80}} {
+		if r, err := w.try(protoReq("", nil, wire(value))); err != nil || len(r.GetRowErrors()) != 1 {
+			t.Errorf("%s: %v, %v", what, r, err)
+		}
+	}
 	e := st.connect(t.Context())
 	e.refused(protoReq(ref.defaultStream(), message("s:string, S:string"), wire("a", "b")), codes.InvalidArgument, "twice")
 	f := st.connect(t.Context())
 	f.refused(&storagepb.AppendRowsRequest{WriteStream: ref.defaultStream(), Rows: &storagepb.AppendRowsRequest_ProtoRows{
 		ProtoRows: &storagepb.AppendRowsRequest_ProtoData{WriterSchema: &storagepb.ProtoSchema{}},
 	}}, codes.InvalidArgument, "no proto_descriptor")
+}
+
+func TestAQueryFillsWhatItsDestinationRequires(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.query("CREATE TABLE t (n INT64 NOT NULL, x STRING)")
+	into := func(q *bigquery.Query) { q.Dst, q.WriteDisposition = s.ds.Table("t"), bigquery.WriteAppend }
+	s.refuse("SELECT 'a' AS x", "Missing required field: n", into)
+	s.refuse("SELECT IF(x = 1, NULL, 'a') AS x, IF(x = 1, NULL, 1) AS n FROM UNNEST([1, 2]) AS x", "n", into)
+	if got := s.one("SELECT COUNT(*) FROM t"); got != int64(0) {
+		t.Errorf("%v rows", got)
+	}
+}
+
+func TestAnUploadHasAJobItsMediaAndADestination(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for body, want := range map[string]string{
+		"": "read upload", "--x\r\n\r\n{}\r\n--x--": "read upload", "--x\r\n\r\n{}\r\n--x\r\n\r\n": "read upload",
+		"--x\r\n\r\n{\"configuration\": {\"load\": {\"sourceFormat\": \"NEWLINE_DELIMITED_JSON\"}}}\r\n--x\r\n\r\n{}\r\n--x--": "configuration.load.destinationTable",
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/upload/bigquery/v2/projects/test-project/jobs?uploadType=multipart", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "multipart/related; boundary=x")
+		answer, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(answer.Body)
+		if err != nil || answer.Body.Close() != nil || !strings.Contains(string(b), want) {
+			t.Errorf("%q: %s, %v; want %q", body, b, err, want)
+		}
+	}
+	refuses(t, "a string over two lines", func() error { _, err := lex("SELECT 'a\nb'"); return err }(), "Unclosed string literal")
 }
 
 func TestAViewTakesNoStreams(t *testing.T) {

@@ -193,9 +193,6 @@ func checkPrimaryKey(names []string, find func(string) *column) error {
 // checkPartitioning: by a DATE, TIMESTAMP or DATETIME column; DATE has no hours
 // ("Introduction to partitioned tables", "Time-unit column partitioning").
 func checkPartitioning(m *bq.Table, find func(string) *column) error {
-	if m.RangePartitioning != nil {
-		return unknown("range partitioning")
-	}
 	p := m.TimePartitioning
 	if p == nil {
 		if m.RequirePartitionFilter {

@@ -58,15 +58,22 @@ func TestATransactionIsAllOrNothing(t *testing.T) {
 	s.refuse("COMMIT TRANSACTION", "no active transaction")
 }
 
-// between runs f while a script's transaction has changed t and is open.
-func between(s *service, change string, f func()) {
+// run runs statements in a session.
+func (r *session) run(sql string) error {
+	list, err := parseScript(sql)
+	if err != nil {
+		return err
+	}
+	r.text = sql
+	return r.script(list)
+}
+
+// between runs f while a script's transaction has changed t and is open, and then
+// what the transaction goes on with.
+func between(s *service, change string, f func(), then ...func(*session)) {
 	s.t.Helper()
 	if err := s.insertRows(context.Background(), tableRef{s.Project(), "ds", "gate"}, nil); err == nil {
 		s.t.Fatal("gate is there")
-	}
-	list, err := parseScript("BEGIN TRANSACTION;" + change)
-	if err != nil {
-		s.t.Fatal(err)
 	}
 	conn, err := s.db.Conn(context.Background())
 	if err != nil {
@@ -74,13 +81,16 @@ func between(s *service, change string, f func()) {
 	}
 	defer func() { _ = conn.Close() }()
 	r := &session{
-		s: s.Server, ctx: context.Background(), conn: conn, text: "BEGIN TRANSACTION;" + change, defaultDataset: "ds",
+		s: s.Server, ctx: context.Background(), conn: conn, defaultDataset: "ds",
 		vars: map[string]*variable{}, temps: map[string]*table{}, named: map[string]val{},
 	}
-	if err := r.script(list); err != nil {
+	if err := r.run("BEGIN TRANSACTION;" + change); err != nil {
 		s.t.Fatal(err)
 	}
 	f()
+	for _, g := range then {
+		g(r)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := r.endTransaction(true); err != nil {
@@ -138,6 +148,62 @@ func TestDMLOutsideOfTransactionsWaitsForOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := s.one("SELECT n FROM t"); got != int64(20) {
+		t.Errorf("n is %v", got)
+	}
+}
+
+func TestATableThatATransactionChangesIsNeitherReplacedDroppedNorRenamed(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.query("CREATE TABLE t AS SELECT 1 AS n")
+	between(s, "UPDATE t SET n = 2 WHERE TRUE", func() {
+		s.refuse("CREATE OR REPLACE TABLE t (m INT64)", "aborted due to concurrent update")
+		s.refuse("DROP TABLE t", "is changed by a transaction")
+		s.refuse("ALTER TABLE t RENAME TO u", "is changed by a transaction")
+	})
+	if got := s.one("SELECT n FROM t"); got != int64(2) {
+		t.Errorf("n is %v", got)
+	}
+}
+
+func TestATransactionIsAbortedIfRowsHaveChangedSinceItBegan(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.query("CREATE TABLE t AS SELECT 1 AS n; CREATE TABLE u AS SELECT 1 AS n")
+	between(s, "INSERT INTO u VALUES (2)", func() {
+		s.query("UPDATE t SET n = 2 WHERE TRUE")
+	}, func(r *session) {
+		if err := r.run("UPDATE u SET n = 3 WHERE TRUE"); err != nil {
+			t.Errorf("another table: %v", err)
+		}
+		refuses(t, "the table", r.run("UPDATE t SET n = 3 WHERE TRUE"), "aborted due to concurrent update")
+	})
+	if got := s.one("SELECT n FROM t"); got != int64(2) {
+		t.Errorf("n is %v", got)
+	}
+}
+
+func TestAStatementThatWaitsCanBeCancelled(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.query("CREATE TABLE t AS SELECT 1 AS n")
+	between(s, "UPDATE t SET n = 2 WHERE TRUE", func() {
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := s.try("UPDATE t SET n = 3 WHERE TRUE; SELECT 1", func(q *bigquery.Query) { q.JobID = "waits" })
+			done <- err
+		}()
+		s.waits("t", 1)
+		j, err := s.client.JobFromID(t.Context(), "waits")
+		if err == nil {
+			err = j.Cancel(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		refuses(t, "the job", <-done, "cancelled")
+	})
+	if got := s.one("SELECT n FROM t"); got != int64(2) {
 		t.Errorf("n is %v", got)
 	}
 }
