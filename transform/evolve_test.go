@@ -358,3 +358,34 @@ max_columns: 1
 		}
 	}
 }
+
+// Keys without end neither fill the chunk nor take the place of those that the
+// table has.
+func TestManyFieldsThatAreLeftOutDoNotCrowdOutOthers(t *testing.T) {
+	for rules, counted := range map[string]bool{"new_columns: discard\n": true, "exclude: [cf_customer.junk*]\n": false} {
+		contract := contractOf(t, bareContract+rules+"max_columns: 2\n")
+		known := newRegistryOf(t, contract, nil)
+		known.Settle(schemas.FieldRef{Scope: schemas.ScopeCFCustomer, Key: "city"}, schemas.KindString, "r0")
+		c := transform.NewChunk(transform.Options{Contract: contract})
+		for round := range 2 { // the second in a chunk that has been emptied
+			var all []string
+			for i := range 20 {
+				all = append(all, somebody(fmt.Sprintf(`"metadata":{"junk%d":"x","junk%d":{"a":["y"]},"city":"Lima"},"custom_fields":[{"key":"junk%d","value":"z"}]`, 2*i, 2*i+1, 100+i)))
+			}
+			decodeAll(t, c, [][]byte{page(all)})
+			s := seal(t, c, known, nil)
+			for row := range 20 {
+				if got := valueOf(t, s, "cf_customer_city", row); got != "Lima" {
+					t.Fatalf("%sround %d, row %d: city is %s", rules, round, row, got)
+				}
+			}
+			if n := len(s.Table.Columns); n != 3+1+len(schemas.StagedColumns()) {
+				t.Errorf("%s%d columns", rules, n)
+			}
+			if (len(s.Discarded) == 60) != counted {
+				t.Errorf("%sleft out are %v", rules, s.Discarded)
+			}
+			s.Record.Release()
+		}
+	}
+}
