@@ -81,12 +81,10 @@ func (r *session) tableOptions(opts []optionNode, m *bq.Table, isView bool) erro
 }
 
 func (r *session) tableOption(o optionNode, m *bq.Table, isView bool) error {
-	wrong := queryError(o.value.pos, "Invalid value for option %s", o.name)
-	a := &analyzer{s: r.s, run: r}
 	switch o.name {
 	case "description", "friendly_name":
 		if o.value.kind != nString {
-			return wrong
+			return wrongOption(o)
 		}
 		if o.name == "description" {
 			m.Description = o.value.text
@@ -97,21 +95,12 @@ func (r *session) tableOption(o optionNode, m *bq.Table, isView bool) error {
 	case "labels":
 		return labelOption(o, m)
 	case "max_staleness":
-		n := o.value
-		if n.kind != nInterval || n.kids[0].kind != nInt || micros[n.text] == "" {
-			return wrong
-		}
-		count, err := strconv.ParseInt(n.kids[0].text, 10, 64)
-		by, err2 := strconv.ParseInt(micros[n.text], 10, 64)
-		if err != nil || err2 != nil || count < 0 || count > int64(maxStalenessDays*24*time.Hour/time.Microsecond)/by {
-			return wrong
-		}
-		m.MaxStaleness = printStaleness(time.Duration(count * by * int64(time.Microsecond)))
-		return nil
+		return stalenessOption(o, m)
 	}
 	if isView && o.name != "expiration_timestamp" {
 		return queryError(o.value.pos, "Unknown option: %s", o.name)
 	}
+	a := &analyzer{s: r.s, run: r}
 	v, err := a.expr(o.value, nil)
 	if err != nil {
 		return err
@@ -120,7 +109,6 @@ func (r *session) tableOption(o optionNode, m *bq.Table, isView bool) error {
 	if err != nil {
 		return err
 	}
-	p := m.TimePartitioning
 	switch t := x.(type) {
 	case bool:
 		if o.name == "require_partition_filter" {
@@ -141,12 +129,34 @@ func (r *session) tableOption(o optionNode, m *bq.Table, isView bool) error {
 	if o.name != "partition_expiration_days" {
 		return queryError(o.value.pos, "Unknown option: %s", o.name)
 	}
-	if p == nil {
-		p = &bq.TimePartitioning{}
-		m.TimePartitioning = p
+	return expirationOption(o, x, m)
+}
+
+func wrongOption(o optionNode) error {
+	return queryError(o.value.pos, "Invalid value for option %s", o.name)
+}
+
+func stalenessOption(o optionNode, m *bq.Table) error {
+	n := o.value
+	if n.kind != nInterval || n.kids[0].kind != nInt || micros[n.text] == "" {
+		return wrongOption(o)
 	}
-	day := float64(24 * time.Hour / time.Millisecond)
-	switch days := x.(type) {
+	count, err := strconv.ParseInt(n.kids[0].text, 10, 64)
+	by, err2 := strconv.ParseInt(micros[n.text], 10, 64)
+	if err != nil || err2 != nil || count < 0 || count > int64(maxStalenessDays*24*time.Hour/time.Microsecond)/by {
+		return wrongOption(o)
+	}
+	m.MaxStaleness = printStaleness(time.Duration(count * by * int64(time.Microsecond)))
+	return nil
+}
+
+// expirationOption sets how long partitions stay; NULL is for good.
+func expirationOption(o optionNode, value any, m *bq.Table) error {
+	if m.TimePartitioning == nil {
+		m.TimePartitioning = &bq.TimePartitioning{}
+	}
+	p, day := m.TimePartitioning, float64(24*time.Hour/time.Millisecond)
+	switch days := value.(type) {
 	case nil:
 		p.ExpirationMs = 0
 	case int64:
@@ -154,7 +164,7 @@ func (r *session) tableOption(o optionNode, m *bq.Table, isView bool) error {
 	case float64:
 		p.ExpirationMs = int64(days * day)
 	default:
-		return wrong
+		return wrongOption(o)
 	}
 	return nil
 }

@@ -326,7 +326,7 @@ func (r *session) acquire(t *table, mutates bool) error {
 			return stopped()
 		}
 		if t.waiting >= orDefault(r.s.opts.Limits.WaitingDML, maxWaitingDML) {
-			return &apiError{status: http.StatusBadRequest, reason: "resourcesExceeded", message: "Resources exceeded during query execution: Too many DML statements outstanding against table " + t.ref.String()}
+			return &apiError{status: http.StatusBadRequest, reason: "resourcesExceeded", message: "Resources exceeded during query execution: Too many DML statements outstanding against table " + t.ref.String() + fmt.Sprintf(", limit is %d", t.waiting)}
 		}
 		t.waiting++
 		r.s.idle.Wait()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -195,33 +196,9 @@ func (s *Server) readParquet(ctx context.Context, media []byte, cols []column, o
 	if err != nil {
 		return fail(err)
 	}
-	table := &table{columns: cols}
-	b := batch{}
-	kinds := make([]string, len(types))
-	for i, t := range types {
-		kind, ok := parquetKinds[t.DatabaseTypeName()]
-		if !ok {
-			return fail(unknown("Parquet column %s of type %s", t.Name(), t.DatabaseTypeName()))
-		}
-		c := table.column(t.Name())
-		if c == nil && own && len(cols) == 0 {
-			kinds[i] = kind
-			b.columns = append(b.columns, t.Name())
-			continue
-		}
-		if c == nil {
-			return fail(invalid("Provided Schema does not match. Cannot add fields (field: %s)", t.Name()))
-		}
-		if c.kind == "JSON" {
-			// "If you use a batch load job to ingest JSON data into a table, the source data
-			// must be in CSV, Avro, or JSON format" ("Working with JSON data", "Limitations").
-			return fail(invalid("Field %s has type JSON, which cannot be loaded from Parquet", c.name))
-		}
-		if c.kind != kind && !slices.Contains([]string{"NUMERIC INT64", "TIMESTAMP DATETIME"}, c.kind+" "+kind) {
-			return fail(invalid("Field %s has type %s in the file, and %s in the table", t.Name(), kind, c.kind))
-		}
-		kinds[i] = c.kind
-		b.columns = append(b.columns, c.name)
+	b, kinds, err := parquetColumns(types, cols, own && len(cols) == 0)
+	if err != nil {
+		return fail(err)
 	}
 	for rows.Next() {
 		row, dest := make([]any, len(types)), make([]any, len(types))
@@ -247,6 +224,36 @@ func (s *Server) readParquet(ctx context.Context, media []byte, cols []column, o
 		}
 	}
 	return []batch{b}, cols, nil
+}
+
+// parquetColumns finds the columns of a file among the table's; kinds are the types
+// that their values are to have. If there is no table they are the file's own.
+func parquetColumns(types []*sql.ColumnType, cols []column, own bool) (b batch, kinds []string, err error) {
+	table := &table{columns: cols}
+	for _, t := range types {
+		kind, ok := parquetKinds[t.DatabaseTypeName()]
+		if !ok {
+			return b, nil, unknown("Parquet column %s of type %s", t.Name(), t.DatabaseTypeName())
+		}
+		if own {
+			b.columns, kinds = append(b.columns, t.Name()), append(kinds, kind)
+			continue
+		}
+		c := table.column(t.Name())
+		if c == nil {
+			return b, nil, invalid("Provided Schema does not match. Cannot add fields (field: %s)", t.Name())
+		}
+		if c.kind == "JSON" {
+			// "If you use a batch load job to ingest JSON data into a table, the source data
+			// must be in CSV, Avro, or JSON format" ("Working with JSON data", "Limitations").
+			return b, nil, invalid("Field %s has type JSON, which cannot be loaded from Parquet", c.name)
+		}
+		if c.kind != kind && !slices.Contains([]string{"NUMERIC INT64", "TIMESTAMP DATETIME"}, c.kind+" "+kind) {
+			return b, nil, invalid("Field %s has type %s in the file, and %s in the table", t.Name(), kind, c.kind)
+		}
+		b.columns, kinds = append(b.columns, c.name), append(kinds, c.kind)
+	}
+	return b, kinds, nil
 }
 
 func parquetValue(v any) (any, error) {

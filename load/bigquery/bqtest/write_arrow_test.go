@@ -164,6 +164,10 @@ func TestArrowIsTakenAsBareMessagesOnly(t *testing.T) {
 	}
 	stream := file.Bytes()
 	end := []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+	why := map[string]string{
+		"the schema as the rows": "is wanted", "the rows as the schema": "is wanted", "rows without the continuation": "no continuation marker",
+		"rows and an end": "8 bytes follow", "nothing for rows": "no IPC message",
+	}
 	for name, tc := range map[string]struct{ schema, rows []byte }{
 		"a stream as the rows":          {s, stream},
 		"a stream as the schema":        {stream, r},
@@ -185,8 +189,11 @@ func TestArrowIsTakenAsBareMessagesOnly(t *testing.T) {
 			c := st.connect(t.Context())
 			c.t = t
 			c.refused(arrowReq(ref.defaultStream(), tc.schema, tc.rows), codes.InvalidArgument, "Arrow")
+			c.refused(arrowReq(ref.defaultStream(), tc.schema, tc.rows), codes.InvalidArgument, why[name])
 		})
 	}
+	changed := schemaMessage(t, fieldsOf("id", arrow.BinaryTypes.String, "_CHANGE_TYPE", arrow.BinaryTypes.String))
+	st.connect(t.Context()).refused(arrowReq(ref.defaultStream(), changed, r), codes.InvalidArgument, "does not take Arrow")
 	if rows := st.rows(ref); len(rows) > 0 {
 		t.Fatal(rows)
 	}
