@@ -25,6 +25,8 @@ type Job struct {
 	// other client ids.
 	Identity state.SourceIdentity
 	Contract *schemas.Contract
+	// HashKey is the key of the contract's policies hash; nil where it has none.
+	HashKey *schemas.HashKey
 	// Lookback is how long after its updated_at a change may become visible.
 	Lookback time.Duration
 	// FullEvery makes a run read everything again when the last run that did
@@ -123,7 +125,7 @@ type Engine struct {
 
 // Event is one step of a run, as `--json` prints it, one object a line.
 type Event struct {
-	Type     string    `json:"type"` // run_started, backfill_kept, progress, part_sealed, window_failed, package_sealed, committed, commit_failed, run_finished
+	Type     string    `json:"type"` // run_started, backfill_kept, progress, part_sealed, window_failed, package_sealed, committed, commit_failed, plain_text_stays, run_finished
 	Time     time.Time `json:"time"`
 	RunID    string    `json:"run_id"`
 	Pipeline string    `json:"pipeline"`
@@ -143,6 +145,8 @@ type Event struct {
 	Package     int64        `json:"package,omitempty"`
 	Result      *load.Result `json:"result,omitempty"`
 	Error       string       `json:"error,omitempty"`
+
+	Plain *PlainText `json:"plain,omitempty"` // plain_text_stays only
 
 	*Summary // run_finished only
 }
@@ -164,4 +168,6 @@ type Summary struct {
 	Files       int             `json:"files"`
 	Coverage    json.RawMessage `json:"coverage,omitempty"`
 	Reconciled  *Reconciled     `json:"reconciled,omitempty"` // of a reconciliation only
+	// PlainText is what stays as it was after the contract began to protect it.
+	PlainText *PlainText `json:"plain_text,omitempty"`
 }

@@ -321,6 +321,8 @@ func (r *syncRun) load(ctx context.Context, ref state.PackageRef) (load.Package,
 	found := false
 	for _, rec := range records {
 		switch {
+		case rec.Start != nil:
+			p.HashKey = rec.Start.HashKey
 		case rec.Part != nil && rec.Part.File != "":
 			if err := checkPart(dir, *rec.Part); err != nil {
 				return load.Package{}, fmt.Errorf("open package %d: %w", ref.Serial, err)

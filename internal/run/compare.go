@@ -116,6 +116,9 @@ func (e *CannotCompareError) Hint() string { return "compare a sample: --sample 
 // ends, and holds 16 bytes for each contact of the table, 40 where all are
 // compared.
 func (e *Engine) Compare(ctx context.Context, job Job, how Comparison) (Compared, error) {
+	if err := job.checkHashKey(); err != nil {
+		return Compared{}, err
+	}
 	st, err := e.Store.Load(ctx, job.Pipeline)
 	if err != nil {
 		return Compared{}, err

@@ -20,6 +20,7 @@ type coverage struct {
 	SealedAt   time.Time  `json:"sealed_at"`
 	Resumed    bool       `json:"resumed"`
 	Source     string     `json:"source"`
+	HashKey    string     `json:"hash_key_id,omitempty"` // of the key that hashes were made with
 	CursorFrom *time.Time `json:"cursor_from"`
 	CursorTo   *time.Time `json:"cursor_to"`
 	Rows       int64      `json:"rows"`
@@ -41,7 +42,7 @@ type coverage struct {
 func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (json.RawMessage, error) {
 	cov := coverage{
 		RunID: s.start.RunID, Pipeline: s.start.Pipeline, Mode: s.start.Mode, Reason: s.start.Reason,
-		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(),
+		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(), HashKey: s.start.HashKey,
 		CursorFrom: s.start.Cursor, CursorTo: cursor,
 		Rows: c.Rows, Pages: c.Pages, Requests: c.Requests, Retries: c.Retries,
 		Quarantined: c.Rejects, Misfits: map[string]int64{}, RetriesBy: c.RetriesBy, IDs: s.digest, Reconciled: s.reconciled,

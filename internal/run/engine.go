@@ -78,6 +78,9 @@ type syncRun struct {
 }
 
 func (r *syncRun) run(ctx context.Context) (err error) {
+	if err := r.job.checkHashKey(); err != nil {
+		return err
+	}
 	if r.client, err = extract.NewClient(r.job.Source, r.Clock); err != nil {
 		return err
 	}
@@ -137,7 +140,10 @@ func (r *syncRun) prepare(ctx context.Context) error {
 	if reason := unprepared(st, r.job); r.kind != kindSync && reason != "" {
 		return &NotReadyError{Pipeline: r.job.Pipeline, Kind: r.kind, Reason: reason}
 	}
-	return r.openSession(ctx)
+	if err := r.openSession(ctx); err != nil {
+		return err
+	}
+	return r.tellPlainText(ctx)
 }
 
 // checkContract refuses a contract that takes a column away from the tables or
@@ -241,6 +247,8 @@ func unprepared(st *state.Pipeline, job Job) string {
 		return "the filters, sync or days changed"
 	case st.Contract != "" && st.Contract != job.Contract.Hash():
 		return "the contract changed"
+	case st.Contract != "" && st.HashKey != job.hashKeyID():
+		return "the hash key changed"
 	}
 	for _, d := range job.Destinations {
 		if _, known := st.Destinations[d.Name]; !known {
@@ -254,6 +262,7 @@ func unprepared(st *state.Pipeline, job Job) string {
 func (r *syncRun) wanted() startRecord {
 	start := startRecord{
 		Pipeline: r.job.Pipeline, StartedAt: r.began, Source: r.job.Identity, Settings: r.settings(),
+		HashKey: r.job.hashKeyID(),
 	}
 	if r.span != nil {
 		start.Mode, start.Reason, start.Span = modeBackfill, r.span.String(), &r.span.spanRecord
@@ -360,7 +369,7 @@ func (r *syncRun) release(ctx context.Context, runID string) error {
 
 // settings fingerprints what the staged rows of a run depend on.
 func (r *syncRun) settings() string {
-	return r.job.selection() + "/" + r.job.Contract.Hash() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host + "/" + r.job.Lookback.String()
+	return r.job.selection() + "/" + r.job.Contract.Hash() + r.job.hashKeyID() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host + "/" + r.job.Lookback.String()
 }
 
 func sameTime(a, b *time.Time) bool {

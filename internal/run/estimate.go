@@ -61,7 +61,7 @@ func (e *Engine) Estimate(ctx context.Context, job Job, b Backfill) (Estimate, e
 	if reason := unprepared(st, job); reason != "" {
 		return Estimate{}, &NotReadyError{Pipeline: job.Pipeline, Kind: kindBackfill, Reason: reason}
 	}
-	p := &prober{pager: client, job: job, key: s.key, from: interval(s.from, s.to).From, chunk: transform.NewChunk(transform.Options{Contract: job.Contract})}
+	p := &prober{pager: client, job: job, key: s.key, from: interval(s.from, s.to).From, chunk: transform.NewChunk(transform.Options{Contract: job.Contract, HashKey: job.HashKey})}
 	out := Estimate{From: s.from, To: s.to}
 	borders := cutTime(s.from, s.to, s.step)
 	places, err := p.places(ctx, borders)

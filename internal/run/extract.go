@@ -69,13 +69,14 @@ func (r *syncRun) extract(ctx context.Context) error {
 // have been inside before, also by its channel, and then has to leave the
 // table. The tombstone of one that never was leaves no trace there.
 func (r *syncRun) decoding() transform.Options {
-	return transform.Options{Contract: r.job.Contract, Bury: r.job.Filters, BuryField: r.job.buriedField()}
+	return transform.Options{Contract: r.job.Contract, HashKey: r.job.HashKey, Bury: r.job.Filters, BuryField: r.job.buriedField()}
 }
 
 // newStaging takes up what the journal says was done before.
 func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.Stats) *staging {
 	s := r.session
 	st := &staging{
+		metadata:   load.HashKeyMetadata(s.start.HashKey),
 		dir:        s.dir,
 		fs:         s.disk,
 		quarantine: filepath.Join(r.Store.Dir(), "quarantine", r.job.Pipeline, s.start.RunID),

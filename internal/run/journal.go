@@ -41,7 +41,8 @@ type startRecord struct {
 	Reason    string               `json:"reason"`
 	StartedAt time.Time            `json:"started_at"`
 	Source    state.SourceIdentity `json:"source"`
-	Settings  string               `json:"settings"` // fingerprint of filters, contract and lookback
+	Settings  string               `json:"settings"`              // fingerprint of filters, contract, source and hash key
+	HashKey   string               `json:"hash_key_id,omitempty"` // of the key that hashes were made with
 	Cursor    *time.Time           `json:"cursor,omitempty"`
 	Span      *spanRecord          `json:"span,omitempty"` // of a backfill
 }

@@ -59,6 +59,9 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		}
 		seen := r.job.Identity
 		seen.ClientIDs = s.clientIDs()
+		if r.job.hidesAccount() {
+			seen.ClientIDs, p.Source.ClientIDs = nil, nil
+		}
 		p.RecordSource(seen)
 		p.Registry = merged.Entries()
 		r.pkg = ref.Serial
@@ -99,6 +102,7 @@ func (r *syncRun) agree(p *state.Pipeline, registry *schemas.Registry) (*schemas
 func (r *syncRun) moveOn(p *state.Pipeline, cursor *time.Time) {
 	r.dropRemoved(p, r.destinations())
 	p.Filters, p.Contract = r.job.selection(), r.job.Contract.Hash()
+	p.HashKey, p.Policies = r.job.hashKeyID(), policies(r.job.Contract)
 	p.Cursor = cursor
 	p.Columns = p.Columns[:0]
 	for _, col := range r.job.Contract.Columns {

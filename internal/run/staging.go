@@ -41,8 +41,9 @@ type counts struct {
 // registry, and the account of what has been done. Its methods may be called
 // from all of them at once.
 type staging struct {
-	dir        string // run directory
-	quarantine string // file name prefix for records set aside
+	metadata   map[string]string // of the parts
+	dir        string            // run directory
+	quarantine string            // file name prefix for records set aside
 	runID      string
 	decoding   transform.Options
 	registry   *schemas.Registry
@@ -316,7 +317,7 @@ func (s *staging) journalPart(part partRecord) error {
 // it is published.
 func (s *staging) write(ctx context.Context, name string, schema *arrow.Schema, rows func(*parquetfile.Writer) error) (parquetfile.Stats, error) {
 	path := filepath.Join(s.dir, name)
-	w, err := parquetfile.Create(path, parquetfile.Options{Schema: schema, FS: s.fs})
+	w, err := parquetfile.Create(path, parquetfile.Options{Schema: schema, FS: s.fs, Metadata: s.metadata})
 	if err != nil {
 		return parquetfile.Stats{}, err
 	}
