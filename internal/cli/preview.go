@@ -116,18 +116,23 @@ func (a *app) registry(ctx context.Context, cfg *config.Config, p *config.Pipeli
 
 // fetchSample asks for one page and decodes it.
 func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, c *schemas.Contract, reg *schemas.Registry) (_ *transform.Sealed, err error) {
+	key, err := hashKey(cfg, p, c)
+	if err != nil {
+		return nil, err
+	}
 	s := a.newSources()
 	defer func() { err = errors.Join(err, s.close()) }()
 	source, _, err := s.open(ctx, cfg, p.Source)
 	if err != nil {
 		return nil, err
 	}
+	source.Private = !c.KeepsAll()
 	client, err := extract.NewClient(source, a.Clock)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	chunk := transform.NewChunk(transform.Options{Contract: c, Filter: p.Filters})
+	chunk := transform.NewChunk(transform.Options{Contract: c, HashKey: key, Filter: p.Filters})
 	var request string
 	response, err := client.Page(ctx, sampleQuery(p), func(body []byte, info extract.PageInfo) error {
 		request = info.Request

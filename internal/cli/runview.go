@@ -126,6 +126,8 @@ func (v *plainView) event(e run.Event) {
 		}
 	case eventCommitted, eventFailed:
 		v.line("%s", committed(e))
+	case eventPlainText:
+		v.line("note: what the contract protects from now on stays as plain text in what was stored before; the summary says where")
 	case eventKept:
 		v.line("%s", v.app.keptBackfill(e))
 	case eventWindow:
@@ -309,6 +311,11 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	}
 	if ties := repeatedTies(s.Coverage); ties != "" {
 		row("repeated", "%s", ties)
+	}
+	if s.PlainText != nil {
+		for i, line := range staysPlain(s.PlainText) {
+			row(map[bool]string{true: "plain text"}[i == 0], "%s", line)
+		}
 	}
 	row("requests", "%s, %s", count(s.Requests), counted(s.Retries, "retry", "retries"))
 	if r := s.Reconciled; r != nil && r.DryRun {

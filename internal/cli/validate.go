@@ -54,11 +54,13 @@ func (a *app) validate() error {
 	}
 	seen := map[string]bool{}
 	for _, p := range cfg.Pipelines {
-		if seen[p.Schema] {
-			continue
+		c, err := contract(cfg, p)
+		if err == nil {
+			_, err = hashKey(cfg, p, c)
+		} else if seen[p.Schema] {
+			continue // its faults are there
 		}
 		seen[p.Schema] = true
-		_, err := contract(cfg, p)
 		if err := collect(err); err != nil {
 			return err
 		}

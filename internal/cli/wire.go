@@ -34,6 +34,9 @@ func (a *app) load(options ...config.Option) (*config.Config, error) {
 	for _, src := range cfg.Sources {
 		a.secrets.hide(src.APIKey.Reveal())
 	}
+	for _, p := range cfg.Pipelines {
+		a.secrets.hide(p.HashKey.Reveal())
+	}
 	if len(list) > 0 {
 		list.Sort()
 		if err := list.Render(a.err, a.color()); err != nil {
@@ -180,11 +183,18 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 	if err != nil {
 		return run.Job{}, nil, err
 	}
+	key, err := hashKey(cfg, p, c)
+	if err != nil {
+		return run.Job{}, nil, err
+	}
 	source, identity, err := s.open(ctx, cfg, p.Source)
 	if err != nil {
 		return run.Job{}, nil, err
 	}
+	source.Private = !c.KeepsAll()
 	j := run.Job{
+		HashKey: key,
+
 		Pipeline: p.Name, Source: source, Identity: identity, Contract: c,
 		Lookback: p.Lookback, FullEvery: p.FullEvery, PageSize: p.Source.PageSize, Verify: load.Verify(p.Verify),
 		Sync: run.SyncMode(p.Sync), Days: p.Days, DaysAlone: !p.Source.CombineFilters,
