@@ -285,7 +285,8 @@ func TestWithoutNotesEachAttemptHasItsOwnNumber(t *testing.T) {
 
 func TestNewColumnsAreWaitedFor(t *testing.T) {
 	t.Parallel()
-	s := standIn(t, bqtest.Options{SchemaDelay: 300 * time.Millisecond})
+	now := new(hands)
+	s := standIn(t, bqtest.Options{Clock: now, SchemaDelay: time.Hour})
 	r := remoteAt(t, s, Options{})
 	first := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: many(5)})
 	if _, err := r.stage(t.Context(), first, prepare(t, r, first)); err != nil {
@@ -300,6 +301,7 @@ func TestNewColumnsAreWaitedFor(t *testing.T) {
 		t.Errorf("a wait that is too short: error %v", err)
 	}
 	r.first = time.Millisecond
+	s.Inject(bqtest.Fault{Call: "CreateWriteStream", Skip: 3, OnCall: func() { now.passed.Add(int64(2 * time.Hour)) }})
 	got, err := r.stage(t.Context(), p, table)
 	if err != nil {
 		t.Fatal(err)
