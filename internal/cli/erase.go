@@ -94,7 +94,7 @@ func (a *app) erase(ctx context.Context, o eraseOptions) error {
 	if err := a.say("While the source still has contact %s, the next run that meets it brings it back: delete it there first.\n", o); err != nil {
 		return err
 	}
-	if err := a.approve(ctx, o); err != nil {
+	if err := a.approve(ctx, o.yes, o.json); err != nil {
 		return err
 	}
 	for _, p := range chosen {
@@ -183,11 +183,11 @@ func (a *app) say(format string, o eraseOptions) error {
 const exitApproval = 3
 
 // approve asks whether to go on.
-func (a *app) approve(ctx context.Context, o eraseOptions) error {
-	if o.yes {
+func (a *app) approve(ctx context.Context, yes, asJSON bool) error {
+	if yes {
 		return nil
 	}
-	if !a.Streams.InTerminal || o.json {
+	if !a.Streams.InTerminal || asJSON {
 		return a.unapproved("it has to be approved: give --yes, or run it on a terminal")
 	}
 	answer, err := a.ask(ctx, "Remove it for good? Type yes: ")

@@ -26,7 +26,7 @@ pipelines:
 func TestHelpReadsAsItShould(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "")
-	for _, name := range []string{"", "run", "plan", "apply", "backfill", "reconcile", "verify", "erase", "schedule", "query", "preview", "schema", "runs", "init", "validate", "sandbox", "version"} {
+	for _, name := range []string{"", "run", "plan", "apply", "backfill", "reconcile", "verify", "erase", "quarantine", "quarantine list", "quarantine show", "quarantine retry", "quarantine drop", "schedule", "query", "preview", "schema", "runs", "init", "validate", "sandbox", "version"} {
 		args := strings.Fields(name + " --help")
 		r := w.sluice(t, args...).mustBe(t, 0)
 		if r.err != "" {
@@ -35,7 +35,7 @@ func TestHelpReadsAsItShould(t *testing.T) {
 		if name == "" {
 			name = "sluice"
 		}
-		golden(t, "help/"+name+".txt", r.out)
+		golden(t, "help/"+strings.ReplaceAll(name, " ", "_")+".txt", r.out)
 		for line := range strings.Lines(r.out) {
 			if name != "sandbox" && displayWidth(strings.TrimRight(line, "\n")) > 110 {
 				t.Errorf("help of %s has a line of %d columns: %s", name, displayWidth(line), line)

@@ -33,6 +33,7 @@ const (
 	phaseChanges  = "changes"
 	phaseBackfill = "backfill"
 	phaseConfirm  = "confirm"
+	phaseRetry    = "retry"
 )
 
 const (
@@ -112,6 +113,8 @@ func (p *progress) way(now time.Time) []string {
 	case phaseScan, phaseWalk, phaseChanges, phaseBackfill:
 	case phaseConfirm:
 		return []string{"asking for missing contacts one by one"}
+	case phaseRetry:
+		return []string{"trying records again that were set aside"}
 	default:
 		return nil
 	}

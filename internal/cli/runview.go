@@ -33,6 +33,7 @@ const (
 	modeFull      = "full"
 	modeBackfill  = "backfill"
 	modeReconcile = "reconcile"
+	modeRetry     = "retry"
 )
 
 // runView shows one pipeline's run. Events come from one goroutine at a time.
@@ -210,6 +211,8 @@ func started(e run.Event, p *config.Pipeline) string {
 		return "reading again " + e.Reason
 	case modeReconcile:
 		return "looking for deleted contacts"
+	case modeRetry:
+		return "trying records again that were set aside"
 	}
 	if e.Reason != "" {
 		what += " (" + e.Reason + ")"
@@ -294,6 +297,9 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	row := func(label, format string, args ...any) {
 		fmt.Fprintf(b, "  %s %s\n", pad(label, 11, false), fmt.Sprintf(format, args...))
 	}
+	if s.Retried != nil {
+		v.retried(row, s.Retried)
+	}
 	if s.Reconciled != nil {
 		v.reconciled(row, s.Reconciled)
 	} else {
@@ -308,6 +314,7 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	if s.Quarantined > 0 {
 		row("set aside", "%s without a usable id, time or other required value, in %s", counted(s.Quarantined, "record", "records"),
 			v.app.relative(filepath.Join(v.cfg.State.Path, "quarantine", v.p.Name)))
+		v.reasons(row, s.QuarantinedBy)
 	}
 	if ties := repeatedTies(s.Coverage); ties != "" {
 		row("repeated", "%s", ties)
@@ -340,7 +347,7 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	}
 	switch {
 	case parseTime(s.Cursor).Unix() <= 0: // there is none, or it is at no place yet
-	case v.options.backfilled != "", s.Reconciled != nil:
+	case v.options.backfilled != "", s.Reconciled != nil, s.Retried != nil:
 		row("cursor", "%s, as before", s.Cursor)
 	default:
 		row("cursor", "%s", s.Cursor)

@@ -199,6 +199,7 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 		Lookback: p.Lookback, FullEvery: p.FullEvery, PageSize: p.Source.PageSize, Verify: load.Verify(p.Verify),
 		Sync: run.SyncMode(p.Sync), Days: p.Days, DaysAlone: !p.Source.CombineFilters,
 		Filters: p.Filters, Stages: p.Stages, Pipelines: p.Pipelines,
+		Quarantine: run.Quarantine{Store: run.QuarantineStore(p.Quarantine.Store), MaxShare: p.Quarantine.MaxShare, MaxRecords: p.Quarantine.MaxRecords},
 	}
 	if f := p.Field; f != nil {
 		j.Field = &transform.FieldFilter{Key: f.Key, Value: f.Value, Entity: f.Entity}

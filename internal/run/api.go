@@ -53,6 +53,8 @@ type Job struct {
 	Field             *transform.FieldFilter
 	Full              bool // read everything again
 	Verify            load.Verify
+	// Quarantine says what becomes of records that cannot be rows.
+	Quarantine Quarantine
 	// Destinations in configured order; each Loader is opened and closed by the caller.
 	Destinations []Destination
 }
@@ -153,21 +155,24 @@ type Event struct {
 
 // Summary is the end of a run. Its fields are the contract of DESIGN section 1.
 type Summary struct {
-	Status      string          `json:"status"` // done, failed, interrupted
-	New         int64           `json:"new"`
-	Changed     int64           `json:"changed"`
-	Unchanged   int64           `json:"unchanged"`
-	Deleted     int64           `json:"deleted"`             // marked as deleted, and not among those changed
-	Moved       int64           `json:"moved,omitempty"`     // as load.Result has it
-	MovedIDs    []string        `json:"moved_ids,omitempty"` // a few of them
-	Requests    int64           `json:"requests"`
-	Retries     int64           `json:"retries"`
-	Quarantined int64           `json:"quarantined"`
-	Cursor      string          `json:"cursor"` // RFC 3339, empty while there is none
-	DurationMS  int64           `json:"duration_ms"`
-	Files       int             `json:"files"`
-	Coverage    json.RawMessage `json:"coverage,omitempty"`
-	Reconciled  *Reconciled     `json:"reconciled,omitempty"` // of a reconciliation only
+	Status      string   `json:"status"` // done, failed, interrupted
+	New         int64    `json:"new"`
+	Changed     int64    `json:"changed"`
+	Unchanged   int64    `json:"unchanged"`
+	Deleted     int64    `json:"deleted"`             // marked as deleted, and not among those changed
+	Moved       int64    `json:"moved,omitempty"`     // as load.Result has it
+	MovedIDs    []string `json:"moved_ids,omitempty"` // a few of them
+	Requests    int64    `json:"requests"`
+	Retries     int64    `json:"retries"`
+	Quarantined int64    `json:"quarantined"`
+	// QuarantinedBy are the records set aside by reason; nil for none.
+	QuarantinedBy map[string]int64 `json:"quarantined_by,omitempty"`
+	Cursor        string           `json:"cursor"` // RFC 3339, empty while there is none
+	DurationMS    int64            `json:"duration_ms"`
+	Files         int              `json:"files"`
+	Coverage      json.RawMessage  `json:"coverage,omitempty"`
+	Reconciled    *Reconciled      `json:"reconciled,omitempty"` // of a reconciliation only
+	Retried       *Retried         `json:"retried,omitempty"`    // of a retry only
 	// PlainText is what stays as it was after the contract began to protect it.
 	PlainText *PlainText `json:"plain_text,omitempty"`
 }

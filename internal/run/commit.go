@@ -62,7 +62,7 @@ func (r *syncRun) drainReady(ctx context.Context) error {
 
 // interrupted says that the run was stopped, and what it keeps.
 func (r *syncRun) interrupted(err error) error {
-	e := &InterruptedError{Err: err, Anew: r.recon != nil && r.pkg == 0}
+	e := &InterruptedError{Err: err, Anew: (r.recon != nil || r.retry != nil) && r.pkg == 0}
 	if r.session != nil {
 		e.RunID, e.Staged = r.session.start.RunID, r.session.rows()
 	}

@@ -32,11 +32,13 @@ type coverage struct {
 	RetriesBy   map[extract.Cause]int64 `json:"retries_by"`
 	Duplicates  int64                   `json:"duplicates"`
 	Quarantined int64                   `json:"quarantined"`
-	Misfits     map[string]int64        `json:"misfits"`
-	IDs         *digest                 `json:"ids,omitempty"` // of the contacts staged
-	Marked      int64                   `json:"marked"`        // contacts of the table that were found missing and marked as deleted
-	Phases      []phaseRecord           `json:"phases"`        // with the counts of each
-	Reconciled  *Reconciled             `json:"reconciled,omitempty"`
+	// QuarantinedBy are the records set aside by reason.
+	QuarantinedBy map[string]int64 `json:"quarantined_by"`
+	Misfits       map[string]int64 `json:"misfits"`
+	IDs           *digest          `json:"ids,omitempty"` // of the contacts staged
+	Marked        int64            `json:"marked"`        // contacts of the table that were found missing and marked as deleted
+	Phases        []phaseRecord    `json:"phases"`        // with the counts of each
+	Reconciled    *Reconciled      `json:"reconciled,omitempty"`
 }
 
 func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (json.RawMessage, error) {
@@ -46,6 +48,9 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 		CursorFrom: s.start.Cursor, CursorTo: cursor,
 		Rows: c.Rows, Pages: c.Pages, Requests: c.Requests, Retries: c.Retries,
 		Quarantined: c.Rejects, Misfits: map[string]int64{}, RetriesBy: c.RetriesBy, IDs: s.digest, Reconciled: s.reconciled,
+	}
+	if cov.QuarantinedBy = reasons(s.parts); cov.QuarantinedBy == nil {
+		cov.QuarantinedBy = map[string]int64{}
 	}
 	if cov.RetriesBy == nil {
 		cov.RetriesBy = map[extract.Cause]int64{}

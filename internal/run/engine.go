@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/quarantine"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/schemas"
 )
@@ -19,6 +20,7 @@ const (
 	kindSync         = "sync"
 	kindBackfill     = "backfill"
 	kindReconcile    = "reconcile"
+	kindRetry        = "retry"
 	kindCommit       = "commit" // not a run: the end of any
 	defaultSealRows  = 131072
 	defaultSealAfter = time.Minute
@@ -55,13 +57,14 @@ func (e *Engine) start(ctx context.Context, r *syncRun) (Summary, error) {
 	return summary, err
 }
 
-// syncRun is one call of Engine.Run, Engine.Backfill or Engine.Reconcile.
+// syncRun is one call of Engine.Run, Backfill, Reconcile or Retry.
 type syncRun struct {
 	*Engine
 	job     Job
 	kind    string
 	span    *span      // what a backfill reads; nil for others
 	recon   *reconcile // what a reconciliation does; nil for others
+	retry   *retry     // what a retry does; nil for others
 	claim   *state.Claim
 	began   time.Time
 	client  *extract.Client
@@ -70,6 +73,7 @@ type syncRun struct {
 	ready   []string // destinations whose Check passed
 	failed  []*DestinationError
 	counts  counts
+	reasons quarantine.Counts // of the records set aside
 	summary Summary
 	pkg     int64 // serial of the package this run sealed
 	// commits releases the lock under which packages are sealed and committed;
@@ -203,6 +207,9 @@ func (r *syncRun) mode() (mode, reason string) {
 	if r.recon != nil {
 		return modeReconcile, "looking for contacts that the source no longer has"
 	}
+	if r.retry != nil {
+		return modeRetry, "records that were set aside"
+	}
 	full := modeFull
 	if r.job.whole() {
 		full = string(r.job.Sync)
@@ -295,8 +302,8 @@ func (r *syncRun) openSession(ctx context.Context) error {
 			if r.session, err = l.resume(); err != nil {
 				return err
 			}
-			r.pkg, r.counts = l.serial(), r.session.phases[phaseBackfill].Counts
-		case r.session == nil && r.recon == nil && start.Mode == want.Mode && start.Settings == want.Settings &&
+			r.pkg, r.counts, r.reasons = l.serial(), r.session.phases[phaseBackfill].Counts, reasons(r.session.parts)
+		case r.session == nil && r.recon == nil && r.retry == nil && start.Mode == want.Mode && start.Settings == want.Settings &&
 			start.Span.same(want.Span) && sameTime(start.Cursor, want.Cursor):
 			if r.session, err = l.resume(); err != nil {
 				return err
@@ -386,7 +393,7 @@ func (r *syncRun) record(status string, err error) state.RunRecord {
 		StartedAt: r.session.start.StartedAt, CursorBefore: r.session.start.Cursor, CursorAfter: r.session.start.Cursor,
 		New: r.summary.New, Changed: r.summary.Changed, Unchanged: r.summary.Unchanged, Deleted: new(r.summary.Deleted),
 		Requests: r.counts.Requests, Retries: r.counts.Retries, Pages: r.counts.Pages,
-		Rows: r.counts.Rows, Quarantined: r.counts.Rejects, Package: r.pkg, Coverage: r.summary.Coverage,
+		Rows: r.counts.Rows, Quarantined: r.counts.Rejects, QuarantinedBy: r.reasons, Package: r.pkg, Coverage: r.summary.Coverage,
 	}
 	if r.pkg > 0 && r.kind == kindSync {
 		rec.CursorAfter = r.st.Cursor
@@ -404,6 +411,7 @@ func (r *syncRun) finish(ctx context.Context, err error) Summary {
 	now := r.Clock.Now()
 	r.summary.Status = status(err)
 	r.summary.Requests, r.summary.Retries, r.summary.Quarantined = r.counts.Requests, r.counts.Retries, r.counts.Rejects
+	r.summary.QuarantinedBy = r.reasons
 	r.summary.DurationMS = now.Sub(r.began).Milliseconds()
 	if r.st != nil && r.st.Cursor != nil {
 		r.summary.Cursor = r.st.Cursor.UTC().Format(time.RFC3339Nano)

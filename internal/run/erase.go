@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/parquetfile"
+	"github.com/sluice-etl/sluice/internal/quarantine"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/schemas"
@@ -111,7 +112,7 @@ func (e *Engine) keepOut(ctx context.Context, pipeline string) (claim *state.Cla
 		}
 		return errors.Join(errs...)
 	}
-	for _, kind := range []string{kindSync, kindBackfill, kindReconcile} {
+	for _, kind := range []string{kindSync, kindBackfill, kindReconcile, kindRetry} {
 		if claim, err = e.Store.Claim(ctx, pipeline, kind); err != nil {
 			return nil, nil, errors.Join(err, release())
 		}
@@ -218,7 +219,7 @@ func (x *erasure) keepMoved(ctx context.Context, moved map[string]string) error 
 
 // stored removes the contact from quarantine and state.
 func (x *erasure) stored(ctx context.Context, out *Erased) (err error) {
-	if out.Aside, err = x.quarantine(); err != nil {
+	if out.Aside, err = x.aside(); err != nil {
 		return fmt.Errorf("erase contact from quarantine: %w", err)
 	}
 	if out.Named, err = x.state(ctx); err != nil {
@@ -388,10 +389,10 @@ func (x *erasure) copyOthers(ctx context.Context, r *parquetfile.Reader, w *parq
 	}
 }
 
-// quarantine removes the records that were set aside and have the contact's
+// aside removes the records that were set aside and have the contact's
 // id, or name it anywhere.
-func (x *erasure) quarantine() (n int64, err error) {
-	dir := filepath.Join(x.Store.Dir(), "quarantine", x.pipeline)
+func (x *erasure) aside() (n int64, err error) {
+	dir := x.quarantine(x.pipeline).Dir()
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -432,7 +433,7 @@ func (x *erasure) quarantine() (n int64, err error) {
 
 // names reports whether a record that was set aside is the contact's.
 func (x *erasure) names(line string) bool {
-	var q quarantined
+	var q quarantine.Record
 	id := strings.ToLower(x.id)
 	if json.Unmarshal([]byte(line), &q) != nil {
 		return strings.Contains(strings.ToLower(line), id)

@@ -5,10 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
-
-	"github.com/zeebo/xxh3"
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/state"
@@ -33,19 +30,28 @@ func (r *syncRun) extract(ctx context.Context) error {
 		err = r.backfill(ctx, r.client, st)
 	case r.recon != nil:
 		err = r.reconcile(ctx, st)
+	case r.retry != nil:
+		err = r.retryAside(ctx, st)
 	default:
 		cursor, err = r.walkPhases(ctx, r.client, st)
 	}
-	r.counts, r.session.parts = st.totals(), st.parts
+	if err == nil && ctx.Err() == nil {
+		err = st.checkAside(true)
+	}
+	r.counts, r.session.parts, r.reasons = st.totals(), st.parts, reasons(st.parts)
+	if err != nil && r.retry != nil {
+		r.session.parts = nil // the next one begins anew
+	}
 	var (
 		left   *LeftShareError
 		nobody *NobodyPassesError
+		limit  *QuarantineLimitError
 	)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		return r.interrupted(err)
-	case errors.As(err, &left), errors.As(err, &nobody):
+	case errors.As(err, &left), errors.As(err, &nobody), errors.As(err, &limit):
 		r.session.parts = nil // the next run is to look anew
 		return err
 	default:
@@ -54,6 +60,8 @@ func (r *syncRun) extract(ctx context.Context) error {
 	switch {
 	case r.recon != nil && r.recon.o.DryRun:
 		return nil
+	case r.retry != nil:
+		return r.endRetry(ctx, registry)
 	case r.recon == nil && r.session.digest == nil:
 		if _, err := r.session.readIDs(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -76,18 +84,18 @@ func (r *syncRun) decoding() transform.Options {
 func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.Stats) *staging {
 	s := r.session
 	st := &staging{
-		metadata:   load.HashKeyMetadata(s.start.HashKey),
-		dir:        s.dir,
-		fs:         s.disk,
-		quarantine: filepath.Join(r.Store.Dir(), "quarantine", r.job.Pipeline, s.start.RunID),
-		runID:      s.start.RunID,
-		decoding:   r.decoding(),
-		registry:   registry, journal: s.journal, clock: r.Clock,
+		metadata: load.HashKeyMetadata(s.start.HashKey),
+		dir:      s.dir,
+		fs:       s.disk,
+		aside:    r.newAside(),
+		runID:    s.start.RunID,
+		decoding: r.decoding(),
+		registry: registry, journal: s.journal, clock: r.Clock,
 		verify:   cmp.Or(r.job.Verify, load.VerifyFull),
 		sealRows: cmp.Or(r.SealRows, defaultSealRows), sealAfter: cmp.Or(r.SealAfter, defaultSealAfter),
 		stats: stats, parts: s.parts, numbers: s.numbers(),
 		account: r.account(), began: lastRun(r.st),
-		clients: map[string]bool{}, rejected: map[xxh3.Uint128]bool{}, known: map[schemas.FieldRef]schemas.RegistryEntry{}, emit: r.emit,
+		clients: map[string]bool{}, known: map[schemas.FieldRef]schemas.RegistryEntry{}, emit: r.emit,
 	}
 	for _, e := range registry.Entries() {
 		st.known[e.Ref()] = e

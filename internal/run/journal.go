@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/quarantine"
 	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/schemas"
 )
@@ -65,7 +66,8 @@ type partRecord struct {
 	NextRow   int64                   `json:"next_row"`
 	Columns   []schemas.RegistryEntry `json:"columns,omitempty"` // settled or changed by this part
 	Misfits   map[string]int64        `json:"misfits,omitempty"`
-	Rejects   int64                   `json:"rejects,omitempty"`
+	Rejects   int64                   `json:"rejects,omitempty"` // records set aside
+	Reasons   quarantine.Counts       `json:"reasons,omitempty"` // of Rejects
 	Outside   int64                   `json:"outside,omitempty"` // rows that do not pass the filters
 	Clients   []string                `json:"client_ids,omitempty"`
 	Counts    counts                  `json:"counts"`

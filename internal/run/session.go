@@ -22,6 +22,7 @@ const (
 	modeIncremental = "incremental" // the changes since the cursor
 	modeBackfill    = "backfill"    // a range of time, once more
 	modeReconcile   = "reconcile"   // what the source no longer has
+	modeRetry       = "retry"       // records that were set aside
 	phaseScan       = "scan"
 	phaseChanges    = "changes"
 	phaseRecent     = "recent"  // by last_message_at, where the source does not combine filters
@@ -29,6 +30,7 @@ const (
 	phaseWalk       = "walk"    // of all ids
 	phaseConfirm    = "confirm" // of single contacts
 	phaseBackfill   = "backfill"
+	phaseRetry      = "retry" // of records set aside
 )
 
 // session is one run's staging area: its directory, its journal, and what the
@@ -49,7 +51,7 @@ type session struct {
 
 // phases returns the phases in the order in which a run has them.
 func phases() []string {
-	return []string{phaseScan, phaseChanges, phaseRecent, phaseMissing, phaseBackfill, phaseWalk, phaseConfirm}
+	return []string{phaseScan, phaseChanges, phaseRecent, phaseMissing, phaseBackfill, phaseWalk, phaseConfirm, phaseRetry}
 }
 
 // newRunID names a run so that names sort by time, and all but those of a sync

@@ -3,17 +3,14 @@ package run
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/zeebo/xxh3"
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/atomicfile"
@@ -41,19 +38,19 @@ type counts struct {
 // registry, and the account of what has been done. Its methods may be called
 // from all of them at once.
 type staging struct {
-	metadata   map[string]string // of the parts
-	dir        string            // run directory
-	quarantine string            // file name prefix for records set aside
-	runID      string
-	decoding   transform.Options
-	registry   *schemas.Registry
-	clock      clock.Clock
-	verify     load.Verify
-	sealRows   int // of one stager's part
-	sealAfter  time.Duration
-	fs         atomicfile.FS
-	stats      func() extract.Stats // of the client of this process
-	before     counts               // by earlier processes of this run
+	metadata  map[string]string // of the parts
+	dir       string            // run directory
+	aside     *aside
+	runID     string
+	decoding  transform.Options
+	registry  *schemas.Registry
+	clock     clock.Clock
+	verify    load.Verify
+	sealRows  int // of one stager's part
+	sealAfter time.Duration
+	fs        atomicfile.FS
+	stats     func() extract.Stats // of the client of this process
+	before    counts               // by earlier processes of this run
 	// began is when the last run ended: what is read now was read later, also
 	// where the machine's clock has been set back since, for the order of
 	// versions goes by that time.
@@ -77,7 +74,6 @@ type staging struct {
 	// is kept over a kill.
 	readSince *time.Time
 	clients   map[string]bool
-	rejected  map[xxh3.Uint128]bool                      // records set aside by this process
 	known     map[schemas.FieldRef]schemas.RegistryEntry // journalled
 	emit      func(Event)
 }
@@ -255,13 +251,13 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 	s.mu.Lock()
 	s.numbers++
 	n := s.numbers
-	rejects := slices.DeleteFunc(sealed.Rejects, s.setAsideBefore)
+	rejects := slices.DeleteFunc(sealed.Rejects, s.aside.before)
 	s.mu.Unlock()
-	if err := s.setAside(n, rejects); err != nil {
+	if err := s.aside.keep(s.runID, n, rejects); err != nil {
 		return err
 	}
 	part := partRecord{
-		Rows: sealed.Record.NumRows(), Covered: covered, Ties: ties, Misfits: sealed.Misfits, Rejects: int64(len(rejects)), Outside: sealed.Buried,
+		Rows: sealed.Record.NumRows(), Covered: covered, Ties: ties, Misfits: sealed.Misfits, Rejects: int64(len(rejects)), Reasons: reasonsOf(rejects), Outside: sealed.Buried,
 	}
 	if part.Rows > 0 {
 		part.File = fmt.Sprintf("part-%04d.parquet", n)
@@ -271,7 +267,17 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 		}
 		part.Bytes, part.SHA256 = stats.Bytes, stats.SHA256
 	}
-	return s.journalPart(part)
+	if err := s.journalPart(part); err != nil {
+		return err
+	}
+	return s.checkAside(false)
+}
+
+// checkAside fails where more was set aside than the pipeline allows.
+func (s *staging) checkAside(end bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.aside.check(s.counts, s.parts, end)
 }
 
 // addWritten is add of a part whose records rows writes; none of them is one
@@ -333,48 +339,4 @@ func (s *staging) write(ctx context.Context, name string, schema *arrow.Schema, 
 		return parquetfile.Stats{}, err
 	}
 	return stats, w.Publish()
-}
-
-// quarantined is a record set aside, as its file has it, one object a line.
-type quarantined struct {
-	RunID    string `json:"run_id"`
-	Reason   string `json:"reason"`
-	ID       string `json:"id,omitempty"`
-	Request  string `json:"request"`
-	Position int    `json:"position"`
-	Raw      string `json:"raw"`
-}
-
-// setAsideBefore reports whether a record was rejected on an earlier page of
-// this run, byte for byte the same, and takes note of it; mu is held.
-func (s *staging) setAsideBefore(r transform.Reject) bool {
-	sum := xxh3.Hash128(r.Raw)
-	before := s.rejected[sum]
-	s.rejected[sum] = true
-	return before
-}
-
-// setAside keeps rejected records where the next run does not touch them.
-func (s *staging) setAside(part int, rejects []transform.Reject) error {
-	if len(rejects) == 0 {
-		return nil
-	}
-	var out []byte
-	for _, r := range rejects {
-		line, err := json.Marshal(quarantined{
-			RunID: s.runID, Reason: r.Reason, ID: r.ID, Request: r.Request, Position: r.Position, Raw: string(r.Raw),
-		})
-		if err != nil {
-			return fmt.Errorf("write quarantine: %w", err)
-		}
-		out = append(append(out, line...), '\n')
-	}
-	path := fmt.Sprintf("%s-%04d.ndjson", s.quarantine, part)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("write quarantine: %w", err)
-	}
-	if err := atomicfile.WriteFileOn(s.fs, path, out, 0o600); err != nil {
-		return fmt.Errorf("write quarantine: %w", err)
-	}
-	return nil
 }

@@ -128,8 +128,8 @@ type PackageRef struct {
 // RunRecord is the summary of one run.
 type RunRecord struct {
 	RunID        string     `json:"run_id"`
-	Kind         string     `json:"kind"`   // sync, backfill or reconcile
-	Mode         string     `json:"mode"`   // full, incremental, recent, snapshot, backfill or reconcile
+	Kind         string     `json:"kind"`   // sync, backfill, reconcile or retry
+	Mode         string     `json:"mode"`   // full, incremental, recent, snapshot, backfill, reconcile or retry
 	Status       string     `json:"status"` // done, failed, interrupted, or sealed: its package is made, and nobody has said more
 	StartedAt    time.Time  `json:"started_at"`
 	FinishedAt   *time.Time `json:"finished_at,omitempty"`
@@ -146,8 +146,11 @@ type RunRecord struct {
 	Pages       int64  `json:"pages"`
 	Rows        int64  `json:"rows"` // staged
 	Quarantined int64  `json:"quarantined"`
-	Package     int64  `json:"package,omitempty"` // serial of the package it sealed, 0 for none
-	Error       string `json:"error,omitempty"`
+	// QuarantinedBy are the records set aside by reason; nil for none, or in a
+	// record of before.
+	QuarantinedBy map[string]int64 `json:"quarantined_by,omitempty"`
+	Package       int64            `json:"package,omitempty"` // serial of the package it sealed, 0 for none
+	Error         string           `json:"error,omitempty"`
 	// Coverage is the run's coverage record, a JSON object.
 	Coverage json.RawMessage `json:"coverage,omitempty"`
 }
