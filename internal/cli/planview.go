@@ -16,8 +16,8 @@ func planned(cfg *config.Config, list []run.Replacement) (plan.Plan, error) {
 	for _, r := range list {
 		changes = append(changes, plan.Change{
 			Address: addressOf(cfg, r), Action: plan.Replace,
-			Attributes: []plan.Attribute{{Name: r.Attribute, From: r.From, To: r.To, Forces: true}},
-			Effects:    strings.Split(r.Detail, "\n"),
+			Attributes: []plan.Attribute{{Name: r.Needs.Attribute, From: r.Needs.From, To: r.Needs.To, Forces: true}},
+			Effects:    strings.Split(r.Needs.Detail, "\n"),
 		})
 	}
 	return plan.New(changes)

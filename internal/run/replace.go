@@ -12,14 +12,15 @@ import (
 // another package.
 type Replacement struct {
 	Pipeline, Destination string
-	*load.ReplaceError
+	Needs                 *load.ReplaceError
 }
 
 // same reports whether two replacements are one: what they do and cost is told
 // as of then, and may differ.
 func (r Replacement) same(o Replacement) bool {
-	return r.Pipeline == o.Pipeline && r.Destination == o.Destination && r.Table == o.Table &&
-		r.Attribute == o.Attribute && r.From == o.From && r.To == o.To
+	a, b := *r.Needs, *o.Needs
+	a.Detail, b.Detail = "", ""
+	return r.Pipeline == o.Pipeline && r.Destination == o.Destination && a == b
 }
 
 // Replacements returns the destinations of the job whose tables have to be made
@@ -40,7 +41,7 @@ func (e *Engine) Replacements(ctx context.Context, job Job) ([]Replacement, erro
 		var r *load.ReplaceError
 		switch {
 		case errors.As(err, &r):
-			out = append(out, Replacement{Pipeline: job.Pipeline, Destination: d.Name, ReplaceError: r})
+			out = append(out, Replacement{Pipeline: job.Pipeline, Destination: d.Name, Needs: r})
 		case err != nil:
 			return nil, fmt.Errorf("look at destination %q: %w", d.Name, err)
 		}
@@ -108,7 +109,7 @@ func Unapproved(pipeline string, err error) (list []Replacement, all bool) {
 	for _, f := range failed.Failed {
 		var r *load.ReplaceError
 		if errors.As(f.Err, &r) {
-			list = append(list, Replacement{Pipeline: pipeline, Destination: f.Destination, ReplaceError: r})
+			list = append(list, Replacement{Pipeline: pipeline, Destination: f.Destination, Needs: r})
 		}
 	}
 	return list, len(list) == len(failed.Failed) && only(err, failed)

@@ -64,7 +64,7 @@ func TestADestinationThatHasToBeReplacedTakesNothingAndStopsNoOther(t *testing.T
 	w.source.Mutate(sandbox.Mutation{Updates: 20, Creates: 5})
 	_, err := w.run(t.Context(), job)
 	list, all := run.Unapproved("nightly", err)
-	if !all || len(list) != 1 || list[0].Destination != "second" || list[0].Pipeline != "nightly" || list[0].To != "cdc" {
+	if !all || len(list) != 1 || list[0].Destination != "second" || list[0].Pipeline != "nightly" || list[0].Needs.To != "cdc" {
 		t.Fatalf("the run waits for %+v, and nothing else: %t (%v)", list, all, err)
 	}
 	w.same("lake")

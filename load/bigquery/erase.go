@@ -95,8 +95,10 @@ func (l *Loader) deleteRow(ctx context.Context, id string) error {
 	for _, c := range table.Columns {
 		names = append(names, c.Name)
 	}
-	one := "SELECT " + strings.Join(names, ", ") + " FROM %s WHERE id = " + quoteText(id)
-	from := "(" + fmt.Sprintf(one, l.o.quoted(l.o.Table)) + " UNION ALL " + fmt.Sprintf(one, l.o.quoted(l.o.history())) + ")"
+	one := func(table string) string {
+		return "SELECT " + strings.Join(names, ", ") + " FROM " + l.o.quoted(table) + " WHERE id = " + quoteText(id)
+	}
+	from := "(" + one(l.o.Table) + " UNION ALL " + one(l.o.history()) + ")"
 	return l.listRows(ctx, table, from, "", func(rec arrow.Record) error {
 		serial, ok1 := columnOf[*array.Int64](rec, schemas.ColPackage)
 		run, ok2 := columnOf[*array.String](rec, schemas.ColRunID)

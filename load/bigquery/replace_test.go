@@ -279,13 +279,12 @@ func TestAReplaceThatIsKilledAtAnyCallIsEndedByTheNext(t *testing.T) {
 			if err := errors.Join(g.through("first", false, nil), g.through("second", true, nil)); err != nil {
 				t.Fatal(err)
 			}
-			replace := func(ctx context.Context, to Method) error {
-				g.method = to
-				_, err := g.loader().Replace(ctx, lineage)
-				return err
+			as := func(m Method) *Loader {
+				g.method = m
+				return g.loader()
 			}
 			calls := counted(s, func() {
-				if err := replace(t.Context(), c[1]); err != nil {
+				if _, err := as(c[1]).Replace(t.Context(), lineage); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -300,9 +299,10 @@ func TestAReplaceThatIsKilledAtAnyCallIsEndedByTheNext(t *testing.T) {
 						from, to = to, from
 					}
 					what := fmt.Sprintf("%s, call %d, after %v", call, k/2+1, k%2 == 1)
+					l := as(to)
 					ctx, cancel := context.WithCancel(t.Context())
 					s.Inject(bqtest.Fault{Call: call, Skip: k / 2, After: k%2 == 1, Drop: true, OnCall: cancel})
-					err := replace(ctx, to)
+					_, err := l.Replace(ctx, lineage)
 					s.Heal()
 					cancel()
 					kills++
@@ -313,7 +313,7 @@ func TestAReplaceThatIsKilledAtAnyCallIsEndedByTheNext(t *testing.T) {
 					if kills%3 == 0 { // whoever killed it changes his mind
 						to = from
 					}
-					if err := replace(t.Context(), to); err != nil {
+					if _, err := as(to).Replace(t.Context(), lineage); err != nil {
 						t.Fatalf("%s: the next fails too: %v", what, err)
 					}
 					if err := g.holds(nil); err != nil {
