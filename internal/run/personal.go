@@ -111,10 +111,16 @@ func nowProtected(st *state.Pipeline, c *schemas.Contract) []string {
 		if slices.ContainsFunc(st.Columns, func(col state.Column) bool { return col.Source == e.Ref().String() }) {
 			continue // its misfits, counted with it
 		}
-		look(e.Ref(), e.Column, string(e.Scope))
+		if e.Scope != schemas.ScopeOverflow {
+			look(e.Ref(), e.Column, string(e.Scope))
+			continue
+		}
+		for scope := range c.Undeclared { // it holds fields of all of them
+			look(schemas.FieldRef{Scope: scope}, e.Column, string(scope))
+		}
 	}
 	slices.Sort(out)
-	return out
+	return slices.Compact(out)
 }
 
 // tellPlainText says, when the contract protects more than it did, what stays

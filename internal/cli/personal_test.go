@@ -1,0 +1,130 @@
+//go:build cgo && ((linux && (amd64 || arm64)) || (darwin && (amd64 || arm64)) || (windows && amd64))
+
+package cli
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/clock"
+)
+
+const protectedPipelines = `version: 1
+sources:
+  crm: {type: contacts_api, url: "SOURCE", api_key: "${API_KEY}", requests_per_second: 1000}
+destinations:
+  lake: {type: parquet, path: out}
+  local: {type: duckdb, path: out/contacts.duckdb}
+pipelines:
+  nightly: {source: crm, schema: contract.yaml, hash_key: "${HASH_KEY:-}", destinations: [lake, local]}
+`
+
+// keptContract is leakContract with every value kept.
+func keptContract() string {
+	return strings.NewReplacer(", policy: hash", "", ", policy: mask", "", ", policy: drop", "", "undeclared: hash\n", "", "max_columns: 6\n", "").Replace(leakContract)
+}
+
+// protectedWorld is a pipeline of a few contacts, whose contract keeps all.
+func protectedWorld(t *testing.T) (*world, *leakSource) {
+	t.Helper()
+	s := newLeakSource(t)
+	w := newWorld(t, strings.Replace(protectedPipelines, "SOURCE", s.URL, 1))
+	w.write(t, "contract.yaml", keptContract())
+	w.env = map[string]string{"API_KEY": leakAPIKey, "HASH_KEY": leakHashKey}
+	w.clock = clock.System{}
+	for n := range 5 {
+		s.put(plantedContact(n, 0))
+	}
+	return w, s
+}
+
+func TestAContractThatHashesNeedsAKeyBeforeAnythingIsFetched(t *testing.T) {
+	t.Parallel()
+	w, s := protectedWorld(t)
+	w.write(t, "pipelines.yaml", strings.Replace(w.text(t, "pipelines.yaml"), `hash_key: "${HASH_KEY:-}", `, "", 1))
+	w.write(t, "contract.yaml", leakContract)
+	for _, command := range [][]string{{"validate"}, {"run"}, {"preview", "nightly"}, {"verify", "--source", "nightly"}} {
+		got := w.sluice(t, command...).mustBe(t, 1)
+		if !strings.Contains(got.err, "pipelines.yaml:8:34") || !strings.Contains(got.err, "the contract of pipeline nightly hashes values") || !strings.Contains(got.err, "openssl rand -hex 32") {
+			t.Errorf("%v said\n%s", command, got.err)
+		}
+	}
+	if s.pages > 0 {
+		t.Errorf("%d requests were made", s.pages)
+	}
+}
+
+func TestAnotherHashKeyHasEverythingReadAgain(t *testing.T) {
+	t.Parallel()
+	w, _ := protectedWorld(t)
+	w.write(t, "contract.yaml", leakContract)
+	hashes := func() string {
+		return w.sluice(t, "query", "SELECT string_agg(phone, ',' ORDER BY id) FROM contacts").mustBe(t, 0).out
+	}
+	w.sluice(t, "run").mustBe(t, 0)
+	first := hashes()
+	if got := w.sluice(t, "run").mustBe(t, 0).err; !strings.Contains(got, "reading what changed") {
+		t.Errorf("with the same key:\n%s", got)
+	}
+	w.env["HASH_KEY"] = leakHashKey + "x"
+	if got := w.sluice(t, "verify", "--source", "nightly").mustBe(t, 1).err; !strings.Contains(got, "the hash key changed") {
+		t.Errorf("compared under another key:\n%s", got)
+	}
+	got := w.sluice(t, "run").mustBe(t, 0)
+	if !strings.Contains(got.err, "reading everything (the hash key changed)") || !strings.Contains(got.out, "5 changed") || strings.Contains(got.out, "plain text") {
+		t.Errorf("with another key:\n%s\n%s", got.err, got.out)
+	}
+	if second := hashes(); second == first {
+		t.Error("the hashes stayed")
+	}
+}
+
+func TestAPolicyThatBeginsToProtectSaysWhatStaysPlain(t *testing.T) {
+	t.Parallel()
+	w, s := protectedWorld(t)
+	s.put(rejectedContact(900))
+	w.sluice(t, "run").mustBe(t, 0)
+	if state := w.text(t, ".sluice/state/pipeline.nightly.json"); !strings.Contains(state, `"plantedaccount"`) {
+		t.Fatalf("state does not know the account, so that this test shows nothing:\n%s", state)
+	}
+	// Columns are only ever added: what is declared is hashed here, not dropped.
+	w.write(t, "contract.yaml", strings.Replace(leakContract, ", policy: drop}", ", policy: mask}", 1))
+	got := w.sluice(t, "run").mustBe(t, 0)
+	for _, want := range []string{
+		"plain text  the contract protects active_ticket_v2_id", "more from now on; as plain text stays",
+		"lake: up to 5 versions in its history, and contacts that the source no longer shows", "local: up to 5 versions in its history",
+		"1 record set aside whole", "`sluice erase --id`",
+	} {
+		if !strings.Contains(got.out, want) {
+			t.Errorf("no %q in\n%s", want, got.out)
+		}
+	}
+	if !strings.Contains(got.err, "(the contract changed)") || !strings.Contains(got.err, "stays as plain text") {
+		t.Errorf("while it ran:\n%s", got.err)
+	}
+	if found := leaks(w.sluice(t, "query", "FROM contacts").mustBe(t, 0).out); len(found) > 0 {
+		t.Errorf("the table still has %q", found)
+	}
+	state := w.text(t, ".sluice/state/pipeline.nightly.json")
+	if found := leaks(state); len(found) > 0 || !strings.Contains(state, `"hash_key_id"`) {
+		t.Errorf("state has %q:\n%s", found, state)
+	}
+	if got := w.sluice(t, "run").mustBe(t, 0).out; strings.Contains(got, "plain text") {
+		t.Errorf("it is said again:\n%s", got)
+	}
+	s.mu.Lock()
+	for _, c := range s.contacts {
+		c["client_id"] = "another account"
+		c["updated_at"] = time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	}
+	s.mu.Unlock()
+	if got := w.sluice(t, "run").mustBe(t, 1).err; !strings.Contains(got, "hmac-sha256:") || strings.Contains(got, "another account") {
+		t.Errorf("contacts of another account were taken, or it is named:\n%s", got)
+	}
+}
+
+func (w *world) text(t *testing.T, name string) string {
+	t.Helper()
+	return string(w.bytes(t, name))
+}
