@@ -274,8 +274,9 @@ func (s watching) Page(ctx context.Context, q extract.Query, decode func([]byte,
 }
 
 func TestTimestampsInTheFutureAreDeliveredAndMoveNoCursor(t *testing.T) {
-	for _, undated := range []bool{false, true} {
-		src := extracttest.New(extracttest.Options{Seed: 1, Contacts: 100, Future: 90, NoDate: undated, Updates: 30, Latency: 50 * time.Millisecond})
+	for i := range 4 {
+		undated, updates := i%2 == 1, float64(i/2*30)
+		src := extracttest.New(extracttest.Options{Seed: 1, Contacts: 100, Future: 90, NoDate: undated, Updates: updates, Latency: 50 * time.Millisecond})
 		sink := &collector{}
 		out := mustWalk(t, walkOver(src), sink)
 		got := sink.ids()
@@ -393,4 +394,56 @@ func readWindows(t *testing.T, src *extracttest.Source, borders []int64) error {
 		}
 	}
 	return nil
+}
+
+// emptying answers its first request with no rows.
+type emptying struct {
+	*extracttest.Source
+	first bool
+}
+
+func (s *emptying) Page(ctx context.Context, q extract.Query, decode func([]byte, extract.PageInfo) error) (extract.Response, error) {
+	if !s.first {
+		return s.Source.Page(ctx, q, decode)
+	}
+	s.first = false
+	return s.Source.Page(ctx, q, func(_ []byte, info extract.PageInfo) error { return decode(nil, info) })
+}
+
+func TestAnEmptyAnswerIsAskedForOnceMore(t *testing.T) {
+	src := extracttest.New(extracttest.Options{Seed: 1, Contacts: 50})
+	for _, until := range []int64{0, src.Now().UnixMicro()} {
+		sink := &collector{}
+		w := walkOver(src, func(w *extract.Walk) { w.Key, w.Until = extract.ByCreated, until })
+		w.Client = &emptying{Source: src, first: true}
+		if out := mustWalk(t, w, sink); len(sink.ids()) != 50 {
+			t.Errorf("until %d: %d contacts of 50 came, and it ended by %q", until, len(sink.ids()), out.EndReason)
+		}
+	}
+}
+
+func TestWithoutADateWhatAClockAheadOfOursStampsComesWithALaterRun(t *testing.T) {
+	const ahead = 20 * time.Minute
+	src := extracttest.New(extracttest.Options{Seed: 1, Contacts: 100, NoDate: true, DBSkew: ahead})
+	src.Updates = 40 // of changes stamped later than our clock shows
+	src.Pass(1, 0)
+	src.Updates = 0
+	sink := &collector{}
+	lookback := func(w *extract.Walk) { w.Lookback = time.Hour }
+	first := mustWalk(t, walkOver(src, lookback), sink)
+	src.Pass(1, ahead+time.Second)
+	mustWalk(t, walkOver(src, lookback, func(w *extract.Walk) { w.From = first.Final }), sink)
+	newest := map[int]int{}
+	for _, r := range sink.staged {
+		id, n := extracttest.Identify(r)
+		newest[id] = max(newest[id], n)
+	}
+	for _, c := range src.Contacts() {
+		if newest[c.ID] < c.N {
+			t.Errorf("contact %d, updated at %s, is delivered as of write %d of %d", c.ID, extract.FormatTime(c.Updated), newest[c.ID], c.N)
+		}
+	}
+	if first.EndReason != extract.EndAtStop {
+		t.Errorf("the first run ended by %q: none of this was ahead of it", first.EndReason)
+	}
 }
