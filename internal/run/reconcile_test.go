@@ -198,6 +198,30 @@ func TestAShareIsExactToTheContact(t *testing.T) {
 	}
 }
 
+func TestAWalkThatFailsMarksNobodyWhateverTheShare(t *testing.T) {
+	w := newWorld(t, contacts(600))
+	w.mustRun(w.job())
+	w.remove(3)
+	job := w.job()
+	var pages atomic.Int64
+	job.Source.Transport = transport(func(r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(r.URL.Path, "/info") && pages.Add(1) > 4 {
+			rec := httptest.NewRecorder()
+			http.Error(rec, "the server is ill", http.StatusInternalServerError)
+			return rec.Result(), nil
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	var status *extract.StatusError
+	if _, err := w.reconcile(t.Context(), job, run.Reconciliation{MaxShare: 1}); !errors.As(err, &status) || !strings.Contains(err.Error(), "walk all contacts") {
+		t.Errorf("got %v", err)
+	}
+	if n := len(w.alive("lake")); n != 600 {
+		t.Errorf("%d contacts are alive", n)
+	}
+	w.tidy()
+}
+
 func TestAnInfoEndpointThatFailsMarksNobody(t *testing.T) {
 	w := newWorld(t, contacts(400))
 	w.mustRun(w.job())

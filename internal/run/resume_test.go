@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/clock"
 	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/internal/sandbox"
 	"github.com/sluice-etl/sluice/internal/state"
@@ -46,6 +48,52 @@ func TestARunThatGoesOnBringsWhatChangedSinceItWasStopped(t *testing.T) {
 		w.same("lake")
 		w.tidy()
 	}
+}
+
+func TestWhatShowsLateBehindTheNewestRowIsNotLost(t *testing.T) {
+	o := contacts(2000)
+	// Half of the changes show 40 requests after the others of their time: some
+	// from before the full read when its windows have been read.
+	o.UpdatesPerRequest, o.LateShare, o.LateRequests = 2, 0.5, 40
+	o.ClockStep = 100 * time.Millisecond
+	w := newWorld(t, o)
+	client, err := extract.NewClient(w.job().Source, clock.System{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for range 25 {
+		if _, err := client.Page(t.Context(), extract.Query{Days: 1, Limit: 1}, func([]byte, extract.PageInfo) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.mustRun(w.job())
+	w.mustRun(w.job())
+	late, still := w.source.Stats().Late, time.Now()
+	w.source.Each(func(c sandbox.Contact) bool {
+		if c.UpdatedAt.After(still) {
+			still = c.UpdatedAt
+		}
+		return true
+	})
+	for shown := w.source.Stats().Pages + 60; w.source.Stats().Pages < shown; {
+		w.mustRun(w.job())
+	}
+	w.mustRun(w.job())
+	stored, looked := w.stored("lake"), 0
+	w.source.Each(func(c sandbox.Contact) bool {
+		if c.UpdatedAt.Before(still) {
+			looked++
+			if want := c.UpdatedAt.Truncate(time.Millisecond).UnixMicro(); stored[c.ID] != want {
+				t.Errorf("%s is stored as of %d, the source says %d", c.ID, stored[c.ID], want)
+			}
+		}
+		return true
+	})
+	if late < 10 || looked < 100 {
+		t.Errorf("%d changes were late, %d contacts compared: this test shows nothing", late, looked)
+	}
+	w.tidy()
 }
 
 func TestARunThatWasStoppedUnderAnotherLookbackIsReadAnew(t *testing.T) {
