@@ -124,6 +124,25 @@ func TestAPolicyThatBeginsToProtectSaysWhatStaysPlain(t *testing.T) {
 	}
 }
 
+func TestAContactThatIsGoneIsMarkedWithoutItsPlainText(t *testing.T) {
+	t.Parallel()
+	w, s := protectedWorld(t)
+	w.sluice(t, "run").mustBe(t, 0)
+	s.remove("contact-001")
+	w.write(t, "contract.yaml", strings.Replace(leakContract, ", policy: drop}", ", policy: mask}", 1))
+	w.sluice(t, "run").mustBe(t, 0)
+	row := func() string {
+		return w.sluice(t, "query", "FROM contacts_all WHERE id = 'contact-001'").mustBe(t, 0).out
+	}
+	if len(leaks(row())) == 0 {
+		t.Fatal("the contact was read again, so that this test shows nothing")
+	}
+	w.sluice(t, "reconcile", "nightly", "--max-share", "50%").mustBe(t, 0)
+	if got := row(); len(leaks(got)) > 0 || !strings.Contains(got, "whatsapp") || !strings.Contains(got, "contact-001") {
+		t.Errorf("marked as deleted, it is\n%s", got)
+	}
+}
+
 func (w *world) text(t *testing.T, name string) string {
 	t.Helper()
 	return string(w.bytes(t, name))

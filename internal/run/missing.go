@@ -192,7 +192,7 @@ func (r *syncRun) bury(ctx context.Context, st *staging, lister load.Lister, gon
 		order = append(order, m)
 	}
 	slices.SortFunc(order, time.Time.Compare)
-	b := &burial{st: st, gone: gone, at: r.Clock.Now(), schema: st.registry.StagedTable().Arrow()}
+	b := &burial{st: st, gone: gone, at: r.Clock.Now(), schema: st.registry.StagedTable().Arrow(), policies: columnPolicies(st.registry)}
 	err = st.addWritten(ctx, b.schema, func(w *parquetfile.Writer) error {
 		for _, month := range order {
 			b.from, b.until = month, month.AddDate(0, 1, 0)
@@ -214,6 +214,7 @@ type burial struct {
 	schema      *arrow.Schema
 	from, until time.Time // of created_at
 	rows        int64
+	policies    map[string]schemas.Policy // of columns whose values are not kept
 }
 
 // take writes tombstones of the rows of rec that are gone.
@@ -256,10 +257,10 @@ func (b *burial) tombstone(row arrow.Record, since time.Time) arrow.Record {
 			cols[i] = moment(b.at)
 		case f.Name == schemas.ColRow:
 			cols[i] = number(b.st.numberRows(1))
-		case len(found) == 1:
+		case len(found) == 1 && mayStay(b.policies[f.Name], row.Column(found[0])):
 			cols[i] = row.Column(found[0])
 			cols[i].Retain()
-		default: // a column that the table does not have yet
+		default: // the table does not have it yet, or as plain text that is to go
 			cols[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, 1)
 		}
 	}
