@@ -2,7 +2,6 @@ package schemas
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -221,7 +220,7 @@ func TestNothingPrintsAHashKey(t *testing.T) {
 	}
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "k", k, "h", h)
 	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "k", k, "h", h)
-	for _, text := range []string{testSecret, hex.EncodeToString([]byte(testSecret)), testSecret[:16], strings.Trim(fmt.Sprint([]byte(testSecret[:8])), "[]")} {
+	for _, text := range []string{testSecret, fmt.Sprintf("%x", testSecret), testSecret[:16], "52 101 55 97 50 102"} {
 		if strings.Contains(out.String(), text) {
 			t.Errorf("%q was printed:\n%s", text, out.String())
 		}
