@@ -198,10 +198,10 @@ func TestRowsThatAreNoRowsOfTheirSchemaAreRefused(t *testing.T) {
 	schema := message("s:string, n:int64, f:double, g:float, b:bool")
 	c.ok(protoReq(ref.defaultStream(), schema, wire("a", 1, 0.5)))
 	for what, row := range map[string][]byte{
-		"a number for a string":  {0x08, 1},
-		"a string for a number":  {0x12, 1, 'a'},
-		"a number for a double":  {0x18, 1},
-		"a number for a float":   {0x20, 1},
+		"a number for a string":  {0x08, 0},
+		"a string for a number":  {0x12, 0},
+		"a number for a double":  {0x18, 0, 0, 0, 0, 0, 0, 0, 0},
+		"a number for a float":   {0x20, 0, 0, 0, 0},
 		"half a double":          {0x19, 0, 0},
 		"half a float":           {0x25, 0, 0},
 		"half a string":          {0x0a, 9, 'a'},
@@ -228,7 +228,7 @@ func TestRowsThatAreNoRowsOfTheirSchemaAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, %v", what, r, err)
 		}
 	}
-	if r, err := d.try(protoReq("", nil, []byte{0x08, 1})); err != nil || len(r.GetRowErrors()) != 1 {
+	if r, err := d.try(protoReq("", nil, []byte{0x08, 0})); err != nil || len(r.GetRowErrors()) != 1 {
 		t.Errorf("a number for a message: %v, %v", r, err)
 	}
 	if got := st.rows(ref); len(got) != 2 {
@@ -284,6 +284,19 @@ func TestAnUploadHasAJobItsMediaAndADestination(t *testing.T) {
 		}
 	}
 	refuses(t, "a string over two lines", func() error { _, err := lex("SELECT 'a\nb'"); return err }(), "Unclosed string literal")
+}
+
+func TestErrorsOfRESTHaveTheirCodesInStreams(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  *apiError
+		code codes.Code
+	}{
+		{notFound("Table", "t"), codes.NotFound}, {invalid("no"), codes.InvalidArgument}, {unknown("no"), codes.Unimplemented},
+		{&apiError{status: http.StatusForbidden, message: "no"}, codes.Internal},
+	} {
+		wantStatus(t, asGRPC(fmt.Errorf("write: %w", c.err)), c.code, c.err.message)
+	}
 }
 
 func TestAViewTakesNoStreams(t *testing.T) {
