@@ -2,7 +2,9 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow/memory"
@@ -106,7 +108,7 @@ func (r *syncRun) settle() error {
 			rec.Reason, rec.Tried = why, now
 			return why != ""
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody has removed the file meanwhile
 			return fmt.Errorf("settle records set aside: %w", err)
 		}
 	}
