@@ -29,6 +29,26 @@ func (e *NameError) Hint() string {
 	return fmt.Sprintf("the names of columns stay for ever, since tables have them: choose another name than %s", e.Column)
 }
 
+// TypeError is a type that a contract declares for a field which the tables have
+// with another one.
+type TypeError struct {
+	Contract string // the contract's file
+	Line     int    // where it declares the column, from 1
+	Field    string // as FieldRef.String prints it
+	Column   string // of the tables
+	Has      Type   // of the tables
+	Declared Type
+}
+
+func (e *TypeError) Error() string {
+	return fmt.Sprintf("%s:%d: field %s is declared as %s, and is column %s of type %s already", e.Contract, e.Line, e.Field, e.Declared, e.Column, e.Has)
+}
+
+// Hint says what to do.
+func (e *TypeError) Hint() string {
+	return fmt.Sprintf("the types of columns stay for ever, since tables have them: declare %s as %s; a pipeline with another name and table can begin with other types", e.Column, e.Has)
+}
+
 // given is a name that the contract gives to a field, whether the table has
 // the field or not.
 type given struct {
@@ -60,8 +80,7 @@ func (r *Registry) mayKeep(e RegistryEntry) error {
 	case isGiven && !out && name.column != e.Column:
 		return &NameError{Contract: r.contract.Name, Line: name.line, Field: ref.String(), Column: name.column, Has: e.Column}
 	case declared && col.Type != e.Type:
-		return fmt.Errorf("the table has it as column %s (%s), %s:%d declares %s (%s): columns never change in place, so undo the change of the contract or use another table",
-			e.Column, e.Type, r.contract.Name, name.line, col.Name, col.Type)
+		return &TypeError{Contract: r.contract.Name, Line: name.line, Field: ref.String(), Column: e.Column, Has: e.Type, Declared: col.Type}
 	}
 	holder, ok := r.taken[e.Column]
 	if !ok || holder == ref {

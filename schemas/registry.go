@@ -71,7 +71,8 @@ type RegistryEntry struct {
 	Column string `json:"column"`
 	Type   Type   `json:"type"`
 	// Misfit says that "<column>__text" exists, for values that do not fit.
-	// Contract columns have an entry only when they have such a column.
+	// Contract columns have an entry only when they have such a column, or once
+	// they have been left out.
 	Misfit   bool   `json:"misfit,omitempty"`
 	FirstRun string `json:"first_run"` // run that settled the field
 	// FirstSeen and LastSeen say when values of the field arrived (UTC), LastRun
@@ -114,7 +115,7 @@ type Registry struct {
 
 // NewRegistry returns a registry with the entries of earlier runs. A contract
 // that gives a field another name than it has, or one that another field has,
-// is a *NameError.
+// is a *NameError; one that declares another type a *TypeError.
 func NewRegistry(c *Contract, entries []RegistryEntry) (*Registry, error) {
 	r := &Registry{
 		contract: c,
@@ -138,8 +139,11 @@ func NewRegistry(c *Contract, entries []RegistryEntry) (*Registry, error) {
 		r.taken[g.column] = ref
 	}
 	for _, e := range entries {
-		var name *NameError
-		if err := r.restore(e); errors.As(err, &name) {
+		var (
+			name *NameError
+			typ  *TypeError
+		)
+		if err := r.restore(e); errors.As(err, &name) || errors.As(err, &typ) {
 			return nil, err
 		} else if err != nil {
 			return nil, fmt.Errorf("read registry entry %q: %w", e.Ref().String(), err)

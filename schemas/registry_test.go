@@ -171,7 +171,7 @@ func TestEntriesThatContradictTheContractOrEachOtherAreRefused(t *testing.T) {
 		change func(*RegistryEntry)
 		want   string
 	}{
-		"another type than declared": {func(e *RegistryEntry) { e.Key, e.Column = "name", "name" }, "columns never change in place"},
+		"another type than declared": {func(e *RegistryEntry) { e.Key, e.Column = "name", "name" }, "is declared as"},
 		"a declared column's name":   {func(e *RegistryEntry) { e.Key, e.Column = "y", "name" }, ": field contact:name is to be column name, and that is the column of field contact:y already"},
 		"the same name":              {func(e *RegistryEntry) { e.Key = "y" }, "belongs to field"},
 		"the same field":             {func(*RegistryEntry) {}, "two entries"},

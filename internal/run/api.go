@@ -170,9 +170,13 @@ type Summary struct {
 	Cursor        string           `json:"cursor"` // RFC 3339, empty while there is none
 	DurationMS    int64            `json:"duration_ms"`
 	Files         int              `json:"files"`
-	Coverage      json.RawMessage  `json:"coverage,omitempty"`
-	Reconciled    *Reconciled      `json:"reconciled,omitempty"` // of a reconciliation only
-	Retried       *Retried         `json:"retried,omitempty"`    // of a retry only
+	// Misfits are the values that stand as text beside their column, by column;
+	// Discarded those that the contract left out, by field.
+	Misfits    map[string]int64 `json:"misfits,omitempty"`
+	Discarded  map[string]int64 `json:"discarded,omitempty"`
+	Coverage   json.RawMessage  `json:"coverage,omitempty"`
+	Reconciled *Reconciled      `json:"reconciled,omitempty"` // of a reconciliation only
+	Retried    *Retried         `json:"retried,omitempty"`    // of a retry only
 	// PlainText is what stays as it was after the contract began to protect it.
 	PlainText *PlainText `json:"plain_text,omitempty"`
 }

@@ -35,10 +35,12 @@ type coverage struct {
 	// QuarantinedBy are the records set aside by reason.
 	QuarantinedBy map[string]int64 `json:"quarantined_by"`
 	Misfits       map[string]int64 `json:"misfits"`
-	IDs           *digest          `json:"ids,omitempty"` // of the contacts staged
-	Marked        int64            `json:"marked"`        // contacts of the table that were found missing and marked as deleted
-	Phases        []phaseRecord    `json:"phases"`        // with the counts of each
-	Reconciled    *Reconciled      `json:"reconciled,omitempty"`
+	// Discarded are the values that the contract's evolution left out, by field.
+	Discarded  map[string]int64 `json:"discarded"`
+	IDs        *digest          `json:"ids,omitempty"` // of the contacts staged
+	Marked     int64            `json:"marked"`        // contacts of the table that were found missing and marked as deleted
+	Phases     []phaseRecord    `json:"phases"`        // with the counts of each
+	Reconciled *Reconciled      `json:"reconciled,omitempty"`
 }
 
 func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (json.RawMessage, error) {
@@ -47,7 +49,7 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(), HashKey: s.start.HashKey,
 		CursorFrom: s.start.Cursor, CursorTo: cursor,
 		Rows: c.Rows, Pages: c.Pages, Requests: c.Requests, Retries: c.Retries,
-		Quarantined: c.Rejects, Misfits: map[string]int64{}, RetriesBy: c.RetriesBy, IDs: s.digest, Reconciled: s.reconciled,
+		Quarantined: c.Rejects, RetriesBy: c.RetriesBy, IDs: s.digest, Reconciled: s.reconciled,
 	}
 	if cov.QuarantinedBy = reasons(s.parts); cov.QuarantinedBy == nil {
 		cov.QuarantinedBy = map[string]int64{}
@@ -55,11 +57,7 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 	if cov.RetriesBy == nil {
 		cov.RetriesBy = map[extract.Cause]int64{}
 	}
-	for _, p := range s.parts {
-		for column, n := range p.Misfits {
-			cov.Misfits[column] += n
-		}
-	}
+	cov.Misfits, cov.Discarded = s.unfit()
 	var before counts // the journal has them from the run's beginning on
 	for _, name := range phases() {
 		if p, ok := s.phases[name]; ok {
@@ -74,6 +72,21 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 		return nil, fmt.Errorf("encode coverage: %w", err)
 	}
 	return out, nil
+}
+
+// unfit counts the values that did not fit, by column, and those that the
+// contract's evolution left out, by field.
+func (s *session) unfit() (misfits, discarded map[string]int64) {
+	misfits, discarded = map[string]int64{}, map[string]int64{}
+	for _, p := range s.parts {
+		for column, n := range p.Misfits {
+			misfits[column] += n
+		}
+		for field, n := range p.Discarded {
+			discarded[field] += n
+		}
+	}
+	return misfits, discarded
 }
 
 // since are the counts of what came after before.

@@ -150,13 +150,19 @@ func (r *syncRun) prepare(ctx context.Context) error {
 	return r.tellPlainText(ctx)
 }
 
-// checkContract refuses a contract that takes a column away from the tables or
-// gives one another type: a run changes tables by adding to them alone.
+// checkContract refuses a contract that gives a column of the tables another
+// type, source or name: a run changes tables by adding to them alone. A column
+// that is left out on purpose stays in the tables, null from then on; one that is
+// merely not declared any more is refused, for its field would come back under
+// the rules of those that nobody declared.
 func checkContract(st *state.Pipeline, c *schemas.Contract) error {
 	var faults []string
 	for _, old := range st.Columns {
 		i := slices.IndexFunc(c.Columns, func(col schemas.ContractColumn) bool { return col.Name == old.Name })
 		switch {
+		case i < 0 && leftOut(c, old):
+		case i < 0 && otherName(c, old) != "":
+			faults = append(faults, fmt.Sprintf("column %s is to be called %s", old.Name, otherName(c, old)))
 		case i < 0:
 			faults = append(faults, fmt.Sprintf("column %s is gone", old.Name))
 		case c.Columns[i].Type != old.Type:
@@ -166,7 +172,8 @@ func checkContract(st *state.Pipeline, c *schemas.Contract) error {
 		}
 	}
 	if len(faults) == 0 {
-		return nil
+		_, err := schemas.NewRegistry(c, st.Entries(c))
+		return err
 	}
 	return &ContractError{Pipeline: st.Pipeline, Faults: faults}
 }
@@ -417,6 +424,7 @@ func (r *syncRun) finish(ctx context.Context, err error) Summary {
 		r.summary.Cursor = r.st.Cursor.UTC().Format(time.RFC3339Nano)
 	}
 	if r.session != nil {
+		r.summary.Misfits, r.summary.Discarded = r.session.unfit()
 		rec := r.record(r.summary.Status, err)
 		rec.FinishedAt = &now
 		if _, saveErr := r.Store.Update(ctx, r.job.Pipeline, func(p *state.Pipeline) error { p.RecordRun(rec); return nil }); saveErr != nil {

@@ -316,7 +316,7 @@ func (e *ContractError) Error() string {
 
 // Hint says what to do.
 func (e *ContractError) Hint() string {
-	return "nothing was read and nothing changed. Columns are only ever added: undo the change, or give the pipeline a new name and table for the new contract"
+	return "nothing was read and nothing changed. Columns are only ever added: undo the change, or give the pipeline a new name and table for the new contract. A column that is no longer wanted is listed under exclude: it stays in the table, null from then on"
 }
 
 // NoPipelineError is a filter by a pipeline that the account does not have.

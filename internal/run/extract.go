@@ -19,7 +19,7 @@ import (
 // the scan began; an incremental one reads the changes since the cursor. A run
 // that brought nothing makes a package too: its coverage belongs to the data.
 func (r *syncRun) extract(ctx context.Context) error {
-	registry, err := schemas.NewRegistry(r.job.Contract, r.session.columns(r.st.Registry))
+	registry, err := schemas.NewRegistry(r.job.Contract, r.session.columns(r.st.Entries(r.job.Contract)))
 	if err != nil {
 		return fmt.Errorf("restore column registry: %w", err)
 	}

@@ -66,11 +66,16 @@ type partRecord struct {
 	NextRow   int64                   `json:"next_row"`
 	Columns   []schemas.RegistryEntry `json:"columns,omitempty"` // settled or changed by this part
 	Misfits   map[string]int64        `json:"misfits,omitempty"`
-	Rejects   int64                   `json:"rejects,omitempty"` // records set aside
-	Reasons   quarantine.Counts       `json:"reasons,omitempty"` // of Rejects
-	Outside   int64                   `json:"outside,omitempty"` // rows that do not pass the filters
-	Clients   []string                `json:"client_ids,omitempty"`
-	Counts    counts                  `json:"counts"`
+	Discarded map[string]int64        `json:"discarded,omitempty"` // values left out, by field
+	// Sightings are what the part's rows had of fields without a declared column,
+	// ReadAt is when it was made.
+	Sightings []schemas.Sighting `json:"sightings,omitempty"`
+	ReadAt    time.Time          `json:"read_at,omitzero"`
+	Rejects   int64              `json:"rejects,omitempty"` // records set aside
+	Reasons   quarantine.Counts  `json:"reasons,omitempty"` // of Rejects
+	Outside   int64              `json:"outside,omitempty"` // rows that do not pass the filters
+	Clients   []string           `json:"client_ids,omitempty"`
+	Counts    counts             `json:"counts"`
 }
 
 // progressRecord is extract.Progress, readable.

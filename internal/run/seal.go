@@ -41,6 +41,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		if err != nil {
 			return err
 		}
+		s.saw(merged)
 		p.NextPackage = max(p.NextPackage, next)
 		ref := state.PackageRef{Serial: p.NextPackage, RunID: s.start.RunID, Rows: s.rows(), Bytes: s.bytes(), SealedAt: now}
 		// The journal first: state must never name a package without one.
@@ -87,7 +88,7 @@ func (r *syncRun) agree(p *state.Pipeline, registry *schemas.Registry) (*schemas
 	if reason := unprepared(p, r.job); r.kind != kindSync && reason != "" {
 		return nil, &NotReadyError{Pipeline: r.job.Pipeline, Kind: r.kind, Reason: reason}
 	}
-	entries, err := joinEntries(p.Registry, registry.Entries())
+	entries, err := joinEntries(p.Entries(r.job.Contract), registry.Entries())
 	if err == nil {
 		registry, err = schemas.NewRegistry(r.job.Contract, entries)
 	}
@@ -147,25 +148,4 @@ func (r *syncRun) dropRemoved(p *state.Pipeline, names []string) {
 			delete(p.Destinations, name)
 		}
 	}
-}
-
-// joinEntries adds what a run has settled to what state knows by now.
-func joinEntries(known, own []schemas.RegistryEntry) ([]schemas.RegistryEntry, error) {
-	at := map[schemas.FieldRef]int{}
-	out := append([]schemas.RegistryEntry(nil), known...)
-	for i, e := range out {
-		at[e.Ref()] = i
-	}
-	for _, e := range own {
-		i, ok := at[e.Ref()]
-		if !ok {
-			out = append(out, e)
-			continue
-		}
-		if k := out[i]; k.Column != e.Column || k.Type != e.Type {
-			return nil, fmt.Errorf("field %s is column %s (%s) there and %s (%s) here", e.Ref(), k.Column, k.Type, e.Column, e.Type)
-		}
-		out[i].Misfit = out[i].Misfit || e.Misfit
-	}
-	return out, nil
 }

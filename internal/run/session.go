@@ -241,7 +241,8 @@ func (s *session) columns(known []schemas.RegistryEntry) []schemas.RegistryEntry
 	for _, p := range s.parts {
 		for _, e := range p.Columns {
 			if i, ok := byRef[e.Ref()]; ok {
-				out[i] = e
+				e.Misfit = e.Misfit || out[i].Misfit
+				out[i] = seenAs(e, out[i])
 				continue
 			}
 			byRef[e.Ref()] = len(out)

@@ -25,6 +25,7 @@ type stager struct {
 	from      int64              // where the window being read starts
 	opened    time.Time          // when the chunk took its first row
 	ties      []extract.TieBlock // drained since the last part
+	refused   bool               // the contract has no place for what the chunk holds
 	info      extract.PageInfo
 	rows      []extract.Row
 }
@@ -98,8 +99,12 @@ func (s *stager) Dropped(rows int64) { s.dropped(rows) }
 
 // seal makes what the chunk holds a part, with the stretches it completes.
 func (s *stager) seal(ctx context.Context) error {
+	if s.refused {
+		return nil // it has been said
+	}
 	sealed, err := s.chunk.Seal(s.registry, s.runID, memory.DefaultAllocator)
 	if err != nil {
+		s.refused = true
 		return fmt.Errorf("seal part: %w", err)
 	}
 	defer sealed.Record.Release()

@@ -257,7 +257,8 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 		return err
 	}
 	part := partRecord{
-		Rows: sealed.Record.NumRows(), Covered: covered, Ties: ties, Misfits: sealed.Misfits, Rejects: int64(len(rejects)), Reasons: reasonsOf(rejects), Outside: sealed.Buried,
+		Rows: sealed.Record.NumRows(), Covered: covered, Ties: ties, Rejects: int64(len(rejects)), Reasons: reasonsOf(rejects), Outside: sealed.Buried,
+		Misfits: sealed.Misfits, Discarded: sealed.Discarded, Sightings: sealed.Sightings, ReadAt: s.now(),
 	}
 	if part.Rows > 0 {
 		part.File = fmt.Sprintf("part-%04d.parquet", n)
@@ -278,6 +279,14 @@ func (s *staging) checkAside(end bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.aside.check(s.counts, s.parts, end)
+}
+
+// now is the time, and never before the last run ended.
+func (s *staging) now() time.Time {
+	if now := s.clock.Now().UTC(); now.After(s.began) {
+		return now
+	}
+	return s.began.UTC()
 }
 
 // addWritten is add of a part whose records rows writes; none of them is one
