@@ -1,6 +1,7 @@
 package run
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -14,7 +15,7 @@ import (
 func columnPolicies(reg *schemas.Registry) map[string]schemas.Policy {
 	c := reg.Contract()
 	out := map[string]schemas.Policy{}
-	for _, col := range c.Columns {
+	for _, col := range slices.Concat(c.Columns, c.Left) {
 		if col.Policy != schemas.Keep {
 			out[col.Name] = col.Policy
 		}

@@ -72,7 +72,8 @@ func TestColumnsThatBeginToBeProtectedAreNamed(t *testing.T) {
 		"everything": {personalContract + "undeclared: mask\n", nil, []string{"cf_ticket_plan", "city", schemas.ColOverflow, "phone"}},
 		"one entity": {
 			personalContract + "custom_fields: {ticket: {policy: drop}}\n",
-			map[string]schemas.Policy{"contact:phone": schemas.Hash}, []string{"cf_ticket_plan", schemas.ColOverflow},
+			map[string]schemas.Policy{"contact:phone": schemas.Hash},
+			[]string{"cf_ticket_plan", schemas.ColOverflow},
 		},
 		"nothing": {strings.Replace(personalContract, ", policy: hash", "", 1), map[string]schemas.Policy{"contact:phone": schemas.Hash}, nil},
 	} {
