@@ -92,11 +92,11 @@ func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline
 	if err := usable(cfg, d); err != nil {
 		return nil, err
 	}
-	o := parquet.Options{Path: d.Path, Table: p.Table, Timezone: p.Timezone, Plain: d.Plain, Clock: a.Clock}
+	o := parquet.Options{Path: d.Path, Table: p.Table, Stages: p.StagesTable, Timezone: p.Timezone, Plain: d.Plain, Clock: a.Clock}
 	switch {
 	case d.Type == config.DuckDB:
 		return opened(duckdb.New(duckdb.Options{
-			Path: d.Path, Table: p.Table, Timezone: p.Timezone, MemoryLimit: fmt.Sprintf("%dB", d.MemoryLimit), Clock: a.Clock,
+			Path: d.Path, Table: p.Table, Stages: p.StagesTable, Timezone: p.Timezone, MemoryLimit: fmt.Sprintf("%dB", d.MemoryLimit), Clock: a.Clock,
 		}))
 	case isWarehouse(d):
 		return opened(bigquery.New(ctx, a.warehouse(p, d)))
@@ -114,7 +114,7 @@ func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline
 // warehouse gives the options of a destination of BigQuery.
 func (a *app) warehouse(p *config.Pipeline, d *config.Destination) bigquery.Options {
 	return bigquery.Options{
-		Project: d.Project, Dataset: d.Dataset, Table: p.Table, Location: d.Location, CreateDataset: d.CreateDataset,
+		Project: d.Project, Dataset: d.Dataset, Table: p.Table, Stages: p.StagesTable, Location: d.Location, CreateDataset: d.CreateDataset,
 		Method: bigquery.Method(d.Method), MaximumBytesBilled: d.MaximumBytesBilled, MaxStaleness: d.MaxStaleness, Labels: d.Labels,
 		Timezone: p.Timezone, KeyFile: d.KeyFile, Impersonate: d.Impersonate, Endpoint: d.Endpoint, GRPCEndpoint: d.GRPCEndpoint,
 		Clock: a.Clock,

@@ -92,6 +92,7 @@ func setup(tables []lakeTable) string {
 		}
 		o := parquet.ViewsFor(t.dir, t.manifest)
 		o.Schema, o.Timezone = t.schema, t.pipeline.Timezone
+		o.Stages = parquet.StagesFile(filepath.Dir(t.dir), t.pipeline.StagesTable)
 		b.WriteString(parquet.Views(o) + "\n")
 		path = append(path, t.schema)
 	}

@@ -78,6 +78,9 @@ func (p *progress) text(now time.Time) string {
 	if p.last.Pages > 0 || p.last.Contacts > 0 {
 		parts = append(parts, counted(p.last.Contacts, "contact", "contacts"), counted(p.last.Pages, "page", "pages"))
 	}
+	if a := p.last.Asked; a != nil {
+		parts = append(parts, count(a.Fetched+a.Missing+a.Unusable)+" asked for")
+	}
 	if p.doing != "" {
 		parts = append(parts, p.doing)
 	} else {

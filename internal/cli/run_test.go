@@ -122,7 +122,7 @@ sources:
 destinations:
   lake: {type: parquet, path: out}
 pipelines:
-  first: {source: down, table: leads, destinations: [lake]}
+  first: {source: down, table: leads, destinations: [lake], stages: off}
   second: {source: crm, table: contacts, destinations: [lake]}
 `
 

@@ -316,6 +316,9 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 			v.app.relative(filepath.Join(v.cfg.State.Path, "quarantine", v.p.Name)))
 		v.reasons(row, s.QuarantinedBy)
 	}
+	if e := s.Enriched; e != nil {
+		row("info", "%s", enriched(e))
+	}
 	if ties := repeatedTies(s.Coverage); ties != "" {
 		row("repeated", "%s", ties)
 	}
@@ -325,6 +328,9 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 		}
 	}
 	row("requests", "%s, %s", count(s.Requests), counted(s.Retries, "retry", "retries"))
+	for _, note := range s.Notes {
+		row("note", "%s", note)
+	}
 	if r := s.Reconciled; r != nil && r.DryRun {
 		return
 	}
@@ -352,6 +358,18 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	default:
 		row("cursor", "%s", s.Cursor)
 	}
+}
+
+// enriched says what the info endpoint had of the contacts.
+func enriched(e *run.Enriched) string {
+	text := counted(e.Fetched, "contact", "contacts") + " stored with what the info endpoint has more"
+	if e.Missing > 0 {
+		text += ", " + count(e.Missing) + " that it does not know"
+	}
+	if e.Unusable > 0 {
+		text += ", " + count(e.Unusable) + " as the list has them, for its answer cannot be used"
+	}
+	return text
 }
 
 // next is what to try now, to be copied as it stands.

@@ -22,6 +22,7 @@ const (
 	sandboxKey    = sandbox.DefaultKey
 	schemeSandbox = "sandbox"
 	loopback      = "127.0.0.1:0"
+	enrichInfo    = "info" // the pipeline's enrich
 )
 
 // load reads the pipelines file. Warnings go to stderr, and the keys it holds
@@ -199,6 +200,7 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 		Lookback: p.Lookback, FullEvery: p.FullEvery, PageSize: p.Source.PageSize, Verify: load.Verify(p.Verify),
 		Sync: run.SyncMode(p.Sync), Days: p.Days, DaysAlone: !p.Source.CombineFilters,
 		Filters: p.Filters, Stages: p.Stages, Pipelines: p.Pipelines,
+		Enrich: p.Enrich == enrichInfo, KeepStages: p.StagesTable != "",
 		Quarantine: run.Quarantine{Store: run.QuarantineStore(p.Quarantine.Store), MaxShare: p.Quarantine.MaxShare, MaxRecords: p.Quarantine.MaxRecords},
 	}
 	if f := p.Field; f != nil {

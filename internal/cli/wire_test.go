@@ -40,7 +40,7 @@ pipelines:
       custom_field_key: city
       custom_field_value: Lima
       entity_type: ticket
-  active: {source: old, table: active, destinations: [lake], sync: recent, days: 45}
+  active: {source: old, table: active, destinations: [lake], sync: recent, days: 45, enrich: info, stages: off}
   stage:
     source: crm
     table: stage
@@ -77,15 +77,17 @@ func TestEverySettingOfAPipelineReachesItsJob(t *testing.T) {
 	want := map[string]run.Job{
 		"nightly": {
 			Lookback: 2 * 3600e9, FullEvery: 7 * 24 * 3600e9, PageSize: 50, Verify: load.VerifySample, Sync: run.SyncIncremental,
-			Filters:   map[string][]string{"platform": {"whatsapp"}},
-			Stages:    []string{"b1a7c0de-0000-4000-8000-000000000001", "b1a7c0de-0000-4000-8000-000000000002"},
-			Pipelines: []string{"b1a7c0de-0000-4000-8000-00000000000a"},
-			Field:     &transform.FieldFilter{Key: "city", Value: "Lima", Entity: "ticket"},
+			Filters:    map[string][]string{"platform": {"whatsapp"}},
+			Stages:     []string{"b1a7c0de-0000-4000-8000-000000000001", "b1a7c0de-0000-4000-8000-000000000002"},
+			Pipelines:  []string{"b1a7c0de-0000-4000-8000-00000000000a"},
+			Field:      &transform.FieldFilter{Key: "city", Value: "Lima", Entity: "ticket"},
+			KeepStages: true,
 		},
-		"active": {Lookback: 3600e9, PageSize: 1000, Verify: load.VerifyFull, Sync: run.SyncRecent, Days: 45, DaysAlone: true},
+		"active": {Lookback: 3600e9, Enrich: true, PageSize: 1000, Verify: load.VerifyFull, Sync: run.SyncRecent, Days: 45, DaysAlone: true},
 		"stage": {
 			Lookback: 3600e9, PageSize: 50, Verify: load.VerifyFull, Sync: run.SyncSnapshot,
 			Pipelines: []string{"b1a7c0de-0000-4000-8000-00000000000a"}, Field: &transform.FieldFilter{Key: "city", Value: "Lima"},
+			KeepStages: true,
 		},
 	}
 	for _, p := range cfg.Pipelines {

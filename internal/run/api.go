@@ -51,8 +51,14 @@ type Job struct {
 	// filter on our side, where leaving is seen.
 	Stages, Pipelines []string
 	Field             *transform.FieldFilter
-	Full              bool // read everything again
-	Verify            load.Verify
+	// Enrich has every contact that is new or changed asked for at the info
+	// endpoint, one request each, and stored with what that tells besides.
+	Enrich bool
+	// KeepStages has the destinations keep a table of the source's stages, where
+	// they can (load.StageKeeper).
+	KeepStages bool
+	Full       bool // read everything again
+	Verify     load.Verify
 	// Quarantine says what becomes of records that cannot be rows.
 	Quarantine Quarantine
 	// Destinations in configured order; each Loader is opened and closed by the caller.
@@ -127,18 +133,19 @@ type Engine struct {
 
 // Event is one step of a run, as `--json` prints it, one object a line.
 type Event struct {
-	Type     string    `json:"type"` // run_started, backfill_kept, progress, part_sealed, window_failed, package_sealed, committed, commit_failed, plain_text_stays, run_finished
+	Type     string    `json:"type"` // run_started, backfill_kept, progress, part_sealed, window_failed, package_sealed, committed, commit_failed, stages_replaced, note (of Reason), plain_text_stays, run_finished
 	Time     time.Time `json:"time"`
 	RunID    string    `json:"run_id"`
 	Pipeline string    `json:"pipeline"`
 
-	Mode     string `json:"mode,omitempty"`  // full, incremental, recent, snapshot, backfill or reconcile
-	Phase    string `json:"phase,omitempty"` // scan (by created_at), changes (by updated_at), recent (by last_message_at), backfill, walk (of ids) or confirm (one by one)
-	Reason   string `json:"reason,omitempty"`
-	Contacts int64  `json:"contacts,omitempty"` // rows staged so far
-	Pages    int64  `json:"pages,omitempty"`
-	Mark     string `json:"mark,omitempty"` // RFC 3339: how far the walk has come
-	Goal     string `json:"goal,omitempty"` // RFC 3339: where this phase ends
+	Mode     string    `json:"mode,omitempty"`  // full, incremental, recent, snapshot, backfill, reconcile or retry
+	Phase    string    `json:"phase,omitempty"` // scan (by created_at), changes (by updated_at), recent (by last_message_at), backfill, walk (of ids), confirm (one by one) or retry (of records set aside)
+	Reason   string    `json:"reason,omitempty"`
+	Contacts int64     `json:"contacts,omitempty"` // rows staged so far
+	Asked    *Enriched `json:"asked,omitempty"`    // progress only, of enrich: info: asked for so far
+	Pages    int64     `json:"pages,omitempty"`
+	Mark     string    `json:"mark,omitempty"` // RFC 3339: how far the walk has come
+	Goal     string    `json:"goal,omitempty"` // RFC 3339: where this phase ends
 
 	Window *Window `json:"window,omitempty"` // window_failed only
 	Dir    string  `json:"dir,omitempty"`    // backfill_kept only: of the unfinished backfill, whose range is Reason
@@ -167,7 +174,8 @@ type Summary struct {
 	Quarantined int64    `json:"quarantined"`
 	// QuarantinedBy are the records set aside by reason; nil for none.
 	QuarantinedBy map[string]int64 `json:"quarantined_by,omitempty"`
-	Cursor        string           `json:"cursor"` // RFC 3339, empty while there is none
+	Enriched      *Enriched        `json:"enriched,omitempty"` // of enrich: info
+	Cursor        string           `json:"cursor"`             // RFC 3339, empty while there is none
 	DurationMS    int64            `json:"duration_ms"`
 	Files         int              `json:"files"`
 	// Misfits are the values that stand as text beside their column, by column;
@@ -175,8 +183,9 @@ type Summary struct {
 	Misfits    map[string]int64 `json:"misfits,omitempty"`
 	Discarded  map[string]int64 `json:"discarded,omitempty"`
 	Coverage   json.RawMessage  `json:"coverage,omitempty"`
+	Notes      []string         `json:"notes,omitempty"`      // what went wrong without making the run fail
 	Reconciled *Reconciled      `json:"reconciled,omitempty"` // of a reconciliation only
-	Retried    *Retried         `json:"retried,omitempty"`    // of a retry only
 	// PlainText is what stays as it was after the contract began to protect it.
 	PlainText *PlainText `json:"plain_text,omitempty"`
+	Retried   *Retried   `json:"retried,omitempty"` // of a retry only
 }

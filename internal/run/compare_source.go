@@ -19,6 +19,8 @@ import (
 type comparing struct {
 	*comparer
 	chunk *transform.Chunk
+	rest  *enricher // nil: contacts are compared as the list has them
+	page  []byte
 	info  extract.PageInfo
 	out   []extract.Row
 }
@@ -26,7 +28,7 @@ type comparing struct {
 var _ extract.WindowSink = (*comparing)(nil)
 
 func (c *comparer) comparing() *comparing {
-	return &comparing{comparer: c, chunk: transform.NewChunk(c.r.decoding())}
+	return &comparing{comparer: c, chunk: transform.NewChunk(c.r.decoding()), rest: c.r.newEnricher(func(Enriched) {})}
 }
 
 // Decode implements extract.Sink.
@@ -39,6 +41,9 @@ func (s *comparing) Decode(body []byte, info extract.PageInfo) ([]extract.Row, e
 		return nil, fmt.Errorf("decode page: %w", err)
 	}
 	s.out, s.info = s.out[:0], info
+	if s.rest != nil {
+		s.page = append(s.page[:0], body...)
+	}
 	for i := range rows {
 		s.out = append(s.out, extract.Row(rows[i]))
 	}
@@ -46,8 +51,13 @@ func (s *comparing) Decode(body []byte, info extract.PageInfo) ([]extract.Row, e
 }
 
 // Stage implements extract.Sink.
-func (s *comparing) Stage(_ context.Context, skip []bool) error {
-	s.chunk.Keep(skip, transform.Meta{ExtractedAt: s.info.ReceivedAt, Request: s.info.Request})
+func (s *comparing) Stage(ctx context.Context, skip []bool) error {
+	m := transform.Meta{ExtractedAt: s.info.ReceivedAt, Request: s.info.Request}
+	if s.rest == nil {
+		s.chunk.Keep(skip, m)
+	} else if _, err := s.rest.keep(ctx, s.chunk, s.page, skip, m); err != nil {
+		return err
+	}
 	if s.chunk.Rows() < comparedRows {
 		return nil
 	}
@@ -218,7 +228,7 @@ func (c *comparer) lookUp(ctx context.Context, sink *comparing, row tableRow) (f
 // neighbour looks whether a contact that was met is in the table, where
 // everything at the source should be.
 func (c *comparer) neighbour(r extract.Row) {
-	if r.Invalid || c.r.job.selection() != "" || c.known.has(r.ID) {
+	if r.Invalid || c.r.job.narrows() || c.known.has(r.ID) {
 		return
 	}
 	i, _ := slices.BinarySearchFunc(c.known, r.ID, compareIDs)

@@ -37,9 +37,10 @@ type coverage struct {
 	Misfits       map[string]int64 `json:"misfits"`
 	// Discarded are the values that the contract's evolution left out, by field.
 	Discarded  map[string]int64 `json:"discarded"`
-	IDs        *digest          `json:"ids,omitempty"` // of the contacts staged
-	Marked     int64            `json:"marked"`        // contacts of the table that were found missing and marked as deleted
-	Phases     []phaseRecord    `json:"phases"`        // with the counts of each
+	IDs        *digest          `json:"ids,omitempty"`      // of the contacts staged
+	Enriched   *Enriched        `json:"enriched,omitempty"` // of enrich: info
+	Marked     int64            `json:"marked"`             // contacts of the table that were found missing and marked as deleted
+	Phases     []phaseRecord    `json:"phases"`             // with the counts of each
 	Reconciled *Reconciled      `json:"reconciled,omitempty"`
 }
 
@@ -49,7 +50,7 @@ func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (jso
 		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(), HashKey: s.start.HashKey,
 		CursorFrom: s.start.Cursor, CursorTo: cursor,
 		Rows: c.Rows, Pages: c.Pages, Requests: c.Requests, Retries: c.Retries,
-		Quarantined: c.Rejects, RetriesBy: c.RetriesBy, IDs: s.digest, Reconciled: s.reconciled,
+		Quarantined: c.Rejects, RetriesBy: c.RetriesBy, Enriched: c.Info.copied(), IDs: s.digest, Reconciled: s.reconciled,
 	}
 	if cov.QuarantinedBy = reasons(s.parts); cov.QuarantinedBy == nil {
 		cov.QuarantinedBy = map[string]int64{}
@@ -93,7 +94,7 @@ func (s *session) unfit() (misfits, discarded map[string]int64) {
 func (c counts) since(before counts) counts {
 	out := counts{
 		Rows: c.Rows - before.Rows, Pages: c.Pages - before.Pages, Requests: c.Requests - before.Requests,
-		Retries: c.Retries - before.Retries, Rejects: c.Rejects - before.Rejects,
+		Retries: c.Retries - before.Retries, Rejects: c.Rejects - before.Rejects, Info: c.Info.since(before.Info),
 	}
 	out.Duplicates = c.Duplicates - before.Duplicates
 	for cause, n := range c.RetriesBy {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ func (e *Engine) start(ctx context.Context, r *syncRun) (Summary, error) {
 		own.Log = slog.New(slog.DiscardHandler)
 	}
 	r.Engine, r.began = &own, e.Clock.Now()
+	if r.job.Enrich {
+		r.job.PageSize = min(cmp.Or(r.job.PageSize, enrichedPage), enrichedPage)
+	}
 	err = r.run(ctx)
 	summary := r.finish(ctx, err)
 	if releaseErr := claim.Release(ctx); releaseErr != nil {
@@ -100,7 +104,12 @@ func (r *syncRun) run(ctx context.Context) (err error) {
 		// What earlier runs queued does not wait for a source that is down.
 		return errors.Join(err, r.drain(ctx))
 	}
-	return r.drain(ctx)
+	err = r.drain(ctx)
+	var failed *DestinationsError
+	if err == nil || errors.As(err, &failed) {
+		r.keepStages(ctx)
+	}
+	return err
 }
 
 // disk is where the run's directory is.
@@ -258,7 +267,7 @@ func unprepared(st *state.Pipeline, job Job) string {
 	case st.Cursor == nil:
 		return "first run of this pipeline"
 	case st.Filters != job.selection():
-		return "the filters, sync or days changed"
+		return "the filters, sync, days or enrich changed"
 	case st.Contract != "" && st.Contract != job.Contract.Hash():
 		return "the contract changed"
 	case st.Contract != "" && st.HashKey != job.hashKeyID():
@@ -400,7 +409,7 @@ func (r *syncRun) record(status string, err error) state.RunRecord {
 		StartedAt: r.session.start.StartedAt, CursorBefore: r.session.start.Cursor, CursorAfter: r.session.start.Cursor,
 		New: r.summary.New, Changed: r.summary.Changed, Unchanged: r.summary.Unchanged, Deleted: new(r.summary.Deleted),
 		Requests: r.counts.Requests, Retries: r.counts.Retries, Pages: r.counts.Pages,
-		Rows: r.counts.Rows, Quarantined: r.counts.Rejects, QuarantinedBy: r.reasons, Package: r.pkg, Coverage: r.summary.Coverage,
+		Rows: r.counts.Rows, Quarantined: r.counts.Rejects, QuarantinedBy: r.reasons, Package: r.pkg, Coverage: r.summary.Coverage, Notes: r.summary.Notes,
 	}
 	if r.pkg > 0 && r.kind == kindSync {
 		rec.CursorAfter = r.st.Cursor
@@ -419,6 +428,7 @@ func (r *syncRun) finish(ctx context.Context, err error) Summary {
 	r.summary.Status = status(err)
 	r.summary.Requests, r.summary.Retries, r.summary.Quarantined = r.counts.Requests, r.counts.Retries, r.counts.Rejects
 	r.summary.QuarantinedBy = r.reasons
+	r.summary.Enriched = r.counts.Info.copied()
 	r.summary.DurationMS = now.Sub(r.began).Milliseconds()
 	if r.st != nil && r.st.Cursor != nil {
 		r.summary.Cursor = r.st.Cursor.UTC().Format(time.RFC3339Nano)

@@ -37,8 +37,14 @@ type world struct {
 
 func newWorld(t *testing.T, o sandbox.Options) *world {
 	t.Helper()
+	return newWorldAt(t, o, clock.System{})
+}
+
+// newWorldAt is newWorld with a clock for the source.
+func newWorldAt(t *testing.T, o sandbox.Options, clk clock.Clock) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir()}
-	server, err := sandbox.New(o, clock.System{})
+	server, err := sandbox.New(o, clk)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ type Estimate struct {
 	From, To time.Time // To cut to now
 	Windows  []WindowEstimate
 	Contacts int64 // about
-	Pages    int64 // about: requests of the backfill itself
+	Pages    int64 // about: requests of the backfill itself, those for single contacts included
 	Requests int64 // made for the estimate
 	// Duration is about what the backfill's requests take at the source's rate
 	// and at the latency met.
@@ -75,6 +75,9 @@ func (e *Engine) Estimate(ctx context.Context, job Job, b Backfill) (Estimate, e
 	}
 	out.Contacts = places[len(places)-1] - places[0]
 	out.Pages = s.pages(out, int64(max(job.PageSize, 1)))
+	if job.Enrich {
+		out.Pages += out.Contacts
+	}
 	out.Requests = client.Stats().Requests
 	out.Duration = p.duration(out.Pages, s.parallel, job.Source.RequestsPerSecond)
 	return out, nil

@@ -110,6 +110,7 @@ func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.St
 		}
 	}
 	st.before, r.counts = st.counts, st.counts
+	st.enrich = r.newEnricher(st.noteEnriched)
 	return st
 }
 

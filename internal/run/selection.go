@@ -76,7 +76,16 @@ func (j Job) selection() string {
 	if f := j.Field; f != nil {
 		sets[".field"] = []string{fmt.Sprintf("%q=%q in %q", f.Key, f.Value, f.Entity)}
 	}
+	if j.Enrich {
+		sets[".enrich"] = []string{"info"}
+	}
 	return state.FiltersFingerprint(sets)
+}
+
+// narrows reports whether some of the source's contacts are none of the job's.
+func (j Job) narrows() bool {
+	j.Enrich = false
+	return j.selection() != ""
 }
 
 // resolve turns a filter by pipelines that has to be applied on our side into

@@ -28,6 +28,7 @@ type stager struct {
 	refused   bool               // the contract has no place for what the chunk holds
 	info      extract.PageInfo
 	rows      []extract.Row
+	page      []byte // as served, where its contacts are to be enriched
 }
 
 var (
@@ -60,6 +61,9 @@ func (s *stager) Decode(body []byte, info extract.PageInfo) ([]extract.Row, erro
 		s.rows = append(s.rows, extract.Row(rows[i]))
 	}
 	s.info = info
+	if s.enrich != nil {
+		s.page = append(s.page[:0], body...)
+	}
 	return s.rows, nil
 }
 
@@ -75,13 +79,24 @@ func (s *stager) Stage(ctx context.Context, skip []bool) error {
 	if err := s.sameAccount(s.chunk.ClientIDs()); err != nil {
 		return err
 	}
-	kept := s.chunk.Keep(skip, transform.Meta{ExtractedAt: at, FirstRow: s.numberRows(len(s.rows)), Request: s.info.Request})
+	kept, err := s.keep(ctx, skip, transform.Meta{ExtractedAt: at, FirstRow: s.numberRows(len(s.rows)), Request: s.info.Request})
+	if err != nil {
+		return err
+	}
 	s.keptPage(len(s.rows), kept)
 	full := s.chunk.Rows() >= s.sealRows || s.chunk.Bytes() >= sealBytes
 	if full || s.clock.Now().Sub(s.opened) >= s.sealAfter {
 		return s.seal(ctx)
 	}
 	return nil
+}
+
+// keep moves the rows of the page into the chunk.
+func (s *stager) keep(ctx context.Context, skip []bool, m transform.Meta) (int, error) {
+	if s.enrich == nil {
+		return s.chunk.Keep(skip, m), nil
+	}
+	return s.enrich.keep(ctx, s.chunk, s.page, skip, m)
 }
 
 // Advance implements extract.Sink.

@@ -28,6 +28,8 @@ type counts struct {
 	Requests int64 `json:"requests"`
 	Retries  int64 `json:"retries"`
 	Rejects  int64 `json:"rejects"`
+	// Info are the contacts that the info endpoint was asked for.
+	Info Enriched `json:"info,omitzero"`
 	// RetriesBy are the retries by what had failed.
 	RetriesBy map[extract.Cause]int64 `json:"retries_by,omitempty"`
 	// Duplicates are rows not staged, as they had been, byte for byte.
@@ -57,6 +59,7 @@ type staging struct {
 	began time.Time
 	// account refuses client ids that belong to another account.
 	account func(clientIDs []string) error
+	enrich  *enricher // nil: contacts are taken as the list has them
 
 	mu      sync.Mutex
 	journal *journal
@@ -69,7 +72,9 @@ type staging struct {
 	counts  counts
 	seen    int64 // rows of the pages of this process, staged or not
 	looks   bool  // at rows rather than staging them: they are what is shown
-	nextRow int64
+	// lastMark is where the last progress was, as events have it.
+	lastMark string
+	nextRow  int64
 	// readSince is the earliest moment at which rows of this run were read; it
 	// is kept over a kill.
 	readSince *time.Time
@@ -129,6 +134,7 @@ func (s *staging) advanced(from int64, p extract.Progress) {
 	if s.phase != phaseRecent { // which comes nowhere along a timestamp
 		ev.Mark = time.UnixMicro(s.reached(from, p.Mark)).UTC().Format(time.RFC3339Nano)
 	}
+	s.lastMark, ev.Asked = ev.Mark, s.counts.Info.copied()
 	s.emit(ev)
 }
 
@@ -150,7 +156,7 @@ func (s *staging) reached(from, mark int64) int64 {
 func (s *staging) begins(phase string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.phase, s.walked, s.begin, s.fixed = phase, nil, 0, false
+	s.phase, s.walked, s.begin, s.fixed, s.lastMark = phase, nil, 0, false, ""
 }
 
 // beginsAt starts a phase over a range that is known, and of which something
@@ -158,7 +164,7 @@ func (s *staging) begins(phase string) {
 func (s *staging) beginsAt(phase string, from int64, covered []extract.Interval) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.phase, s.walked, s.begin, s.fixed = phase, covered, from, true
+	s.phase, s.walked, s.begin, s.fixed, s.lastMark = phase, covered, from, true, ""
 }
 
 // share divides a part's rows among the stagers that work at once.

@@ -153,6 +153,8 @@ type RunRecord struct {
 	Error         string           `json:"error,omitempty"`
 	// Coverage is the run's coverage record, a JSON object.
 	Coverage json.RawMessage `json:"coverage,omitempty"`
+	// Notes are what went wrong without making the run fail.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // New returns the state of a pipeline that has never run. Its serial is 0 and

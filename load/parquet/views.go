@@ -3,6 +3,7 @@ package parquet
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -77,6 +78,7 @@ func (o ViewsOptions) shared() views.Options {
 	vo := views.Options{Table: cmp.Or(o.Table, "contacts"), Schema: o.Schema, Columns: o.Columns, Timezone: o.Timezone}
 	if o.Stages != "" {
 		vo.Stages = "read_parquet(" + views.QuoteText(views.EscapeGlob(filepath.ToSlash(o.Stages))) + ", hive_partitioning = false)"
+		vo.StagesView = path.Base(path.Dir(filepath.ToSlash(o.Stages)))
 	}
 	if o.HasCurrent {
 		vo.Current = fmt.Sprintf("read_parquet(%s, hive_partitioning = false)", o.glob(currentDir, "**", "*.parquet"))

@@ -14,7 +14,7 @@ func (w *writer) views() []View {
 	if !w.has(need...) {
 		return nil
 	}
-	out := w.tableViews()
+	out := append(w.stagesView(), w.tableViews()...)
 	for _, v := range w.analystViews() {
 		// A table named like one of these views keeps its own name.
 		if v.Bare == w.o.Table || w.taken(v.Bare) {

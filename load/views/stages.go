@@ -65,3 +65,14 @@ func (w *writer) stageNames() string {
 	}
 	return out
 }
+
+// stagesView is the table of stages by its name.
+func (w *writer) stagesView() []View {
+	if w.o.Stages == "" || w.o.StagesView == "" || w.taken(w.o.StagesView) {
+		return nil
+	}
+	return []View{{
+		Bare: w.o.StagesView, Comment: "The pipelines of the source and their stages, as the last run found them.",
+		body: "SELECT * FROM " + w.o.Stages,
+	}}
+}

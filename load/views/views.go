@@ -34,6 +34,9 @@ type Options struct {
 	// view and the reports name the stage of the active ticket. Empty: there is
 	// none.
 	Stages string
+	// StagesView is the name of a view over Stages, where it is no table by
+	// itself. Empty: none.
+	StagesView string
 	// Taken are names, in lower case, that something else has in the schema. A
 	// report (customers, active, ...) of such a name gets the table's name in
 	// front, and is left out where that is taken too.
