@@ -50,7 +50,7 @@ func TestAWrongCommandLineSaysWhatIsWrong(t *testing.T) {
 	w := newWorld(t, small)
 	var b strings.Builder
 	for _, line := range []string{
-		"rnu", "run --fll", "run nightyl", "run nightly nightly", "validate now", "schema", "preview a b",
+		"rnu", "run --fll", "run nightyl", "run nightly nightly", "validate now", "schema a b", "preview a b",
 		"runs --limit -1", "preview nightly --rows 2000", "--log-format xml validate",
 		"query a b", "query x --format xls", "query x -o report.xls", "query x -o r.csv --format table", "query x --rows -1",
 		"sandbox --contcats 3", "schedule --grace soon",

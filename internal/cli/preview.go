@@ -111,7 +111,7 @@ func (a *app) registry(ctx context.Context, cfg *config.Config, p *config.Pipeli
 	if err != nil {
 		return nil, err
 	}
-	return schemas.NewRegistry(c, st.Registry)
+	return schemas.NewRegistry(c, st.Entries(c))
 }
 
 // fetchSample asks for one page and decodes it.

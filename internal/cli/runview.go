@@ -319,6 +319,7 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	if e := s.Enriched; e != nil {
 		row("info", "%s", enriched(e))
 	}
+	unfit(row, s)
 	if ties := repeatedTies(s.Coverage); ties != "" {
 		row("repeated", "%s", ties)
 	}
