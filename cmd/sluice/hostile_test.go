@@ -34,7 +34,12 @@ func TestAnEndpointThatDoesAsItLikesLosesNoContact(t *testing.T) {
 			dir := t.TempDir()
 			writePipelines(t, dir, url, "0 3 * * *")
 			j := newJudge(t, dir, url)
-			const changes = `{"updates": 20, "creates": 4, "bulk": 6}`
+			changes := `{"updates": 20, "creates": 4, "bulk": 6}`
+			if strings.Contains(fmt.Sprint(args), "future") {
+				// A correction stamped before the answer with the time in the future
+				// has arrived loses (docs/walk.md): none is made meanwhile.
+				changes = ""
+			}
 			whileChanging(t, url, changes, sluice(t, dir, "run", "--json"))
 			call(t, http.MethodPost, url+"/_sandbox/mutate", `{"updates": 300, "creates": 30, "bulk": 1200}`)
 			whileChanging(t, url, "", sluice(t, dir, "run", "--json"))
