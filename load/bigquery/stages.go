@@ -152,7 +152,7 @@ func namesOfStages() [][2]string {
 	return [][2]string{{load.ColStageName, "stage_name"}, {load.ColPosition, "stage_position"}, {load.ColPipelineID, "pipeline_id"}, {load.ColPipelineName, "pipeline_name"}}
 }
 
-func (w *viewWriter) joins() bool { return w.o.Stages != "" && w.has(stageColumn) }
+func (w *viewWriter) joins() bool { return w.o.Stages != "" && w.suit(stageColumn) }
 
 // freeStage is the name of such a column that no column of the table has.
 func (w *viewWriter) freeStage(name string) string {

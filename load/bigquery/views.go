@@ -85,7 +85,7 @@ func (w *viewWriter) add(s spec) {
 		w.left = append(w.left, s.suffix)
 		return
 	}
-	if !w.has(s.needs...) {
+	if !w.suit(s.needs...) {
 		return
 	}
 	v := view{Name: name, Params: s.params, Function: s.params != "", Comment: s.comment + " " + viewMark}
@@ -115,6 +115,13 @@ func (w *viewWriter) labels(labels map[string]string) string {
 func (w *viewWriter) has(columns ...string) bool {
 	return !slices.ContainsFunc(columns, func(name string) bool {
 		return !slices.ContainsFunc(w.o.Columns.Columns, func(c schemas.Column) bool { return strings.EqualFold(c.Name, name) })
+	})
+}
+
+// suit is has, of columns in types that the views can reckon with.
+func (w *viewWriter) suit(columns ...string) bool {
+	return w.has(columns...) && !slices.ContainsFunc(w.o.Columns.Columns, func(c schemas.Column) bool {
+		return slices.Contains(columns, c.Name) && !sqlviews.Suits(c)
 	})
 }
 
@@ -167,11 +174,11 @@ const viewOrder = "LEAST(updated_at, _sluice_extracted_at) DESC, _sluice_extract
 // rowViews are the rows themselves.
 func (w *viewWriter) rowViews() {
 	live, without := []string{"_sluice_deleted_at IS NULL"}, "deleted"
-	if w.has("blocked") {
+	if w.suit("blocked") {
 		live = append(live, "blocked IS NOT TRUE")
 		without += ", blocked"
 	}
-	if w.has("platform") {
+	if w.suit("platform") {
 		live = append(live, "platform IS DISTINCT FROM 'playground'")
 		without += " and playground"
 	}

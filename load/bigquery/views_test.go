@@ -3,6 +3,7 @@ package bigquery
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,24 @@ func TestAViewWithoutItsColumnsIsLeftOut(t *testing.T) {
 	}
 	if list := viewsSQL(viewOptions{Table: "contacts"}); len(list) != 0 {
 		t.Errorf("views of a table without columns: %s", viewNames(list))
+	}
+}
+
+func TestAViewOverColumnsOfOtherTypesIsLeftOut(t *testing.T) {
+	t.Parallel()
+	odd := loadtest.Table()
+	odd.Columns = slices.Clone(odd.Columns)
+	for name, typ := range map[string]schemas.Type{"last_message_at": schemas.String, "blocked": schemas.String, "active_ticket_v2_current_stage_id": schemas.Int64} {
+		odd.Columns[odd.Index(name)].Type = typ
+	}
+	list := viewsSQL(viewOptions{Table: "contacts", Columns: odd})
+	if got, want := viewNames(list), "contacts_all contacts_active contacts_as_of() contacts_new_and_updated contacts_runs"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for _, v := range list {
+		if strings.Contains(v.SQL, "blocked IS NOT TRUE") {
+			t.Errorf("%s takes a text for true or false", v.Name)
+		}
 	}
 }
 

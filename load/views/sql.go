@@ -41,11 +41,11 @@ func (w *writer) tableViews() []View {
 	t := w.o.Table
 	live := []string{`"_sluice_deleted_at" IS NULL`}
 	without := "deleted"
-	if w.has("blocked") {
+	if w.suit("blocked") {
 		live = append(live, `"blocked" IS NOT TRUE`)
 		without += ", blocked"
 	}
-	if w.has("platform") {
+	if w.suit("platform") {
 		live = append(live, `"platform" IS DISTINCT FROM 'playground'`)
 		without += " and playground"
 	}
@@ -84,7 +84,7 @@ func totalOrder(direction string) string {
 func (w *writer) analystViews() []View {
 	var out []View
 	add := func(v View, columns ...string) {
-		if w.has(columns...) {
+		if w.suit(columns...) {
 			out = append(out, v)
 		}
 	}

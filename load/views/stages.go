@@ -36,7 +36,7 @@ func (o Options) names() []string {
 }
 
 // joins reports whether contacts can be given the names of their stages.
-func (w *writer) joins() bool { return w.o.Stages != "" && w.has(colStage) }
+func (w *writer) joins() bool { return w.o.Stages != "" && w.suit(colStage) }
 
 // staged reads the rows of the main view. A stage that stands in several
 // pipelines is that of the first by id, so that no contact comes twice.

@@ -1,6 +1,7 @@
 package views_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/sluice-etl/sluice/load/loadtest"
 	"github.com/sluice-etl/sluice/load/views"
+	"github.com/sluice-etl/sluice/schemas"
 )
 
 func names(o views.Options) string {
@@ -41,5 +43,21 @@ func TestRowsComeFromWhereTheCallerSays(t *testing.T) {
 	}
 	if text := views.SQL(views.Options{}); text != "" {
 		t.Errorf("views of a table without columns: %s", text)
+	}
+}
+
+// A contract may declare a known column with another type.
+func TestReportsDoWithoutColumnsOfTypesTheyCannotReckonWith(t *testing.T) {
+	t.Parallel()
+	o := views.Options{Columns: loadtest.Table()}
+	o.Columns.Columns = slices.Clone(o.Columns.Columns)
+	for name, typ := range map[string]schemas.Type{"last_message_at": schemas.String, "blocked": schemas.String, "active_ticket_v2_current_stage_id": schemas.Int64} {
+		o.Columns.Columns[o.Columns.Index(name)].Type = typ
+	}
+	if d := cmp.Diff("contacts_all contacts contacts_history contacts_as_of(t) new_and_updated runs", names(o)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if text := views.SQL(o); strings.Contains(text, `"blocked" IS NOT TRUE`) {
+		t.Error("a text is taken for true or false")
 	}
 }
