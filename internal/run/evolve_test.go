@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sluice-etl/sluice/internal/clock"
@@ -71,11 +72,11 @@ func sum(e schemas.RegistryEntry) (n int64) {
 	return n
 }
 
-func contractOf(t testing.TB, lines string) *schemas.Contract {
-	t.Helper()
+func contractOf(tb testing.TB, lines string) *schemas.Contract {
+	tb.Helper()
 	c, err := schemas.ParseContract("crm.yaml", append(schemas.BuiltIn(), []byte("\n"+lines)...))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }
@@ -392,4 +393,101 @@ func TestAChangeOfNameOrTypeIsRefusedBeforeAnythingIsRead(t *testing.T) {
 	w.mustRun(same)
 	w.same("lake")
 	w.both("SELECT count(*), CAST(sum(shoe_size) AS BIGINT) FROM ALL", "400|16400")
+}
+
+func TestARunAndABackfillBesideItAddUpWhatTheySaw(t *testing.T) {
+	w := newWorld(t, contacts(1500))
+	d := &dressed{change: func(c map[string]any) { c["shoe_size"] = 41 }}
+	job := w.job()
+	job.Source.Transport = d
+	w.mustRun(job)
+	b := spring()
+	b.Parallel = 1
+	slow, once := job, sync.Once{}
+	slow.PageSize = 20
+	w.afterPage = func(pages int64) {
+		if pages < 3 {
+			return
+		}
+		once.Do(func() {
+			again := job
+			again.Full = true
+			if _, err := (&run.Engine{Store: w.store, Clock: clock.System{}}).Run(t.Context(), again); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if _, err := w.backfill(t.Context(), slow, b, 50); err != nil {
+		t.Fatal(err)
+	}
+	rows := int64(0)
+	for _, rec := range w.state().Runs {
+		rows += rec.Rows
+	}
+	if e := w.entry(schemas.ScopeContact, "shoe_size"); len(w.state().Runs) != 3 || sum(e) != rows {
+		t.Errorf("%d values in %d runs with %d rows", sum(e), len(w.state().Runs), rows)
+	}
+}
+
+func TestColumnsOfOtherTypesThanTheViewsKnowStopNoRun(t *testing.T) {
+	w, _, job := evolving(t)
+	odd := job("")
+	text := string(schemas.BuiltIn())
+	for _, c := range [][3]string{
+		{"last_message_at", "timestamp", "string"},
+		{"blocked", "bool", "string"},
+		{"chat_status", "string", "int64"},
+		{"platform", "string", "json"},
+		{"ai_customer_id", "string", "float64"},
+	} {
+		text = strings.Replace(text, "path: "+c[0]+"\n    type: "+c[1], "path: "+c[0]+"\n    type: "+c[2], 1)
+	}
+	var err error
+	if odd.Contract, err = schemas.ParseContract("crm.yaml", []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	w.mustRun(odd)
+	w.same("lake")
+	w.both("SELECT count(*), count(last_message_at) > 0, count(chat_status) FROM ALL", "400|true|0")
+	if got := w.ask("SELECT count(*) FROM crm.contacts"); got[0] != "400" {
+		t.Errorf("the view shows %s", got)
+	}
+	w.tidy()
+}
+
+func TestABareGlobAndADatabaseHaveNewColumnsTheMomentARunEnds(t *testing.T) {
+	w, d, job := evolving(t)
+	w.mustRun(job("max_columns: 30"))
+	months := w.ask("SELECT min(strftime(created_at, '%Y-%m')), count(DISTINCT strftime(created_at, '%Y-%m')) > 5 FROM LAKE")
+	month, many, _ := strings.Cut(months[0], "|")
+	if many != "true" {
+		t.Fatalf("too few months: %s", months)
+	}
+	in := w.ask("SELECT count(*) FROM LAKE WHERE strftime(created_at, '%Y-%m') = '" + month + "'")[0]
+	wear := func(fields map[string]any) func(map[string]any) {
+		return func(c map[string]any) {
+			if strings.HasPrefix(c["created_at"].(string), month) {
+				maps.Copy(c, fields)
+			}
+		}
+	}
+	full := func(lines string) run.Job {
+		j := job(lines)
+		j.Full = true
+		return j
+	}
+	d.change = wear(map[string]any{"shoe_size": 41})
+	w.mustRun(full("max_columns: 30"))
+	w.both("SELECT count(*), count(shoe_size) FROM ALL", "400|"+in)
+	d.change = wear(map[string]any{"shoe_size": "large"})
+	w.mustRun(full("max_columns: 30"))
+	w.both("SELECT count(*), count(shoe_size), count(shoe_size__text) FROM ALL", "400|0|"+in)
+	d.change = nil // the field vanishes
+	w.mustRun(full("max_columns: 30"))
+	w.both("SELECT count(*), count(shoe_size), count(shoe_size__text) FROM ALL", "400|0|0")
+	d.change = wear(map[string]any{"shoe_size": 38, "hat_size": 58}) // returns, and another is one too many
+	w.mustRun(full("max_columns: 12"))
+	w.both("SELECT count(*), count(shoe_size), count(shoe_size__text), count(other_fields__json) FROM ALL", "400|"+in+"|0|"+in)
+	w.same("lake")
+	w.tidy()
 }
