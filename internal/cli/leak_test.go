@@ -230,6 +230,10 @@ func TestNoPersonalValueLeavesMemoryUnderAPolicy(t *testing.T) {
 	)
 	l.does(t, 0, "validate")
 	l.does(t, 0, "preview", "nightly")
+	for _, command := range [][]string{{"preview", "nightly"}, {"run"}} { // what is refused is shown with its answer
+		s.fail(func(w http.ResponseWriter, page []byte) { w.WriteHeader(http.StatusBadRequest); _, _ = w.Write(page) })
+		l.does(t, 1, command...)
+	}
 	broken := func(w http.ResponseWriter, page []byte) { _, _ = w.Write(page[:len(page)/2]) }
 	for range 40 {
 		s.fail(broken)
