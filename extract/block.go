@@ -14,6 +14,7 @@ type block struct {
 	bound int64 // least finality bound of its pages
 	now   int64 // the source's time at its last page
 	tie   TieBlock
+	bare  bool // its first page has no row with a time
 
 	pass       int32
 	next       int32 // position of the next row new to this pass
@@ -39,14 +40,37 @@ const (
 
 // edge is the last printed time that a block at the mark has to hold. Three
 // milliseconds are drained together so that the request after the block does
-// not show the tie again: a row printed T is later than T.
-func (r *runner) edge() int64 { return r.mark + 2*milli }
+// not show the tie again: a row printed T is later than T. Where whole pages of
+// rows without a time stand between the mark and the next row with one, the
+// block reaches up to that row.
+func (r *runner) edge() int64 { return max(r.mark+2*milli, r.firstTime) }
+
+// widen looks for the first row with a time behind pages without any. Else the
+// mark would follow such pages by a few milliseconds at a time, for years of
+// them.
+func (r *runner) widen(ctx context.Context) error {
+	for offset := 0; ; {
+		q, err := r.fetch(ctx, offset)
+		if err != nil {
+			return err
+		}
+		r.out.Discarded++
+		if q.anyValid {
+			r.firstTime = floorMilli(q.first)
+		}
+		if q.anyValid || len(q.rows) == 0 {
+			return nil
+		}
+		offset += max(1, len(q.rows)-len(q.rows)/5)
+	}
+}
 
 // drain reads the block that p, the page right after the mark, cannot get
 // past.
 func (r *runner) drain(ctx context.Context, p page) (done bool, err error) {
 	before := r.out.Requests - p.resp.Requests
-	b := &block{bound: r.bound(p), tie: TieBlock{At: r.mark}}
+	b := &block{bound: r.bound(p), tie: TieBlock{At: r.mark}, bare: !p.anyValid}
+	r.firstTime = never
 	v, err := r.readAnchored(ctx, b, p)
 	if err == nil && v != passUnstable && b.several && r.keeps(ruleConfirm) {
 		v, err = r.confirm(ctx, b)

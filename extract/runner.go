@@ -41,6 +41,9 @@ type runner struct {
 	ahead   int           // pages read past the run's start because they lie in the future; 0 before it
 	trim    int64         // rows printed after it are left for the next slice
 	skip    []bool
+	// firstTime is the first printed time behind pages without any, in the block
+	// being read; never where it begins with a row that has one.
+	firstTime int64
 }
 
 // sighting is a row as it was staged, and where it stood in the pass.
@@ -86,7 +89,7 @@ func (w *Walk) newRunner(sink Sink) (*runner, error) {
 	}
 	r.w.Until = -floorMilli(-w.Until) // a bound inside a millisecond cannot be seen
 	r.rng = rand.New(rand.NewPCG(w.Seed, 0x9e3779b97f4a7c15))
-	r.mark, r.newest, r.trim = floorMilli(w.From), never, math.MaxInt64
+	r.mark, r.newest, r.trim, r.firstTime = floorMilli(w.From), never, math.MaxInt64, never
 	r.lag = math.MaxInt64
 	r.out.Progress = Progress{Mark: w.From, Final: w.From}
 	r.out.Assumptions = w.assumptions()

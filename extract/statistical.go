@@ -40,6 +40,11 @@ func (r *runner) repeat(ctx context.Context, b *block) (verdict, error) {
 		b.last = max(b.last, r.edge()+milli)
 		return passLeft, nil
 	}
+	if b.bare {
+		if err := r.widen(ctx); err != nil {
+			return passOn, err
+		}
+	}
 	v := passOn
 	for quiet := 0; quiet < quietPasses; {
 		if b.tie.Passes >= maxPasses {

@@ -213,7 +213,7 @@ func TestARunThatSetsTooManyRecordsAsideFailsAndTheNextOneConverges(t *testing.T
 		"a tenth is the default":        {run.Quarantine{}, 40, false, ""},
 		"more than a tenth":             {run.Quarantine{}, 41, true, "41 of the 400 records read, 10.2%, more than the 10% that quarantine.max_share allows: " + noUpdate + " (41)"},
 		"more than the share that is":   {run.Quarantine{MaxShare: 0.01}, 5, true, "5 of the 400 records read, 1.25%, more than the 1% "},
-		"any share":                     {run.Quarantine{MaxShare: 1}, 60, false, ""},
+		"any share":                     {run.Quarantine{MaxShare: 1}, 399, false, ""},
 		"more records than are allowed": {run.Quarantine{MaxRecords: few(3)}, 4, true, "more than the 3 that quarantine.max_records allows"},
 		"as many as are allowed":        {run.Quarantine{MaxRecords: few(3)}, 3, false, ""},
 		"none is allowed":               {run.Quarantine{MaxRecords: few(0)}, 1, true, "1 of the "},
