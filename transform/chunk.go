@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -91,18 +92,18 @@ func NewChunk(o Options) *Chunk {
 	if o.MaxDepth <= 0 {
 		o.MaxDepth = defaultMaxDepth
 	}
+	// Columns are settled when the chunk is sealed; until then there may be
+	// more than the table takes, within reason. A contract may have lowered its
+	// bound after the table had more: their fields have to be found still.
+	fields := o.MaxColumns
 	if o.MaxColumns <= 0 {
-		o.MaxColumns = o.Contract.MaxColumns
-	}
-	if o.MaxColumns <= 0 {
-		o.MaxColumns = defaultMaxColumns
+		o.MaxColumns = cmp.Or(o.Contract.MaxColumns, defaultMaxColumns)
+		fields = max(o.MaxColumns, defaultMaxColumns)
 	}
 	c := &Chunk{o: o}
 	c.maxDepth = o.MaxDepth
 	c.tables(o.Contract)
-	// Columns are settled when the chunk is sealed; until then there may be
-	// more than the table takes, within reason.
-	c.maxFields = len(c.columns) + 2*o.MaxColumns
+	c.maxFields = len(c.columns) + 2*fields
 	c.optionErr = c.configure()
 	return c
 }
