@@ -37,6 +37,9 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 	p.Enrich, _ = f.text("enrich")
 	if name, ok := f.name("stages"); ok && name != stagesOff {
 		p.StagesTable = name
+		if !f.has("stages") && p.Table != "" && p.Table != firstTable {
+			p.StagesTable = p.Table + "_stages" // crm_stages is that of the usual table alone
+		}
 	}
 	p.Timezone = f.timezone("timezone")
 	p.Schedule, p.Cron = f.schedule("schedule", p.Timezone)
@@ -148,6 +151,9 @@ func (r *reader) field(g fields) *Field {
 	}
 	return nil
 }
+
+// firstTable is the default of table, whose stages have a name of their own.
+const firstTable = "contacts"
 
 // stagesOff is the value of stages for no table.
 const stagesOff = "off"
