@@ -153,6 +153,8 @@ func TestADeleteBeatsOlderChangesForTwoDays(t *testing.T) {
 	st.clock.advance(deleteWindow)
 	c.ok(protoReq("", nil, upsert("a", 1, "4"), upsert("b", 1, "4")))
 	st.want(ref, "b 9")
+	c.ok(protoReq("", nil, upsert("a", 1, "4"))) // again, changes having been applied meanwhile
+	st.want(ref, "b 9")
 	st.clock.advance(time.Microsecond)
 	c.ok(protoReq("", nil, upsert("c", 1, "1")))
 	st.rows(ref)

@@ -71,6 +71,52 @@ func TestDMLProcessesAllColumnsOfThePartitionsItGoesThrough(t *testing.T) {
 	}
 }
 
+func TestAQueryIsBilledInWholeMBAndFor10ATableAtLeast(t *testing.T) {
+	t.Parallel()
+	s := costed(t)
+	s.query("CREATE TABLE large AS SELECT REPEAT('x', 1000000) AS x, 1 AS n FROM UNNEST(GENERATE_ARRAY(1, 11)) AS i")
+	for sql, want := range map[string]int64{
+		"SELECT n FROM t":                            10 << 20,
+		"SELECT t.n FROM t JOIN large USING (n)":     20 << 20,
+		"SELECT LENGTH(x) FROM large":                11 << 20, // of 11,000,022 bytes
+		"SELECT COUNT(*) FROM large":                 0,
+		"SELECT 1":                                   0,
+		"UPDATE large SET n = 2 WHERE n = 1":         11 << 20,
+		"SELECT n FROM t UNION ALL SELECT n FROM t ": 10 << 20,
+	} {
+		_, status, err := s.try(sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := status.Statistics.Details.(*bigquery.QueryStatistics).TotalBytesBilled; got != want {
+			t.Errorf("%s is billed %d, want %d", sql, got, want)
+		}
+	}
+}
+
+func TestAQueryThatAppliesChangesReadsAllPartitions(t *testing.T) {
+	t.Parallel()
+	st := start(t, Options{})
+	sv := &service{t, st.s, st.client(), st.client().Dataset("crm")}
+	if err := sv.ds.Create(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	sv.query("CREATE TABLE crm.contacts (id STRING NOT NULL, d DATE, PRIMARY KEY (id) NOT ENFORCED) PARTITION BY DATE_TRUNC(d, MONTH)")
+	sv.query("INSERT INTO crm.contacts VALUES ('a', '2026-01-01'), ('b', '2026-02-01')")
+	const sql = "SELECT id FROM crm.contacts WHERE d >= '2026-02-01'"
+	if got := sv.processed(sql); got != 3+8 {
+		t.Errorf("before: %d bytes", got)
+	}
+	ref := tableRef{st.s.Project(), "crm", "contacts"}
+	st.connect(t.Context()).ok(protoReq(ref.defaultStream(), message("id:string, d:string, _CHANGE_TYPE:string"), wire("c", "2026-01-02", "UPSERT")))
+	if got := sv.processed(sql); got != 3*(3+8) {
+		t.Errorf("a query that applies changes: %d bytes", got)
+	}
+	if got := sv.processed(sql); got != 3+8 {
+		t.Errorf("the next: %d bytes", got)
+	}
+}
+
 func TestAQueryBeyondMaximumBytesBilledIsRefusedBeforeItRuns(t *testing.T) {
 	t.Parallel()
 	s := costed(t)
