@@ -33,6 +33,7 @@ pipelines:
     lookback: 2h
     full_every: 7d
     verify: sample
+    quarantine: {store: raw, max_share: 5%, max_records: 7}
     filters:
       platform: [whatsapp]
       stage_id: [b1a7c0de-0000-4000-8000-000000000002, b1a7c0de-0000-4000-8000-000000000001]
@@ -74,18 +75,20 @@ func wiring(t *testing.T, w *world) (*app, *config.Config, *sources) {
 func TestEverySettingOfAPipelineReachesItsJob(t *testing.T) {
 	t.Parallel()
 	a, cfg, s := wiring(t, newWorld(t, wired))
+	few, usual := 7, run.Quarantine{Store: run.StoreAuto, MaxShare: 0.1}
 	want := map[string]run.Job{
 		"nightly": {
-			Lookback: 2 * 3600e9, FullEvery: 7 * 24 * 3600e9, PageSize: 50, Verify: load.VerifySample, Sync: run.SyncIncremental,
+			Quarantine: run.Quarantine{Store: run.StoreRaw, MaxShare: 0.05, MaxRecords: &few},
+			Lookback:   2 * 3600e9, FullEvery: 7 * 24 * 3600e9, PageSize: 50, Verify: load.VerifySample, Sync: run.SyncIncremental,
 			Filters:    map[string][]string{"platform": {"whatsapp"}},
 			Stages:     []string{"b1a7c0de-0000-4000-8000-000000000001", "b1a7c0de-0000-4000-8000-000000000002"},
 			Pipelines:  []string{"b1a7c0de-0000-4000-8000-00000000000a"},
 			Field:      &transform.FieldFilter{Key: "city", Value: "Lima", Entity: "ticket"},
 			KeepStages: true,
 		},
-		"active": {Lookback: 3600e9, Enrich: true, PageSize: 1000, Verify: load.VerifyFull, Sync: run.SyncRecent, Days: 45, DaysAlone: true},
+		"active": {Quarantine: usual, Lookback: 3600e9, Enrich: true, PageSize: 1000, Verify: load.VerifyFull, Sync: run.SyncRecent, Days: 45, DaysAlone: true},
 		"stage": {
-			Lookback: 3600e9, PageSize: 50, Verify: load.VerifyFull, Sync: run.SyncSnapshot,
+			Quarantine: usual, Lookback: 3600e9, PageSize: 50, Verify: load.VerifyFull, Sync: run.SyncSnapshot,
 			Pipelines: []string{"b1a7c0de-0000-4000-8000-00000000000a"}, Field: &transform.FieldFilter{Key: "city", Value: "Lima"},
 			KeepStages: true,
 		},
