@@ -230,6 +230,8 @@ func TestNoPersonalValueLeavesMemoryUnderAPolicy(t *testing.T) {
 	)
 	l.does(t, 0, "validate")
 	l.does(t, 0, "preview", "nightly")
+	l.does(t, 0, "preview", "nightly", "--json")
+	l.does(t, 0, "preview", "nightly", "--contract")
 	for _, command := range [][]string{{"preview", "nightly"}, {"run"}} { // what is refused is shown with its answer
 		s.fail(func(w http.ResponseWriter, page []byte) { w.WriteHeader(http.StatusBadRequest); _, _ = w.Write(page) })
 		l.does(t, 1, command...)

@@ -1,59 +1,74 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
-	"slices"
 	"strings"
 
-	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/config"
-	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/schemas"
 	"github.com/sluice-etl/sluice/transform"
 )
 
 type previewOptions struct {
-	rows int // contacts shown
+	rows     int  // contacts shown
+	json     bool // one JSON object
+	contract bool // a contract file instead
 }
 
 const previewLong = `Fetches one page of contacts, narrowed by what the pipeline has the source
-filter, shows a few of them, and the columns that the page would give. It writes
-nothing: no state, no files.
+filter, shows a few of them, and the columns that the page would give: their
+types, how much of them is null, and up to three of the shortest values, as the
+contract has them stored. It writes nothing: no state, no files.
 
-A column is new where the pipeline has not exported it yet.`
+A column marked + is new: the pipeline has not exported it yet. One marked !
+takes the text of values that do not fit. What the contract leaves out is listed
+with its reason, and so are records that would be set aside.
+
+--contract prints a contract file that declares all columns found, to be edited.`
 
 func (a *app) previewCommand() *cobra.Command {
 	var o previewOptions
 	c := command(&cobra.Command{
-		Use:               "preview PIPELINE [flags]",
-		Short:             "Shows a sample of the source and its columns",
-		Long:              previewLong,
-		Example:           "  sluice preview nightly --rows 3",
-		Args:              onePipeline,
-		RunE:              func(c *cobra.Command, args []string) error { return a.preview(c.Context(), args[0], o) },
+		Use:     "preview [PIPELINE] [flags]",
+		Short:   "Shows a sample of the source and its columns",
+		Long:    previewLong,
+		Example: "  sluice preview nightly --rows 3\n  sluice preview nightly --contract > crm.yaml",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return onePipeline(c, args)
+		},
+		RunE:              func(c *cobra.Command, args []string) error { return a.preview(c.Context(), args, o) },
 		ValidArgsFunction: a.completePipelines,
 	})
 	c.Flags().IntVar(&o.rows, "rows", 5, "how many contacts to show, 0 for the columns alone")
+	c.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
+	c.Flags().BoolVar(&o.contract, "contract", false, "print a contract file that declares the columns found")
 	return c
 }
 
-func (a *app) preview(ctx context.Context, name string, o previewOptions) (err error) {
-	if o.rows < 0 || o.rows > 1000 {
+func (a *app) preview(ctx context.Context, args []string, o previewOptions) error {
+	switch {
+	case o.rows < 0 || o.rows > 1000:
 		return &usageError{command: "sluice preview", err: fmt.Errorf("--rows is %d, allowed are 0 to 1000", o.rows)}
+	case o.json && o.contract:
+		return &usageError{command: "sluice preview", err: errors.New("--json and --contract print different things: give one of them")}
 	}
 	cfg, err := a.load()
 	if err != nil {
 		return err
 	}
-	p, err := pipeline(cfg, name)
+	p, err := onlyPipeline(cfg, args)
 	if err != nil {
 		return err
 	}
@@ -65,32 +80,46 @@ func (a *app) preview(ctx context.Context, name string, o previewOptions) (err e
 	if err != nil {
 		return err
 	}
-	before := known.Table()
-	sealed, err := a.fetchSample(ctx, cfg, p, c, known)
+	s, err := a.takeSample(ctx, cfg, p, c, known)
 	if err != nil {
 		return err
 	}
-	defer sealed.Record.Release()
+	defer s.sealed.Record.Release()
 
-	var b strings.Builder
-	if sealed.Record.NumRows() == 0 {
-		b.WriteString("The source returned no contacts.\n")
-	} else if o.rows > 0 {
-		a.writeSample(&b, sealed, o.rows)
+	var text string
+	switch {
+	case o.contract:
+		text, err = contractFile(p, s)
+	case o.json:
+		text, err = previewJSON(p, s, o.rows)
+	default:
+		text = previewText(p, s, o.rows, a.outWidth())
 	}
-	b.WriteString("\n")
-	writeColumns(&b, sealed, before, a.outWidth())
-	for _, r := range sealed.Rejects {
-		name := fmt.Sprintf("record %d of the page", r.Position+1)
-		if r.ID != "" {
-			name = "contact " + r.ID
-		}
-		fmt.Fprintf(&b, "set aside: %s: %s\n", name, r.Reason)
+	if err != nil {
+		return err
 	}
-	if _, err := io.WriteString(a.Streams.Out, visible(strings.TrimLeft(b.String(), "\n"))); err != nil {
+	if _, err := io.WriteString(a.Streams.Out, text); err != nil {
 		return fmt.Errorf("print preview: %w", err)
 	}
 	return nil
+}
+
+// onlyPipeline returns the pipeline that is named, or the only one there is.
+func onlyPipeline(cfg *config.Config, args []string) (*config.Pipeline, error) {
+	if len(args) > 0 {
+		return pipeline(cfg, args[0])
+	}
+	if len(cfg.Pipelines) == 1 {
+		return cfg.Pipelines[0], nil
+	}
+	names := make([]string, len(cfg.Pipelines))
+	for i, p := range cfg.Pipelines {
+		names[i] = p.Name
+	}
+	return nil, &userError{
+		message: fmt.Sprintf("%s has %s", cfg.File, counted(len(names), "pipeline", "pipelines")),
+		hint:    "name one of them: " + strings.Join(names, ", "),
+	}
 }
 
 // outWidth is the width results may take, 0 for any.
@@ -114,38 +143,98 @@ func (a *app) registry(ctx context.Context, cfg *config.Config, p *config.Pipeli
 	return schemas.NewRegistry(c, st.Entries(c))
 }
 
-// fetchSample asks for one page and decodes it.
-func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, c *schemas.Contract, reg *schemas.Registry) (_ *transform.Sealed, err error) {
+// pageSample is a page of the source, as the pipeline would store it.
+type pageSample struct {
+	contract *schemas.Contract
+	registry *schemas.Registry // that of state, and what the page adds
+	before   schemas.Table     // the table without the page
+	sealed   *transform.Sealed
+	requests int64
+	// frozen says why a run would fail: the contract has no place for a value.
+	frozen *schemas.FreezeError
+	// served are all fields of the page, with those that the contract leaves
+	// out: names and counts, no values.
+	served []schemas.Sighting
+}
+
+// takeSample asks for one page and decodes it: as a run would, and once more
+// without the contract, to tell what it leaves out. Nothing of the latter but
+// the fields' names is kept.
+func (a *app) takeSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, c *schemas.Contract, known *schemas.Registry) (*pageSample, error) {
 	key, err := hashKey(cfg, p, c)
 	if err != nil {
 		return nil, err
 	}
-	s := a.newSources()
-	defer func() { err = errors.Join(err, s.close()) }()
-	source, _, err := s.open(ctx, cfg, p.Source)
+	s := &pageSample{contract: c, registry: known, before: known.Table()}
+	o := transform.Options{Contract: c, HashKey: key, Filter: p.Filters}
+	page, meta, err := a.fetchSample(ctx, cfg, p, o, s)
 	if err != nil {
 		return nil, err
 	}
-	source.Private = !c.KeepsAll()
+	s.sealed, err = sealPage(page, meta, o, known)
+	if errors.As(err, &s.frozen) {
+		o.Contract = thawed(c)
+		s.sealed, err = sealPage(page, meta, o, known)
+	}
+	if err != nil {
+		return nil, err
+	}
+	open := unrestricted(c)
+	fresh, err := schemas.NewRegistry(open, nil)
+	if err != nil {
+		s.sealed.Record.Release()
+		return nil, err
+	}
+	all, err := sealPage(page, meta, transform.Options{Contract: open}, fresh)
+	if err != nil {
+		s.sealed.Record.Release()
+		return nil, err
+	}
+	s.served = all.Sightings
+	all.Record.Release()
+	return s, nil
+}
+
+// fetchSample returns the body of one page.
+func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, o transform.Options, s *pageSample) (page []byte, meta transform.Meta, err error) {
+	sources := a.newSources()
+	defer func() { err = errors.Join(err, sources.close()) }()
+	source, _, err := sources.open(ctx, cfg, p.Source)
+	if err != nil {
+		return nil, meta, err
+	}
+	source.Private = !o.Contract.KeepsAll()
 	client, err := extract.NewClient(source, a.Clock)
 	if err != nil {
-		return nil, err
+		return nil, meta, err
 	}
 	defer client.Close()
-	chunk := transform.NewChunk(transform.Options{Contract: c, HashKey: key, Filter: p.Filters})
-	var request string
 	response, err := client.Page(ctx, sampleQuery(p), func(body []byte, info extract.PageInfo) error {
-		request = info.Request
-		_, err := chunk.Decode(body)
-		if errors.Is(err, transform.ErrBadPage) {
-			return fmt.Errorf("%w: %w", extract.ErrBadPage, err)
+		meta.Request = info.Request
+		if _, err := transform.NewChunk(o).Decode(body); err != nil {
+			if errors.Is(err, transform.ErrBadPage) {
+				return fmt.Errorf("%w: %w", extract.ErrBadPage, err)
+			}
+			return err
 		}
-		return err
+		page = bytes.Clone(body)
+		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, meta, err
 	}
-	chunk.Keep(nil, transform.Meta{ExtractedAt: response.ReceivedAt, Request: request})
+	meta.ExtractedAt, s.requests = response.ReceivedAt, response.Requests
+	return page, meta, nil
+}
+
+// sealPage decodes a page that is known to be one. The caller releases the
+// record.
+func sealPage(page []byte, meta transform.Meta, o transform.Options, reg *schemas.Registry) (*transform.Sealed, error) {
+	chunk := transform.NewChunk(o)
+	if _, err := chunk.Decode(page); err != nil {
+		return nil, fmt.Errorf("decode page: %w", err)
+	}
+	chunk.Keep(nil, meta)
 	return chunk.Seal(reg, "preview", memory.DefaultAllocator)
 }
 
@@ -175,72 +264,4 @@ func sampleQuery(p *config.Pipeline) extract.Query {
 		}
 	}
 	return q
-}
-
-// writeSample prints the first rows, without the columns that are null in all
-// of them and without Sluice's own.
-func (a *app) writeSample(b *strings.Builder, sealed *transform.Sealed, rows int) {
-	rec := sealed.Record
-	n := min(rows, int(rec.NumRows()))
-	var g grid
-	g.rows = make([][]string, n)
-	for i, c := range sealed.Table.Columns {
-		if c.Origin == schemas.SystemDefined || allNull(rec.Column(i), n) {
-			continue
-		}
-		g.columns = append(g.columns, column{name: c.Name, right: c.Type == schemas.Int64 || c.Type == schemas.Float64})
-		for r := range n {
-			g.rows[r] = append(g.rows[r], arrowCell(rec.Column(i), r))
-		}
-	}
-	left, cutValues := g.write(b, a.outWidth())
-	fmt.Fprintf(b, "(%s of a page of %s)\n", counted(n, "contact", "contacts"), count(rec.NumRows()))
-	if note := omissions(left, cutValues); note != "" {
-		fmt.Fprintf(b, "(%s)\n", note)
-	}
-}
-
-func allNull(col arrow.Array, n int) bool {
-	for r := range n {
-		if !col.IsNull(r) {
-			return false
-		}
-	}
-	return true
-}
-
-func arrowCell(col arrow.Array, r int) string {
-	if col.IsNull(r) {
-		return "NULL"
-	}
-	return cell(duck.Value{Text: col.ValueStr(r)})
-}
-
-// writeColumns prints the schema that the page gives, with examples.
-func writeColumns(b *strings.Builder, sealed *transform.Sealed, before schemas.Table, width int) {
-	const examples, longest = 3, 40
-	g := grid{columns: []column{{name: "column"}, {name: "type"}, {name: "from"}, {name: "nulls", right: true}, {name: "examples"}}}
-	rec := sealed.Record
-	for i, c := range sealed.Table.Columns {
-		if c.Origin == schemas.SystemDefined {
-			continue
-		}
-		col := rec.Column(i)
-		nulls := "-"
-		if n := rec.NumRows(); n > 0 {
-			nulls = fmt.Sprintf("%d%%", int64(col.NullN())*100/n)
-		}
-		var seen []string
-		for r := 0; r < col.Len() && len(seen) < examples; r++ {
-			if v := cut(arrowCell(col, r), longest); !col.IsNull(r) && !slices.Contains(seen, v) {
-				seen = append(seen, v)
-			}
-		}
-		origin := string(c.Origin)
-		if before.Index(c.Name) < 0 {
-			origin += ", new"
-		}
-		g.rows = append(g.rows, []string{c.Name, string(c.Type), origin, nulls, strings.Join(seen, " | ")})
-	}
-	g.write(b, width)
 }
