@@ -19,7 +19,7 @@ import (
 // person to edit. It holds no value of the sample.
 func contractFile(p *config.Pipeline, s *pageSample) (string, error) {
 	w := &contractWriter{sample: s, c: s.contract, declared: map[schemas.FieldRef]bool{}}
-	w.line("# The columns of pipeline %s: those of the contract, then those found in the", spelt(oneLine(p.Name)))
+	w.line("# The columns of pipeline %s: those of the contract, then those found in the", printable(oneLine(p.Name)))
 	w.line("# data, %s of this sample included. Save it, edit it, and name", counted(s.sealed.Record.NumRows(), "contact", "contacts"))
 	w.line("# it in the pipeline: `schema: FILE`.")
 	w.line("#")

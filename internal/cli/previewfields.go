@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf16"
 
 	"github.com/apache/arrow/go/v17/arrow"
 
@@ -178,24 +176,7 @@ func shownText(s string) string {
 	if s == "" || s == "NULL" {
 		return cell(duck.Value{Text: s})
 	}
-	return spelt(oneLine(s))
-}
-
-// spelt escapes what is neither printed nor a line break as JSON does.
-func spelt(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
+	return printable(oneLine(s))
 }
 
 // share is n of total in whole percent; what is there is not 0%.

@@ -165,8 +165,8 @@ func writePreviewNotes(b *strings.Builder, s *pageSample, columns []previewColum
 		fmt.Fprintf(b, "! values that do not fit stand as text: %s%s\n", strings.Join(shown, ", "), andMore(len(misfits)-len(shown)))
 	}
 	if s.frozen != nil {
-		fmt.Fprintf(b, "\na run would fail: %s\n", spelt(oneLine(s.frozen.Error())))
-		fmt.Fprintf(b, "  %s\n", spelt(oneLine(s.frozen.Hint())))
+		fmt.Fprintf(b, "\na run would fail: %s\n", printable(oneLine(s.frozen.Error())))
+		fmt.Fprintf(b, "  %s\n", printable(oneLine(s.frozen.Hint())))
 	}
 }
 
@@ -182,7 +182,7 @@ func writeLeftOut(b *strings.Builder, s *pageSample, width int) {
 	if len(left) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\nleft out by the contract %s:\n", spelt(oneLine(s.contract.Name)))
+	fmt.Fprintf(b, "\nleft out by the contract %s:\n", printable(oneLine(s.contract.Name)))
 	g := grid{columns: []column{{name: "field"}, {name: "contacts", right: true}, {name: "why"}}}
 	for _, l := range left[:min(len(left), shownLeftOut)] {
 		g.rows = append(g.rows, []string{cut(shownText(l.Field), longestKey), count(l.Contacts), l.Reason})
@@ -203,7 +203,7 @@ func writePreviewRejects(b *strings.Builder, s *pageSample) {
 		if r.ID != "" {
 			name = "contact " + cut(shownText(r.ID), longestKey)
 		}
-		fmt.Fprintf(b, "set aside: %s: %s\n", name, spelt(oneLine(r.Reason)))
+		fmt.Fprintf(b, "set aside: %s: %s\n", name, printable(oneLine(r.Reason)))
 	}
 	if more := len(rejects) - shownRejects; more > 0 {
 		fmt.Fprintf(b, "set aside: %s more; --json prints all\n", count(more))
@@ -253,7 +253,7 @@ func previewJSON(p *config.Pipeline, s *pageSample, rows int) (string, error) {
 	if err := e.Encode(out); err != nil {
 		return "", fmt.Errorf("print preview: %w", err)
 	}
-	return spelt(b.String()), nil
+	return printable(b.String()), nil
 }
 
 // rowJSON is one contact, its members in the order of the columns. Times are

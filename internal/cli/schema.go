@@ -24,29 +24,36 @@ in the data so far, and Sluice's own. Of a column that the data brought it says
 the key that it comes from, when values of it were first and last seen, and how
 many of each kind were read. It asks neither source nor destination.
 
-Without a name it prints the columns of each pipeline.`
+Without a name it prints the columns of each pipeline. --dictionary writes one
+page about their tables, views and columns, and what is not exported, to give
+to those who query them.`
 
 func (a *app) schemaCommand() *cobra.Command {
 	var asJSON bool
+	var page dictionaryOptions
 	c := command(&cobra.Command{
 		Use:     "schema [PIPELINE] [flags]",
 		Short:   "Prints the columns of a pipeline's table",
 		Long:    schemaLong,
-		Example: "  sluice schema nightly\n  sluice schema nightly --json | jq -r '.columns[].name'",
+		Example: "  sluice schema nightly\n  sluice schema nightly --json | jq -r '.columns[].name'\n  sluice schema --dictionary -o dictionary.html",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
 			}
 			return onePipeline(c, args)
 		},
-		RunE:              func(c *cobra.Command, args []string) error { return a.schema(c.Context(), args, asJSON) },
+		RunE:              func(c *cobra.Command, args []string) error { return a.schema(c.Context(), args, asJSON, page) },
 		ValidArgsFunction: a.completePipelines,
 	})
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a pipeline")
+	page.flags(c)
 	return c
 }
 
-func (a *app) schema(ctx context.Context, names []string, asJSON bool) error {
+func (a *app) schema(ctx context.Context, names []string, asJSON bool, page dictionaryOptions) error {
+	if err := page.check(asJSON); err != nil {
+		return err
+	}
 	cfg, err := a.load(config.Offline())
 	if err != nil {
 		return err
@@ -58,6 +65,9 @@ func (a *app) schema(ctx context.Context, names []string, asJSON bool) error {
 			return err
 		}
 		list = []*config.Pipeline{p}
+	}
+	if page.want {
+		return a.dictionary(ctx, cfg, list, page)
 	}
 	var b strings.Builder
 	for i, p := range list {
