@@ -127,6 +127,16 @@ type dictGroup struct {
 	Columns []dictColumn
 }
 
+// HasFields says that there is a field of the source to name for a column.
+func (g dictGroup) HasFields() bool {
+	return slices.ContainsFunc(g.Columns, func(c dictColumn) bool { return c.Source != "" })
+}
+
+// HasSeen says that the registry knows of values of a column.
+func (g dictGroup) HasSeen() bool {
+	return slices.ContainsFunc(g.Columns, func(c dictColumn) bool { return c.First != "" || c.Observed != "" })
+}
+
 type dictColumn struct {
 	ID, Name, Type, Null, Description, Source, Policy, First, Last, Observed string
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ func describe(ctx context.Context, p *config.Pipeline, reg *schemas.Registry) (d
 		Destinations: writesTo(p), Left: notExported(reg), ViewsAbout: viewsAbout(p),
 	}
 	if p.Schema != "" {
-		out.Contract = reg.Contract().Name
+		out.Contract = filepath.Base(p.Schema) // the same wherever the page is written
 	}
 	table := dictTable{
 		ID: anchor(p.Name, p.Table), Name: p.Table, Groups: grouped(anchor(p.Name, p.Table), registered(reg)),
@@ -175,7 +176,10 @@ func notExported(reg *schemas.Registry) []dictLeft {
 		out = append(out, dictLeft{Field: contractPath(col.Ref), Why: whyLeftOut(c, col.Ref)})
 	}
 	for _, p := range c.Exclude {
-		out = append(out, dictLeft{Field: patternPath(p), Why: fmt.Sprintf("exclude, line %d", p.Line)})
+		left := dictLeft{Field: patternPath(p), Why: fmt.Sprintf("exclude, line %d", p.Line)}
+		if !slices.Contains(out, left) { // it may be declared as well
+			out = append(out, left)
+		}
 	}
 	if len(c.Select) > 0 {
 		var only []string

@@ -57,19 +57,21 @@ func mdTable(b *strings.Builder, t dictTable) {
 		if g.Title != "" {
 			fmt.Fprintf(b, "\n#### %s\n", g.Title)
 		}
-		long := false // whether there is anything to say of where values come from
-		for _, c := range g.Columns {
-			long = long || c.Source != ""
+		head := []string{"column", "type", "null", "description"}
+		if g.HasFields() {
+			head = append(head, "field", "policy")
 		}
-		if long {
-			b.WriteString("\n| column | type | null | description | field | policy | first seen | last seen | values read |\n|---|---|---|---|---|---|---|---|---|\n")
-		} else {
-			b.WriteString("\n| column | type | null | description |\n|---|---|---|---|\n")
+		if g.HasSeen() {
+			head = append(head, "first seen", "last seen", "values read")
 		}
+		fmt.Fprintf(b, "\n| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
 		for _, c := range g.Columns {
 			fmt.Fprintf(b, "| <a id=\"%s\"></a>`%s` | %s | %s | %s |", c.ID, c.Name, c.Type, c.Null, mdText(c.Description))
-			if long {
-				fmt.Fprintf(b, " %s | %s | %s | %s | %s |", mdText(c.Source), c.Policy, c.First, c.Last, mdText(c.Observed))
+			if g.HasFields() {
+				fmt.Fprintf(b, " %s | %s |", mdText(c.Source), c.Policy)
+			}
+			if g.HasSeen() {
+				fmt.Fprintf(b, " %s | %s | %s |", c.First, c.Last, mdText(c.Observed))
 			}
 			b.WriteString("\n")
 		}

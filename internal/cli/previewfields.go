@@ -130,11 +130,10 @@ func (s *pageSample) leftOut() []leftOut {
 		if err != nil {
 			continue
 		}
-		rule, reason := s.contract.Rule(ref), ""
+		rule := s.contract.Rule(ref)
+		reason := fmt.Sprintf("new_columns: discard, line %d", rule.NewColumnsLine)
 		if _, has := s.registry.Entry(ref); has {
 			reason = fmt.Sprintf("values that do not fit: type_conflicts: discard, line %d", rule.TypeConflictsLine)
-		} else {
-			reason = fmt.Sprintf("new_columns: discard, line %d", rule.NewColumnsLine)
 		}
 		out = append(out, leftOut{Field: field, Contacts: s.sealed.Discarded[field], Reason: reason})
 	}
