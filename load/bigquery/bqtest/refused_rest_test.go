@@ -292,7 +292,9 @@ func TestErrorsOfRESTHaveTheirCodesInStreams(t *testing.T) {
 		err  *apiError
 		code codes.Code
 	}{
-		{notFound("Table", "t"), codes.NotFound}, {invalid("no"), codes.InvalidArgument}, {unknown("no"), codes.Unimplemented},
+		{notFound("Table", "t"), codes.NotFound},
+		{invalid("no"), codes.InvalidArgument},
+		{unknown("no"), codes.Unimplemented},
 		{&apiError{status: http.StatusForbidden, message: "no"}, codes.Internal},
 	} {
 		wantStatus(t, asGRPC(fmt.Errorf("write: %w", c.err)), c.code, c.err.message)
