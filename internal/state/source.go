@@ -38,7 +38,7 @@ func CheckSource(p *Pipeline, id SourceIdentity) error {
 	same := strings.EqualFold(old.Scheme, id.Scheme) && strings.EqualFold(old.Host, id.Host)
 	// A full list may lack the ids that came later: it proves nothing. Nor do
 	// hashes, compared with ids or with those under another key.
-	known := comparable(old.ClientIDs, id.ClientIDs)
+	known := sameKind(old.ClientIDs, id.ClientIDs)
 	if same && len(known) > 0 && len(id.ClientIDs) > 0 && len(old.ClientIDs) < MaxClientIDs {
 		same = slices.ContainsFunc(id.ClientIDs, func(c string) bool { return slices.Contains(known, c) })
 	}
@@ -48,9 +48,9 @@ func CheckSource(p *Pipeline, id SourceIdentity) error {
 	return &ForeignSourceError{Pipeline: p.Pipeline, Recorded: old, Configured: id}
 }
 
-// comparable returns the known client ids that are written as the new ones are:
+// sameKind returns the known client ids that are written as the new ones are:
 // plain, or as hashes under the same key. Without new ones it is all of them.
-func comparable(known, fresh []string) []string {
+func sameKind(known, fresh []string) []string {
 	if len(fresh) == 0 {
 		return known
 	}
@@ -73,7 +73,7 @@ func hashedUnder(id string) string {
 // Those that are written otherwise than the new ones go: where hashes come now,
 // no plain id may stay. Call CheckSource first.
 func (p *Pipeline) RecordSource(id SourceIdentity) {
-	ids := slices.Concat(comparable(p.Source.ClientIDs, id.ClientIDs), id.ClientIDs)
+	ids := slices.Concat(sameKind(p.Source.ClientIDs, id.ClientIDs), id.ClientIDs)
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	if len(ids) > MaxClientIDs {
