@@ -213,6 +213,7 @@ func evolving(t *testing.T) (*world, *dressed, func(contract string) run.Job) {
 }
 
 func TestAFrozenTableFailsTheRunBeforeAnythingIsCommittedAndConvergesOnceItIsLetIn(t *testing.T) {
+	slow(t)
 	for name, c := range map[string]struct {
 		frozen, lifted string
 		field          any
@@ -297,6 +298,7 @@ func TestAFrozenTableFailsTheRunBeforeAnythingIsCommittedAndConvergesOnceItIsLet
 }
 
 func TestAColumnThatIsLeftOutStaysInTheTablesAndComesBackAsItWas(t *testing.T) {
+	slow(t)
 	for name, exclude := range map[string]string{
 		"excluded":     "exclude: [phone, last_message_at, platform, blocked, ai_customer_id, chat_status, active_ticket_v2.current_stage_id]",
 		"not selected": "select: [id, created_at, updated_at, name, email]",
@@ -456,6 +458,7 @@ func TestColumnsOfOtherTypesThanTheViewsKnowStopNoRun(t *testing.T) {
 }
 
 func TestABareGlobAndADatabaseHaveNewColumnsTheMomentARunEnds(t *testing.T) {
+	slow(t)
 	w, d, job := evolving(t)
 	w.mustRun(job("max_columns: 30"))
 	months := w.ask("SELECT min(strftime(created_at, '%Y-%m')), count(DISTINCT strftime(created_at, '%Y-%m')) > 5 FROM LAKE")

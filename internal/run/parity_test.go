@@ -77,8 +77,8 @@ func wantPair(t *testing.T, what string, got, want run.ParityPair) {
 	}
 }
 
-// slow leaves a test out where time is short: comparing is one goroutine's work,
-// which the race detector has little to say of.
+// slow leaves a test out where time is short, as under the race detector: one
+// whose goroutines others have as well.
 func slow(t *testing.T) {
 	t.Helper()
 	if testing.Short() {

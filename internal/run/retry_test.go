@@ -212,6 +212,7 @@ func TestARecordLeavesOnceTheQueuesHaveItWhateverADestinationDoes(t *testing.T) 
 // Stopped at any operation of its disk, a retry has either left a record in
 // quarantine or its row in every queue, and the same call does the rest.
 func TestARetryThatIsStoppedAnywhereConverges(t *testing.T) {
+	slow(t)
 	w, job, _ := without(t, 2, run.StoreReference)
 	base := filepath.Join(t.TempDir(), "base")
 	if err := os.CopyFS(base, os.DirFS(w.dir)); err != nil {
