@@ -18,11 +18,7 @@ const shownMonths = 6
 // parity is verify --parity. Pipelines with one destination are passed over
 // where none is named.
 func (a *app) parity(ctx context.Context, names []string, o verifyOptions) error {
-	cfg, err := a.load(config.Offline())
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
+	cfg, chosen, err := a.loadNamed(names, config.Offline())
 	if err != nil {
 		return err
 	}

@@ -96,11 +96,7 @@ const nothingToChange = "No changes. No table has to be replaced.\n"
 
 // makePlan asks the destinations of the pipelines named, of all where none is.
 func (a *app) makePlan(ctx context.Context, names []string) (*config.Config, plan.Plan, []run.Replacement, error) {
-	cfg, err := a.load(config.Offline())
-	if err != nil {
-		return nil, plan.Plan{}, nil, err
-	}
-	chosen, err := choose(cfg, names)
+	cfg, chosen, err := a.loadNamed(names, config.Offline())
 	if err != nil {
 		return nil, plan.Plan{}, nil, err
 	}

@@ -92,11 +92,7 @@ func (a *app) quarantineList(names []string, o quarantineListOptions) error {
 	if o.limit < 0 {
 		return &usageError{command: "sluice quarantine list", err: fmt.Errorf("--limit is %d, allowed are 0 (all) and more", o.limit)}
 	}
-	cfg, err := a.load(config.Offline())
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
+	cfg, chosen, err := a.loadNamed(names, config.Offline())
 	if err != nil {
 		return err
 	}
@@ -309,11 +305,7 @@ type droppedLine struct {
 }
 
 func (a *app) quarantineDrop(ctx context.Context, names []string, o quarantineDropOptions) error {
-	cfg, err := a.load(config.Offline())
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
+	cfg, chosen, err := a.loadNamed(names, config.Offline())
 	if err != nil {
 		return err
 	}

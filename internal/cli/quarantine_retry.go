@@ -48,11 +48,7 @@ func (a *app) quarantineRetryCommand() *cobra.Command {
 }
 
 func (a *app) quarantineRetry(ctx context.Context, names []string, o quarantineRetryOptions) (err error) {
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
+	cfg, chosen, err := a.loadNamed(names)
 	if err != nil {
 		return err
 	}

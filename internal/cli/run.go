@@ -58,11 +58,7 @@ func (a *app) runCommand() *cobra.Command {
 
 // run runs the pipelines one after the other.
 func (a *app) run(ctx context.Context, names []string, o runOptions) (err error) {
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
+	cfg, chosen, err := a.loadNamed(names)
 	if err != nil {
 		return err
 	}
@@ -140,6 +136,16 @@ func (a *app) runOne(ctx context.Context, cfg *config.Config, p *config.Pipeline
 		return err
 	}
 	return view.summary(ctx, summary)
+}
+
+// loadNamed is load, and choose among what was loaded.
+func (a *app) loadNamed(names []string, options ...config.Option) (*config.Config, []*config.Pipeline, error) {
+	cfg, err := a.load(options...)
+	if err != nil {
+		return nil, nil, err
+	}
+	chosen, err := choose(cfg, names)
+	return cfg, chosen, err
 }
 
 // choose picks the pipelines named, in the file's order where none is.

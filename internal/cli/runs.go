@@ -55,11 +55,7 @@ func (a *app) runs(ctx context.Context, names []string, o runsOptions) error {
 	if o.limit < 0 {
 		return &usageError{command: "sluice runs", err: fmt.Errorf("--limit is %d, allowed are 0 (all) and more", o.limit)}
 	}
-	cfg, err := a.load(config.Offline())
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
+	cfg, chosen, err := a.loadNamed(names, config.Offline())
 	if err != nil {
 		return err
 	}

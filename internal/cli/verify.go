@@ -130,11 +130,7 @@ type faultLine struct {
 }
 
 func (a *app) verify(ctx context.Context, names []string, o verifyOptions) error {
-	cfg, err := a.load(config.Offline())
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
+	cfg, chosen, err := a.loadNamed(names, config.Offline())
 	if err != nil {
 		return err
 	}
