@@ -30,15 +30,7 @@ func steady(s string) string {
 
 func TestAnotherMethodIsShownApprovedAndThenDone(t *testing.T) {
 	t.Parallel()
-	s, err := bqtest.Start(t.Context(), bqtest.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := bigQuery(t)
 	yaml := strings.NewReplacer("URL", s.URL(), "ADDR", s.Addr(), "PROJECT", s.Project()).Replace(methods)
 	w := newWorld(t, yaml)
 	w.sluice(t, "run").mustBe(t, 0)
@@ -84,15 +76,7 @@ func TestAnotherMethodIsShownApprovedAndThenDone(t *testing.T) {
 
 func TestAnApplyThatFailsSaysHowItGoesOn(t *testing.T) {
 	t.Parallel()
-	s, err := bqtest.Start(t.Context(), bqtest.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := bigQuery(t)
 	yaml := strings.NewReplacer("URL", s.URL(), "ADDR", s.Addr(), "PROJECT", s.Project()).Replace(methods)
 	w := newWorld(t, yaml)
 	w.sluice(t, "run", "nightly").mustBe(t, 0)

@@ -9,8 +9,9 @@ import (
 	"github.com/sluice-etl/sluice/load/bigquery/bqtest"
 )
 
-func TestARunExportsToBigQuery(t *testing.T) {
-	t.Parallel()
+// bigQuery starts a stand-in of the service for one test.
+func bigQuery(t *testing.T) *bqtest.Server {
+	t.Helper()
 	s, err := bqtest.Start(t.Context(), bqtest.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -20,6 +21,12 @@ func TestARunExportsToBigQuery(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return s
+}
+
+func TestARunExportsToBigQuery(t *testing.T) {
+	t.Parallel()
+	s := bigQuery(t)
 	w := newWorld(t, strings.NewReplacer("http://127.0.0.1:1", s.URL(), "127.0.0.1:1", s.Addr(), "my-project", s.Project()).Replace(nowhere))
 	out := w.sluice(t, "run").mustBe(t, 0).out
 	for _, want := range []string{"10 new, 0 changed, 0 unchanged", "bigquery    10 rows written to " + s.Project() + ".crm.contacts", "Next: bq query"} {
