@@ -208,7 +208,11 @@ func TestAnExportToBigQueryKilledAtAnyCallConverges(t *testing.T) {
 			w.look(t)
 			w.learn(t, "run", "--json")
 			w.same(t, crashtest.Expect{})
-			for _, p := range take(1) { // first runs
+			firsts := take(1)
+			for at, p := range firsts { // first runs
+				if soak && at%20 == 0 {
+					t.Logf("first run %d of %d: %s", at+1, len(firsts), p)
+				}
 				w.fresh(t)
 				w.look(t)
 				w.kill(t, p, "run", "--json")
@@ -221,6 +225,9 @@ func TestAnExportToBigQueryKilledAtAnyCallConverges(t *testing.T) {
 				{"backfill", "nightly", "--json", "--from", "2023-01-01", "--to", "2026-09-01", "--window", "400d"},
 			}
 			for k, args := range commands {
+				if soak {
+					t.Logf("disturbing %s", args[0])
+				}
 				w.disturb(t, take, k, args)
 			}
 			total := 0

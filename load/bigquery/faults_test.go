@@ -250,6 +250,14 @@ func counted(s *bqtest.Server, f func()) map[string]int {
 	return after
 }
 
+// progress says where a soak is, which runs for the better part of an hour.
+func progress(t *testing.T, k, of int, name string) {
+	t.Helper()
+	if soak() && k%20 == 0 {
+		t.Logf("case %d of %d: %s", k+1, of, name)
+	}
+}
+
 // some leaves out most cases unless all are wanted.
 func some(all []faultCase, want, from int) []faultCase {
 	if soak() || len(all) <= want {
@@ -276,7 +284,9 @@ func TestThroughEveryFaultOfEveryCallAPackageTakesEffectOnce(t *testing.T) {
 				want = 6
 			}
 			met, failed := 0, 0
-			for k, c := range some(cases(s, calls, i), want/3, i) { // the first package
+			firsts := some(cases(s, calls, i), want/3, i)
+			for k, c := range firsts { // the first package
+				progress(t, k, len(firsts), c.name)
 				first := newLedger(t, s, method, fmt.Sprintf("crm_%d", k))
 				if first.through("first package, "+c.name, false, &c.fault) != nil {
 					failed++
@@ -285,7 +295,9 @@ func TestThroughEveryFaultOfEveryCallAPackageTakesEffectOnce(t *testing.T) {
 			}
 			calls = counted(s, func() { _ = g.through("undisturbed", true, nil) })
 			calls["job"] = calls["jobs.insert"]
-			for _, c := range some(cases(s, calls, i), want, i) {
+			later := some(cases(s, calls, i), want, i)
+			for k, c := range later {
+				progress(t, k, len(later), c.name)
 				// A table has few columns to spare for this.
 				if g.through(c.name, c.fault.Call == "tables.patch", &c.fault) != nil {
 					failed++
