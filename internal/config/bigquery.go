@@ -22,6 +22,7 @@ func (r *reader) bigQuery(f fields, d *Destination) {
 	d.Method, _ = f.text("method")
 	d.CreateDataset = f.boolean("create_dataset")
 	d.Labels = f.labels("labels")
+	d.PricePerTiB = f.number("price_per_tib")
 	if f.has("maximum_bytes_billed") {
 		d.MaximumBytesBilled = f.size("maximum_bytes_billed")
 	}

@@ -24,7 +24,7 @@ func TestABigQueryDestinationIsReadWhole(t *testing.T) {
 	key := env("K", "key-4711", "TEAM", "data")
 	c := accept(t, warehouse, key)
 	want := Destination{
-		Name: "warehouse", Type: Warehouse, QueueLimit: 10 << 30, QueueAge: 30 * 24 * time.Hour,
+		Name: "warehouse", Type: Warehouse, QueueLimit: 10 << 30, QueueAge: 30 * 24 * time.Hour, PreventDestroy: true, PricePerTiB: 6.25,
 		BigQuery: BigQuery{Project: "my-project", Dataset: "crm", Method: "stream", CreateDataset: true},
 	}
 	ignore := cmp.Options{cmpopts.IgnoreFields(Destination{}, "Node"), cmpopts.IgnoreUnexported(Destination{})}

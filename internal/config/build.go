@@ -276,6 +276,7 @@ func (r *reader) destination(n namedValue) *Destination {
 		d.MemoryLimit = f.size("memory_limit")
 	}
 	d.QueueLimit, d.QueueAge = f.size("queue_limit"), f.duration("queue_age")
+	d.PreventDestroy = f.boolean("prevent_destroy")
 	compatibility, _ := f.text("compatibility")
 	d.Plain = compatibility == "plain"
 	return d

@@ -24,6 +24,8 @@ func (c *Config) Hash() string {
 		Type, Path                        string
 		Plain                             bool
 		MemoryLimit, QueueLimit, QueueAge int64
+		PreventDestroy                    bool
+		PricePerTiB                       float64   `json:",omitempty"`
 		BigQuery                          *BigQuery `json:",omitempty"` // its key file left out
 	}
 	type reconcile struct {
@@ -41,6 +43,7 @@ func (c *Config) Hash() string {
 		Reconcile                                               *reconcile
 		Quarantine                                              *Quarantine `json:",omitempty"` // nil: the defaults
 		Enrich, StagesTable                                     string
+		MaxRequests, MaxBytes                                   int64
 		Destinations                                            []string
 	}
 	all := struct {
@@ -59,7 +62,7 @@ func (c *Config) Hash() string {
 		}
 	}
 	for _, d := range c.Destinations {
-		v := destination{Type: d.Type, Path: cmp.Or(d.URL, d.path), Plain: d.Plain, MemoryLimit: d.MemoryLimit, QueueLimit: d.QueueLimit, QueueAge: int64(d.QueueAge)}
+		v := destination{Type: d.Type, Path: cmp.Or(d.URL, d.path), Plain: d.Plain, MemoryLimit: d.MemoryLimit, QueueLimit: d.QueueLimit, QueueAge: int64(d.QueueAge), PreventDestroy: d.PreventDestroy, PricePerTiB: d.PricePerTiB}
 		if d.Type == Warehouse {
 			b := d.BigQuery
 			b.KeyFile = "" // whose key it is does not change what is asked for
@@ -72,7 +75,7 @@ func (c *Config) Hash() string {
 			Source: p.Source.Name, Table: p.Table, Schema: p.schema, Sync: p.Sync, Verify: p.Verify, Schedule: p.Schedule, Timezone: p.Timezone.String(),
 			Lookback: int64(p.Lookback), FullEvery: int64(p.FullEvery), Days: p.Days,
 			Filters: p.Filters, Stages: p.Stages, Pipelines: p.Pipelines, Field: p.Field,
-			Enrich: p.Enrich, StagesTable: p.StagesTable,
+			Enrich: p.Enrich, StagesTable: p.StagesTable, MaxRequests: p.MaxRequests, MaxBytes: p.MaxBytes,
 		}
 		if r := p.Reconcile; r != nil {
 			v.Reconcile = &reconcile{r.Schedule, r.MaxShare, r.MaxProbes}

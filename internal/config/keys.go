@@ -189,6 +189,7 @@ func destinationKeys() []Key {
 		{Path: p + ".memory_limit", Type: SizeType, Default: "512MB", Min: "64MB", Max: "1TB", Of: "duckdb", Description: "Memory that DuckDB may take while it commits; beyond it, it spills beside the database file. A table with many hundred columns needs more. KB, MB, GB and TB count in thousands, KiB, MiB, GiB and TiB in 1024s."},
 		{Path: p + ".queue_limit", Type: SizeType, Default: "10GiB", Min: "1MiB", Max: "100TiB", Description: "How much may wait for the destination while it fails: beyond it, what waits is given up, and everything is read again once the destination works."},
 		{Path: p + ".queue_age", Type: DurationType, Default: "30d", Min: "1h", Max: "366d", Description: "How long something may wait for the destination while it fails; beyond it as with queue_limit."},
+		{Path: p + ".prevent_destroy", Type: BooleanType, Default: "true", Description: "`sluice destroy` refuses to remove the destination's tables. false lets it, after it has asked."},
 		{Path: p + ".project", Type: TextType, Required: true, Of: Warehouse, Description: "Id of the Google Cloud project that has the dataset, and that statements are billed to."},
 		{Path: p + ".dataset", Type: TextType, Required: true, Of: Warehouse, Description: "Dataset that has the tables: one with current rows for each pipeline, named as its table, and others named after it."},
 		{Path: p + ".location", Type: TextType, Of: Warehouse, Description: "Where the dataset is, or is created: US, EU, southamerica-west1. Left out: where it is, and US for a new one."},
@@ -200,6 +201,7 @@ func destinationKeys() []Key {
 		{Path: p + ".key_file", Type: PathType, Of: Warehouse, Description: "File with a service account's key. Left out: Google's default chain (GOOGLE_APPLICATION_CREDENTIALS, gcloud's login, the machine's service account), which is better where it can be had."},
 		{Path: p + ".impersonate", Type: TextType, Of: Warehouse, Description: "Service account to act as, NAME@PROJECT.iam.gserviceaccount.com; the login needs the role Service Account Token Creator on it."},
 		{Path: p + ".endpoint", Type: URLType, Of: Warehouse, Description: "http://HOST:PORT of an emulator's REST API, spoken to without a login. Needs grpc_endpoint."},
+		{Path: p + ".price_per_tib", Type: NumberType, Default: "6.25", Min: "0", Max: "1000", Unit: "US dollars", Of: Warehouse, Description: "What a scanned TiB costs on demand, for the cost that `sluice plan` shows; Google's list price for US is the default. It limits nothing: maximum_bytes_billed does."},
 		{Path: p + ".grpc_endpoint", Type: TextType, Of: Warehouse, Description: "HOST:PORT of an emulator's Storage Write API. Needs endpoint. The sandbox's contacts reach an emulator on this machine only."},
 	}
 }
@@ -249,6 +251,8 @@ func afterFilterKeys() []Key {
 		{Path: p + ".enrich", Type: ChoiceType, Default: "none", Allowed: []string{"none", "info"}, Description: "info: ask the info endpoint for every contact that is new or changed, and store what it has besides the list: custom fields, the last closed ticket. It takes one request for each contact. A change means a full read."},
 		{Path: p + ".stages", Type: NameType, Default: "crm_stages", Description: "Table, in every destination, of the source's pipelines and their stages, by which the views name stages; off for none. Where table is not contacts the default is the table's name and _stages. Pipelines of one source may share it."},
 		{Path: p + ".verify", Type: ChoiceType, Default: "full", Allowed: []string{"full", "sample", "off"}, Description: "How much of each written file is read back by a second reader before it counts: every row, a sample, nothing."},
+		{Path: p + ".max_requests", Type: IntegerType, Min: "1", Max: "1000000000", Unit: "requests", Description: "Requests that one run may make to the source, those that are repeated included. A run that would need more stops before, keeps what it has read, and the next goes on. Left out: no limit."},
+		{Path: p + ".max_bytes", Type: SizeType, Min: "1MB", Max: "1000TB", Description: "How much one run may read from the source's answers. A run that would need more stops, keeps what it has read, and the next goes on. Left out: no limit."},
 		{Path: p + ".destinations", Type: NamesType, Required: true, Description: "Destinations to write to."},
 		{Path: p + ".schedule", Type: CronType, Description: "When `sluice schedule` runs it: five cron fields, @hourly, @daily, @weekly, or @every 15m. Left out: only when asked."},
 		{Path: p + ".timezone", Type: TimezoneType, Default: "UTC", Description: "Timezone of schedule, of dates on the command line and of the *_date columns in the views."},

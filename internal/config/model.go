@@ -102,6 +102,11 @@ type Destination struct {
 	// QueueLimit (bytes) and QueueAge bound what waits while it fails.
 	QueueLimit int64
 	QueueAge   time.Duration
+	// PreventDestroy keeps the destination's tables from being removed.
+	PreventDestroy bool
+	// PricePerTiB is what a scanned TiB costs, in US dollars, of BigQuery; 0
+	// for other types.
+	PricePerTiB float64
 }
 
 // BigQuery says which dataset a destination is, and how it is written.
@@ -178,29 +183,32 @@ func (d *Destination) Place(table string) string {
 // Pipeline brings one source's contacts to one table in each destination.
 type Pipeline struct {
 	Node
-	Name         string
-	Source       *Source
-	Table        string
-	Schema       string // contract file, absolute; empty for the built-in contract
-	schema       string // as given
-	HashKey      Secret // of the contract's policy hash; zero for none, else long enough
-	Sync         string // incremental, recent or snapshot
-	Days         int    // of recent; 0 for the others
-	Lookback     time.Duration
-	FullEvery    time.Duration       // of incremental; 0: never by itself
-	Filters      map[string][]string // column to allowed values, sorted; nil for none
-	Stages       []string            // UUIDs, sorted; at most one with snapshot
-	Pipelines    []string            // as Stages
-	Field        *Field              // nil for none
-	Reconcile    *Reconcile          // nil where the file leaves it out
-	Quarantine   Quarantine
-	Enrich       string // none or info
-	StagesTable  string // of the source's stages, in every destination; empty for none
-	Verify       string // full, sample or off
-	Destinations []*Destination
-	Schedule     string        // as given; empty for none
-	Cron         cron.Schedule // of Schedule, in Timezone; nil for none
-	Timezone     *time.Location
+	Name        string
+	Source      *Source
+	Table       string
+	Schema      string // contract file, absolute; empty for the built-in contract
+	schema      string // as given
+	HashKey     Secret // of the contract's policy hash; zero for none, else long enough
+	Sync        string // incremental, recent or snapshot
+	Days        int    // of recent; 0 for the others
+	Lookback    time.Duration
+	FullEvery   time.Duration       // of incremental; 0: never by itself
+	Filters     map[string][]string // column to allowed values, sorted; nil for none
+	Stages      []string            // UUIDs, sorted; at most one with snapshot
+	Pipelines   []string            // as Stages
+	Field       *Field              // nil for none
+	Reconcile   *Reconcile          // nil where the file leaves it out
+	Quarantine  Quarantine
+	Enrich      string // none or info
+	StagesTable string // of the source's stages, in every destination; empty for none
+	Verify      string // full, sample or off
+	// MaxRequests and MaxBytes bound what one run asks of the source; 0: nothing
+	// does.
+	MaxRequests, MaxBytes int64
+	Destinations          []*Destination
+	Schedule              string        // as given; empty for none
+	Cron                  cron.Schedule // of Schedule, in Timezone; nil for none
+	Timezone              *time.Location
 }
 
 // Field is a filter by the value of a custom field.

@@ -18,6 +18,12 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 	}
 	p.Table, _ = f.name("table")
 	p.Verify, _ = f.text("verify")
+	if f.has("max_requests") {
+		p.MaxRequests = int64(f.integer("max_requests"))
+	}
+	if f.has("max_bytes") {
+		p.MaxBytes = f.size("max_bytes")
+	}
 	p.Lookback = f.duration("lookback")
 	if f.has("lookback") && p.Lookback == 0 && !r.list.HasErrors() {
 		r.warnf(f.pos("lookback"), "an hour costs little", "a lookback of 0 loses a change that becomes visible after its updated_at")

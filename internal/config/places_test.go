@@ -35,9 +35,9 @@ func TestDestinationsAreFilesDatabasesAndBuckets(t *testing.T) {
 	}
 	const days = 24 * time.Hour
 	want := []*Destination{
-		{Name: "lake", Type: Parquet, URL: "gs://lake", Plain: true, QueueLimit: 3 << 29, QueueAge: 14 * days},
-		{Name: "local", Type: DuckDB, Path: "/srv/out/crm.duckdb", MemoryLimit: 2_000_000_000, QueueLimit: 10 << 30, QueueAge: 30 * days},
-		{Name: "files", Type: Parquet, Path: "/srv/out", QueueLimit: 10 << 30, QueueAge: 30 * days},
+		{Name: "lake", Type: Parquet, URL: "gs://lake", Plain: true, QueueLimit: 3 << 29, QueueAge: 14 * days, PreventDestroy: true},
+		{Name: "local", Type: DuckDB, Path: "/srv/out/crm.duckdb", MemoryLimit: 2_000_000_000, QueueLimit: 10 << 30, QueueAge: 30 * days, PreventDestroy: true},
+		{Name: "files", Type: Parquet, Path: "/srv/out", QueueLimit: 10 << 30, QueueAge: 30 * days, PreventDestroy: true},
 	}
 	if diff := cmp.Diff(want, c.Destinations, cmpopts.IgnoreFields(Destination{}, "Node"), cmpopts.IgnoreUnexported(Destination{})); diff != "" {
 		t.Error(diff)
