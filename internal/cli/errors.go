@@ -185,10 +185,10 @@ func wrapText(s string, width int) []string {
 }
 
 // color reports whether stderr takes colours.
-func (a *app) color() bool {
-	if !a.Streams.ErrTerminal {
-		return false
-	}
+func (a *app) color() bool { return a.Streams.ErrTerminal && a.colours() }
+
+// colours reports whether terminals are to be coloured.
+func (a *app) colours() bool {
 	if v, ok := a.Env("NO_COLOR"); ok && v != "" {
 		return false
 	}

@@ -83,7 +83,7 @@ func (a *app) plan(ctx context.Context, names []string, detailed bool) error {
 	if p.Empty() {
 		return a.print(nothingToChange)
 	}
-	if err := a.print(planText(p) + "\nNothing was changed: `sluice" + a.fileFlag() + " apply` does this, once approved.\n"); err != nil {
+	if err := a.print(planText(p, a.outPaint()) + "\nNothing was changed: `sluice" + a.fileFlag() + " apply` does this, once approved.\n"); err != nil {
 		return err
 	}
 	if detailed {
@@ -138,7 +138,7 @@ func (a *app) apply(ctx context.Context, names []string, approved bool) error {
 	if p.Empty() {
 		return a.print(nothingToChange)
 	}
-	if err := a.print(planText(p)); err != nil {
+	if err := a.print(planText(p, a.outPaint())); err != nil {
 		return err
 	}
 	if !approved {
@@ -263,7 +263,7 @@ func (a *app) showAwaited(cfg *config.Config, list []run.Replacement) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(a.err, visible("\n"+planText(p)+"\n")); err != nil {
+	if _, err := io.WriteString(a.err, visible("\n"+planText(p, a.errPaint())+"\n")); err != nil {
 		return fmt.Errorf("print plan: %w", err)
 	}
 	waits := &userError{
