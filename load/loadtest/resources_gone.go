@@ -8,7 +8,6 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-etl/sluice/load"
-	"github.com/sluice-etl/sluice/schemas"
 )
 
 // refusal calls all three and checks their errors, and that nothing changed.
