@@ -36,3 +36,23 @@ const (
 
 // fieldScopes are the scopes that a field of a contact can have.
 var fieldScopes = []Scope{ScopeContact, ScopeTicket, ScopeCFCustomer, ScopeCFTicket}
+
+// policyOf is Column.Policy of a field that is not declared.
+func (r *Registry) policyOf(ref FieldRef) Policy {
+	if ref.Scope == ScopeOverflow {
+		return ""
+	}
+	rule := r.contract.Rule(ref)
+	if !rule.Wanted {
+		return Drop
+	}
+	return stored(rule.Policy)
+}
+
+// stored is a policy as a column has it.
+func stored(p Policy) Policy {
+	if p == Keep {
+		return ""
+	}
+	return p
+}

@@ -131,6 +131,9 @@ func NewRegistry(c *Contract, entries []RegistryEntry) (*Registry, error) {
 		if base, ok := strings.CutSuffix(col.Name, "_at"); ok && col.Type == Timestamp {
 			r.views[base+"_date"] = struct{}{} // its day in the pipeline's time zone
 		}
+		if col.Ref == (FieldRef{ScopeContact, "last_message_at"}) {
+			r.views["last_message_date"] = struct{}{} // whatever the column is called
+		}
 	}
 	for _, col := range c.Left {
 		r.left[col.Ref] = struct{}{}
@@ -296,13 +299,15 @@ func (r *Registry) StagedTable() Table { return r.table(StagedColumns()) }
 func (r *Registry) table(system []Column) Table {
 	var cols []Column
 	for _, c := range r.contract.Columns {
-		cols = append(cols, c.Column)
+		col := c.Column
+		col.Policy = stored(c.Policy)
+		cols = append(cols, col)
 	}
 	n := len(cols)
 	for _, e := range r.Entries() {
 		source := e.Ref().String()
 		if _, declared := r.declared[e.Ref()]; !declared {
-			cols = append(cols, Column{Name: e.Column, Type: e.Type, Origin: Discovered, Source: source})
+			cols = append(cols, Column{Name: e.Column, Type: e.Type, Origin: Discovered, Source: source, Policy: r.policyOf(e.Ref())})
 		}
 		if e.Misfit {
 			cols = append(cols, Column{

@@ -70,6 +70,9 @@ type Column struct {
 	Source      string `json:"source,omitempty"` // where the value stands in a contact, as FieldRef.String prints it
 	Description string `json:"description,omitempty"`
 	Required    bool   `json:"required,omitempty"` // never null
+	// Policy is what is stored of values: hash, mask, or drop for a column that
+	// the contract leaves out by now, which stays null. Empty: values as they came.
+	Policy Policy `json:"policy,omitempty"`
 }
 
 // Field returns the Arrow field of c, its description in the metadata.

@@ -19,6 +19,7 @@ func TestADictionarySaysWhatThereIsAndWhatIsNot(t *testing.T) {
 		"; contract contract.yaml;", "| email | policy: drop, line 9 |", `| cf\_customer.rut | exclude, line 13 |`,
 		"custom fields of the customer that the table does not have | new\\_columns: discard, line 14 |",
 		"| string | yes | The name: as it came | name | mask |",
+		"Because of the contract: contacts shows playground contacts: the table has no column of platform; ",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)

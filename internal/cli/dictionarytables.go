@@ -20,7 +20,7 @@ func describe(ctx context.Context, p *config.Pipeline, reg *schemas.Registry) (d
 	id := anchor(p.Name)
 	out := dictPipeline{
 		ID: id, Name: p.Name, Source: p.Source.Name, Contract: "built in", Timezone: p.Timezone.String(),
-		Destinations: writesTo(p), Left: notExported(reg), ViewsAbout: viewsAbout(p),
+		Destinations: writesTo(p), Left: notExported(reg), ViewsAbout: viewsAbout(p, reg.Table()),
 	}
 	if p.Schema != "" {
 		out.Contract = filepath.Base(p.Schema) // the same wherever the page is written
@@ -215,24 +215,33 @@ func patternPath(p schemas.FieldPattern) string {
 	return contractPath(p.Ref)
 }
 
-// viewsAbout says where the views are, and under which names.
-func viewsAbout(p *config.Pipeline) string {
+// viewsAbout says where the views are, under which names, and what they lack.
+func viewsAbout(p *config.Pipeline, table schemas.Table) string {
 	text := "As sluice query and DuckDB have them, with DuckDB's types."
 	if slices.ContainsFunc(p.Destinations, isWarehouse) {
 		text += fmt.Sprintf(" In BigQuery their names begin with the table's, as in %s_customers; the view %s is called %s_active there, and active(days) %s_active_within(days).",
 			p.Table, p.Table, p.Table, p.Table)
 	}
+	if notes := views.Notes(viewsOf(p, table)); len(notes) > 0 {
+		text += " Because of the contract: " + strings.Join(notes, "; ") + "."
+	}
 	return text
+}
+
+// viewsOf are the views of a pipeline's table, over no rows.
+func viewsOf(p *config.Pipeline, table schemas.Table) views.Options {
+	o := views.Options{Table: p.Table, Columns: table, Timezone: p.Timezone}
+	if p.StagesTable != "" {
+		o.Stages = "(" + views.Nothing(load.StageTable()) + ")"
+	}
+	return o
 }
 
 // describeViews lists the views over the table. Their columns are those that
 // DuckDB gives them over a table without rows; a build without DuckDB names the
 // views alone.
 func describeViews(ctx context.Context, p *config.Pipeline, table schemas.Table) (out []dictView, err error) {
-	o := views.Options{Table: p.Table, Columns: table, Timezone: p.Timezone}
-	if p.StagesTable != "" {
-		o.Stages = "(" + views.Nothing(load.StageTable()) + ")"
-	}
+	o := viewsOf(p, table)
 	var db *duck.DB
 	if duck.Available {
 		if db, err = duck.Open(ctx, views.SQL(o)); err != nil {
@@ -268,7 +277,7 @@ func describeViews(ctx context.Context, p *config.Pipeline, table schemas.Table)
 func viewColumns(ctx context.Context, db *duck.DB, v views.View) ([]dictViewColumn, error) {
 	call := views.QuoteName(v.Bare)
 	switch {
-	case v.Macro && strings.HasSuffix(v.Name, "(t)"):
+	case v.Macro && strings.HasSuffix(v.Bare, "_as_of"):
 		call += "(now())"
 	case v.Macro:
 		call += "(7)"

@@ -16,13 +16,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/load/views"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
 const schemaLong = `Prints the columns of a pipeline's table: those of the contract, those found
 in the data so far, and Sluice's own. Of a column that the data brought it says
 the key that it comes from, when values of it were first and last seen, and how
-many of each kind were read. It asks neither source nor destination.
+many of each kind were read. It asks neither source nor destination. Views that
+are left out, or show other contacts, because of the contract are named below.
 
 Without a name it prints the columns of each pipeline. --dictionary writes one
 page about their tables, views and columns, and what is not exported, to give
@@ -79,9 +81,9 @@ func (a *app) schema(ctx context.Context, names []string, asJSON bool, page dict
 		if err != nil {
 			return err
 		}
-		columns := registered(reg)
+		columns, notes := registered(reg), views.Notes(viewsOf(p, reg.Table()))
 		if asJSON {
-			if err := writeSchemaJSON(&b, p.Name, columns); err != nil {
+			if err := writeSchemaJSON(&b, p.Name, columns, notes); err != nil {
 				return err
 			}
 			continue
@@ -92,6 +94,9 @@ func (a *app) schema(ctx context.Context, names []string, asJSON bool, page dict
 		a.writeSchema(&b, columns)
 		if len(reg.Entries()) == 0 {
 			b.WriteString("(no fields beyond the contract have been met yet)\n")
+		}
+		for _, note := range notes {
+			fmt.Fprintf(&b, "view %s\n", note)
 		}
 	}
 	if _, err := io.WriteString(a.Streams.Out, b.String()); err != nil {
@@ -201,7 +206,7 @@ func (a *app) writeSchema(b *strings.Builder, columns []fieldColumn) {
 
 // writeSchemaJSON prints the columns for programs. What a terminal would not
 // print as it stands is escaped, in keys above all: they are the source's.
-func writeSchemaJSON(b *strings.Builder, name string, columns []fieldColumn) error {
+func writeSchemaJSON(b *strings.Builder, name string, columns []fieldColumn, notes []string) error {
 	var doc strings.Builder
 	e := json.NewEncoder(&doc)
 	e.SetEscapeHTML(false)
@@ -209,7 +214,8 @@ func writeSchemaJSON(b *strings.Builder, name string, columns []fieldColumn) err
 	if err := e.Encode(struct {
 		Pipeline string        `json:"pipeline"`
 		Columns  []fieldColumn `json:"columns"`
-	}{name, columns}); err != nil {
+		Views    []string      `json:"view_notes,omitempty"` // what views lack because of the contract
+	}{name, columns, notes}); err != nil {
 		return fmt.Errorf("print schema: %w", err)
 	}
 	b.WriteString(printable(doc.String()))

@@ -89,6 +89,9 @@ func TestASchemaTellsWhatTheContractLeavesOut(t *testing.T) {
 		if n := strings.Count(out, ", left out"); n != 2 || !strings.Contains(out, "phone  ") || !strings.Contains(out, "cf_ticket_ciudad  ") {
 			t.Errorf("%d columns are left out:\n%s", n, out)
 		}
+		if strings.Count(out, "\nview customers is left out: the contract leaves out phone\n") != 1 || strings.Count(out, "\nview ") != 1 {
+			t.Errorf("it is not said what views lack:\n%s", out)
+		}
 		w.sluice(t, "run", "nightly").mustBe(t, 0)
 	}
 }

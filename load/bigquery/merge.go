@@ -120,8 +120,8 @@ func (m *merge) met() string {
 
 // removeDoubles leaves of each contact of the package one row in the table.
 func (m *merge) removeDoubles() string {
-	return fmt.Sprintf("DELETE FROM %s AS t WHERE %s AND EXISTS (SELECT 1 FROM sluice_met AS k WHERE k.id = t.id AND (k.pkg != t._sluice_package OR k.n != t._sluice_row))",
-		m.o.quoted(m.o.Table), inMonths("t.created_at", m.months))
+	return fmt.Sprintf("DELETE FROM %s AS _t WHERE %s AND EXISTS (SELECT 1 FROM sluice_met AS _k WHERE _k.id = _t.id AND (_k.pkg != _t._sluice_package OR _k.n != _t._sluice_row))",
+		m.o.quoted(m.o.Table), inMonths("_t.created_at", m.months))
 }
 
 // changed selects the package's rows that have a fate, in the table's columns;
@@ -134,15 +134,15 @@ func (m *merge) changed(which string) string {
 		case schemas.ColRunID:
 			values[i] = quoteText(m.pkg.RunID) + " AS " + name
 		case schemas.ColPackage:
-			values[i] = "p." + name
+			values[i] = "_p." + name
 		case schemas.ColChange:
-			values[i] = "CASE WHEN f.deleted THEN 'delete' WHEN f.known THEN 'update' ELSE 'insert' END AS " + name
+			values[i] = "CASE WHEN _f.deleted THEN 'delete' WHEN _f.known THEN 'update' ELSE 'insert' END AS " + name
 		default:
-			values[i] = "p." + name
+			values[i] = "_p." + name
 		}
 	}
-	return fmt.Sprintf("SELECT %s\nFROM %s AS p JOIN sluice_fate AS f ON f.n = p._sluice_row\nWHERE %s%s",
-		strings.Join(values, ", "), m.o.quoted(m.o.staging()), m.isStaged("p."), which)
+	return fmt.Sprintf("SELECT %s\nFROM %s AS _p JOIN sluice_fate AS _f ON _f.n = _p._sluice_row\nWHERE %s%s",
+		strings.Join(values, ", "), m.o.quoted(m.o.staging()), m.isStaged("_p."), which)
 }
 
 // columnList names the table's columns.
@@ -160,18 +160,20 @@ func (m *merge) columnList(alias string) string {
 func (m *merge) mergeInto() string {
 	sets := make([]string, len(m.table.Columns))
 	for i, c := range m.table.Columns {
-		sets[i] = fmt.Sprintf("%[1]s = s.%[1]s", quoteName(c.Name))
+		sets[i] = fmt.Sprintf("%[1]s = _s.%[1]s", quoteName(c.Name))
 	}
-	return fmt.Sprintf("MERGE %s AS t\nUSING (\n%s\n) AS s\nON t.id = s.id AND %s\nWHEN MATCHED AND (%s) THEN UPDATE SET %s\nWHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)",
-		m.o.quoted(m.o.Table), m.changed(" AND f.wins"), inMonths("t.created_at", m.months), isGreater,
-		strings.Join(sets, ", "), m.columnList(""), m.columnList("s."))
+	return fmt.Sprintf("MERGE %s AS _t\nUSING (\n%s\n) AS _s\nON _t.id = _s.id AND %s\nWHEN MATCHED AND (%s) THEN UPDATE SET %s\nWHEN NOT MATCHED THEN INSERT (%s) VALUES (%s)",
+		m.o.quoted(m.o.Table), m.changed(" AND _f.wins"), inMonths("_t.created_at", m.months), isGreater,
+		strings.Join(sets, ", "), m.columnList(""), m.columnList("_s."))
 }
 
-// isGreater is the total order of load.Loader between a row s and a row t.
-const isGreater = `LEAST(s.updated_at, s._sluice_extracted_at) > LEAST(t.updated_at, t._sluice_extracted_at)
-  OR (LEAST(s.updated_at, s._sluice_extracted_at) = LEAST(t.updated_at, t._sluice_extracted_at) AND (s._sluice_extracted_at > t._sluice_extracted_at
-  OR (s._sluice_extracted_at = t._sluice_extracted_at AND (s._sluice_package > t._sluice_package
-  OR (s._sluice_package = t._sluice_package AND s._sluice_row > t._sluice_row)))))`
+// isGreater is the total order of load.Loader between a row _s and a row _t. No
+// column of the data has a name like these: one that is called as an alias would
+// make its names ambiguous.
+const isGreater = `LEAST(_s.updated_at, _s._sluice_extracted_at) > LEAST(_t.updated_at, _t._sluice_extracted_at)
+  OR (LEAST(_s.updated_at, _s._sluice_extracted_at) = LEAST(_t.updated_at, _t._sluice_extracted_at) AND (_s._sluice_extracted_at > _t._sluice_extracted_at
+  OR (_s._sluice_extracted_at = _t._sluice_extracted_at AND (_s._sluice_package > _t._sluice_package
+  OR (_s._sluice_package = _t._sluice_package AND _s._sluice_row > _t._sluice_row)))))`
 
 // claim gives the record of the package its status. Of transactions at once that
 // only append, each takes effect, whatever they have asserted: what the service

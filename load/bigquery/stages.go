@@ -143,16 +143,13 @@ func hasStages(t *bq.Table) bool {
 	return found[load.ColStageID] && found[load.ColStageName] && found[load.ColPosition] && found[load.ColPipelineID] && found[load.ColPipelineName]
 }
 
-// stageColumn is the column with the stage of the active ticket.
-const stageColumn = "active_ticket_v2_current_stage_id"
-
 // namesOfStages are the columns that the table of stages adds to contacts: what
 // they are called there, and in views.
 func namesOfStages() [][2]string {
 	return [][2]string{{load.ColStageName, "stage_name"}, {load.ColPosition, "stage_position"}, {load.ColPipelineID, "pipeline_id"}, {load.ColPipelineName, "pipeline_name"}}
 }
 
-func (w *viewWriter) joins() bool { return w.o.Stages != "" && w.suit(stageColumn) }
+func (w *viewWriter) joins() bool { return w.o.Stages != "" && w.suit(views.Stage) }
 
 // freeStage is the name of such a column that no column of the table has.
 func (w *viewWriter) freeStage(name string) string {
@@ -167,14 +164,14 @@ func (w *viewWriter) staged() string {
 	}
 	var list []string
 	for _, n := range namesOfStages() {
-		list = append(list, "s."+n[0]+" AS "+w.name(w.freeStage(n[1])))
+		list = append(list, "_s."+n[0]+" AS "+w.name(w.freeStage(n[1])))
 	}
-	return "SELECT c.*, " + strings.Join(list, ", ") + "\nFROM " + w.ref("_all") + ` AS c LEFT JOIN (
+	return "SELECT _c.*, " + strings.Join(list, ", ") + "\nFROM " + w.ref("_all") + ` AS _c LEFT JOIN (
   SELECT stage_id, stage_name, position, pipeline_id, pipeline_name
   FROM ` + "`" + w.o.Project + "." + w.o.Dataset + "." + w.o.Stages + "`" + `
   WHERE TRUE
   QUALIFY ROW_NUMBER() OVER (PARTITION BY stage_id ORDER BY pipeline_id, position) = 1
-) AS s ON s.stage_id = c.` + stageColumn
+) AS _s ON _s.stage_id = _c.` + w.col(views.Stage)
 }
 
 // stageNames are the columns of the funnel that the table of stages adds, and

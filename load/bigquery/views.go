@@ -15,8 +15,9 @@ import (
 type viewOptions struct {
 	// Project, Dataset and Table name the table of current rows. Required.
 	Project, Dataset, Table string
-	// Columns are the table's columns. Views that need a column it lacks are
-	// left out.
+	// Columns are the table's columns. Views find those that they reckon with by
+	// the field that each is filled from; one that needs a field which the table
+	// lacks is left out.
 	Columns schemas.Table
 	// Timezone gives the calendar of *_date columns. Default, also for
 	// time.Local: UTC.
@@ -74,8 +75,8 @@ type viewWriter struct {
 // spec is a view before it is spelled out.
 type spec struct {
 	suffix, params, comment, body string
-	needs                         []string // columns
-	reads                         []string // suffixes of views
+	needs                         []sqlviews.Field // fields of a contact
+	reads                         []string         // suffixes of views
 }
 
 func (w *viewWriter) add(s spec) {
@@ -118,12 +119,14 @@ func (w *viewWriter) has(columns ...string) bool {
 	})
 }
 
-// suit is has, of columns in types that the views can reckon with.
-func (w *viewWriter) suit(columns ...string) bool {
-	return w.has(columns...) && !slices.ContainsFunc(w.o.Columns.Columns, func(c schemas.Column) bool {
-		return slices.Contains(columns, c.Name) && !sqlviews.Suits(c)
-	})
+// suit reports whether the views can reckon with the fields.
+func (w *viewWriter) suit(fields ...sqlviews.Field) bool {
+	return sqlviews.Lacks(w.o.Columns, fields...) == ""
 }
+
+// col is the quoted name of the column of a field, by the name of the field
+// where there is none.
+func (w *viewWriter) col(f sqlviews.Field) string { return w.name(sqlviews.ColumnName(w.o.Columns, f)) }
 
 // free returns a name for a column or parameter of a view that no column of
 // the table has: BigQuery refuses two columns of one name, and takes a column
@@ -153,15 +156,16 @@ func (w *viewWriter) day(expr string) string { return "DATE(" + expr + ", " + w.
 
 // columns is the select list: exported columns, their dates, system columns.
 func (w *viewWriter) columns() string {
-	var exported, dates, system []string
+	var exported, dates, named, system []string
 	for _, c := range w.o.Columns.Columns {
 		if c.Origin == schemas.SystemDefined {
 			system = append(system, w.name(c.Name))
 			continue
 		}
 		exported = append(exported, w.name(c.Name))
-		if base, ok := strings.CutSuffix(c.Name, "_at"); ok && c.Type == schemas.Timestamp && !w.has(base+"_date") {
-			dates = append(dates, w.day(w.name(c.Name))+" AS "+w.name(base+"_date"))
+		if date := sqlviews.DateName(c); date != "" && !w.has(date) && !slices.Contains(named, date) {
+			named = append(named, date)
+			dates = append(dates, w.day(w.name(c.Name))+" AS "+w.name(date))
 		}
 	}
 	return strings.Join(slices.Concat(exported, dates, system), ",\n  ")
@@ -174,12 +178,12 @@ const viewOrder = "LEAST(updated_at, _sluice_extracted_at) DESC, _sluice_extract
 // rowViews are the rows themselves.
 func (w *viewWriter) rowViews() {
 	live, without := []string{"_sluice_deleted_at IS NULL"}, "deleted"
-	if w.suit("blocked") {
-		live = append(live, "blocked IS NOT TRUE")
+	if w.suit(sqlviews.Blocked) {
+		live = append(live, w.col(sqlviews.Blocked)+" IS NOT TRUE")
 		without += ", blocked"
 	}
-	if w.suit("platform") {
-		live = append(live, "platform IS DISTINCT FROM 'playground'")
+	if w.suit(sqlviews.Platform) {
+		live = append(live, w.col(sqlviews.Platform)+" IS DISTINCT FROM 'playground'")
 		without += " and playground"
 	}
 	w.add(spec{
@@ -199,50 +203,54 @@ func (w *viewWriter) rowViews() {
 	})
 }
 
-// contactViews have a row for each contact or customer that they find.
+// contactViews have a row for each contact or customer that they find. What
+// views compute has the same names under every contract.
 func (w *viewWriter) contactViews() {
 	active := []string{"_active"}
-	latest := func(column string) string {
-		return "ARRAY_AGG(" + column + " IGNORE NULLS ORDER BY COALESCE(last_message_at, updated_at) DESC, id LIMIT 1)[SAFE_OFFSET(0)] AS " + column
+	seen, customer, platform := w.col(sqlviews.LastMessage), w.col(sqlviews.Customer), w.col(sqlviews.Platform)
+	latest := func(f sqlviews.Field) string {
+		return "ARRAY_AGG(" + w.col(f) + " IGNORE NULLS ORDER BY COALESCE(" + seen + ", updated_at) DESC, id LIMIT 1)[SAFE_OFFSET(0)] AS " + string(f)
 	}
 	w.add(spec{
 		suffix: "_customers", comment: "One row per customer (ai_customer_id) across all channels.", reads: active,
-		needs: []string{"ai_customer_id", "platform", "name", "phone", "email", "last_message_at", "active_ticket_v2_id"},
-		body: `SELECT ai_customer_id,
+		needs: []sqlviews.Field{
+			sqlviews.Customer, sqlviews.Platform, sqlviews.Name, sqlviews.Phone, sqlviews.Email, sqlviews.LastMessage, sqlviews.Ticket,
+		},
+		body: `SELECT ` + customer + ` AS ai_customer_id,
   COUNT(*) AS contacts,
-  ARRAY_AGG(DISTINCT platform IGNORE NULLS ORDER BY platform) AS platforms,
-  ` + latest("name") + `,
-  ` + latest("phone") + `,
-  ` + latest("email") + `,
+  ARRAY_AGG(DISTINCT ` + platform + ` IGNORE NULLS ORDER BY ` + platform + `) AS platforms,
+  ` + latest(sqlviews.Name) + `,
+  ` + latest(sqlviews.Phone) + `,
+  ` + latest(sqlviews.Email) + `,
   MIN(created_at) AS first_seen_at,
-  MAX(last_message_at) AS last_message_at,
-  COUNT(active_ticket_v2_id) AS open_tickets,
+  MAX(` + seen + `) AS last_message_at,
+  COUNT(` + w.col(sqlviews.Ticket) + `) AS open_tickets,
   ARRAY_AGG(id ORDER BY created_at, id) AS contact_ids
 FROM ` + w.ref("_active") + `
-WHERE ai_customer_id IS NOT NULL
-GROUP BY ai_customer_id`,
+WHERE ` + customer + ` IS NOT NULL
+GROUP BY 1`,
 	})
 	days := w.free("days")
 	since := "TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL " + days + " DAY)"
 	w.add(spec{
-		suffix: "_active_within", params: days + " INT64", comment: "Contacts with a message in the last so many days.", reads: active, needs: []string{"last_message_at"},
-		body: "SELECT * FROM " + w.ref("_active") + "\nWHERE last_message_at >= " + since,
+		suffix: "_active_within", params: days + " INT64", comment: "Contacts with a message in the last so many days.", reads: active, needs: []sqlviews.Field{sqlviews.LastMessage},
+		body: "SELECT * FROM " + w.ref("_active") + "\nWHERE " + seen + " >= " + since,
 	})
 	w.add(spec{
-		suffix: "_unattended", comment: "Contacts that wait for an answer, longest wait first.", reads: active, needs: []string{"chat_status", "last_message_at"},
-		body: `SELECT *, ROUND(TIMESTAMP_DIFF(CURRENT_TIMESTAMP(), last_message_at, MINUTE) / 60, 1) AS ` + w.free("waiting_hours") + `
+		suffix: "_unattended", comment: "Contacts that wait for an answer, longest wait first.", reads: active, needs: []sqlviews.Field{sqlviews.ChatStatus, sqlviews.LastMessage},
+		body: `SELECT *, ROUND(TIMESTAMP_DIFF(CURRENT_TIMESTAMP(), ` + seen + `, MINUTE) / 60, 1) AS ` + w.free("waiting_hours") + `
 FROM ` + w.ref("_active") + `
-WHERE chat_status = 'UNATTENDED'
-ORDER BY last_message_at NULLS LAST, id`,
+WHERE ` + w.col(sqlviews.ChatStatus) + ` = 'UNATTENDED'
+ORDER BY ` + seen + ` NULLS LAST, id`,
 	})
 	w.add(spec{
-		suffix: "_reengagement", params: days + " INT64", reads: active, needs: []string{"last_message_at", "ai_customer_id"},
+		suffix: "_reengagement", params: days + " INT64", reads: active, needs: []sqlviews.Field{sqlviews.LastMessage, sqlviews.Customer},
 		comment: "Contacts silent for more than so many days, on this and on every other channel of the same customer, most recent first.",
-		body: `SELECT *, DATE_DIFF(CURRENT_DATE(` + w.text(w.zone) + `), ` + w.day("last_message_at") + `, DAY) AS ` + w.free("silent_days") + `
-FROM ` + w.ref("_active") + ` AS c
-WHERE last_message_at < ` + since + `
-  AND NOT EXISTS (SELECT 1 FROM ` + w.ref("_active") + ` AS o WHERE o.ai_customer_id = c.ai_customer_id AND o.last_message_at >= ` + since + `)
-ORDER BY last_message_at DESC, id`,
+		body: `SELECT *, DATE_DIFF(CURRENT_DATE(` + w.text(w.zone) + `), ` + w.day(seen) + `, DAY) AS ` + w.free("silent_days") + `
+FROM ` + w.ref("_active") + ` AS _c
+WHERE ` + seen + ` < ` + since + `
+  AND NOT EXISTS (SELECT 1 FROM ` + w.ref("_active") + ` AS _o WHERE _o.` + customer + ` = _c.` + customer + ` AND _o.` + seen + ` >= ` + since + `)
+ORDER BY ` + seen + ` DESC, id`,
 	})
 }
 
@@ -250,46 +258,49 @@ ORDER BY last_message_at DESC, id`,
 // may also be a column's.
 func (w *viewWriter) reportViews() {
 	active := []string{"_active"}
+	seen, platform := w.col(sqlviews.LastMessage), w.col(sqlviews.Platform)
 	w.add(spec{
-		suffix: "_activity_daily", needs: []string{"last_message_at", "platform"},
+		suffix: "_activity_daily", needs: []sqlviews.Field{sqlviews.LastMessage, sqlviews.Platform},
 		comment: "Per day and channel: contacts with a message that day (as far as a run saw it before the next message) and contacts created.",
 		body: `SELECT day, platform, SUM(active) AS active_contacts, SUM(created) AS new_contacts FROM (
-  SELECT ` + w.day("last_message_at") + ` AS day, platform, COUNT(DISTINCT id) AS active, 0 AS created
-  FROM ` + w.ref("_history") + ` WHERE last_message_at IS NOT NULL GROUP BY 1, 2
+  SELECT ` + w.day(seen) + ` AS day, ` + platform + ` AS platform, COUNT(DISTINCT id) AS active, 0 AS created
+  FROM ` + w.ref("_history") + ` WHERE ` + seen + ` IS NOT NULL GROUP BY 1, 2
   UNION ALL
-  SELECT ` + w.day("created_at") + ` AS day, platform, 0 AS active, COUNT(*) AS created
+  SELECT ` + w.day("created_at") + ` AS day, ` + platform + ` AS platform, 0 AS active, COUNT(*) AS created
   FROM ` + w.ref("") + ` GROUP BY 1, 2
 )
 WHERE platform IS DISTINCT FROM 'playground'
 GROUP BY day, platform
 ORDER BY day, platform NULLS LAST`,
 	})
-	const within30 = "COUNTIF(last_message_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 30 DAY))"
+	within := func(days string) string {
+		return "COUNTIF(" + seen + " >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL " + days + " DAY))"
+	}
 	w.add(spec{
-		suffix: "_engagement_by_channel", reads: active, needs: []string{"platform", "last_message_at", "chat_status", "active_ticket_v2_id"},
+		suffix: "_engagement_by_channel", reads: active, needs: []sqlviews.Field{sqlviews.Platform, sqlviews.LastMessage, sqlviews.ChatStatus, sqlviews.Ticket},
 		comment: "Per channel: contacts, how many wrote in the last 7 and 30 days, how many wait for an answer, how many have an open ticket.",
-		body: `SELECT platform,
+		body: `SELECT ` + platform + ` AS platform,
   COUNT(*) AS contacts,
-  COUNTIF(last_message_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 7 DAY)) AS active_7d,
-  ` + within30 + ` AS active_30d,
-  ROUND(100 * ` + within30 + ` / COUNT(*), 1) AS active_30d_percent,
-  COUNTIF(chat_status = 'UNATTENDED') AS unattended,
-  COUNT(active_ticket_v2_id) AS open_tickets,
-  MAX(last_message_at) AS last_message_at
+  ` + within("7") + ` AS active_7d,
+  ` + within("30") + ` AS active_30d,
+  ROUND(100 * ` + within("30") + ` / COUNT(*), 1) AS active_30d_percent,
+  COUNTIF(` + w.col(sqlviews.ChatStatus) + ` = 'UNATTENDED') AS unattended,
+  COUNT(` + w.col(sqlviews.Ticket) + `) AS open_tickets,
+  MAX(` + seen + `) AS last_message_at
 FROM ` + w.ref("_active") + `
-GROUP BY platform
+GROUP BY 1
 ORDER BY contacts DESC, platform NULLS LAST`,
 	})
 	names, group := w.stageNames()
 	w.add(spec{
 		suffix: "_stage_funnel", comment: "Contacts with an open ticket, by the stage it is in.", reads: active,
-		needs: []string{"active_ticket_v2_id", "active_ticket_v2_current_stage_id"},
-		body: `SELECT active_ticket_v2_current_stage_id AS stage_id,` + names + `
+		needs: []sqlviews.Field{sqlviews.Ticket, sqlviews.Stage},
+		body: `SELECT ` + w.col(sqlviews.Stage) + ` AS stage_id,` + names + `
   COUNT(*) AS contacts,
   ROUND(100 * COUNT(*) / SUM(COUNT(*)) OVER (), 1) AS percent,
   MIN(updated_at) AS longest_unchanged_since
 FROM ` + w.ref("_active") + `
-WHERE active_ticket_v2_id IS NOT NULL
+WHERE ` + w.col(sqlviews.Ticket) + ` IS NOT NULL
 GROUP BY 1` + group + `
 ORDER BY contacts DESC, stage_id NULLS LAST`,
 	})

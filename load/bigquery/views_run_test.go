@@ -5,7 +5,9 @@ package bigquery
 import (
 	"database/sql"
 	"fmt"
+	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +22,13 @@ import (
 	"github.com/sluice-etl/sluice/schemas"
 )
 
-// exports are two packages with everything that the views look at, as of now.
-func exports(t *testing.T, now time.Time) (first, second load.Package) {
+// oddPrefix begins the keys of rows for columns that share their names with
+// something of the views' own.
+const oddPrefix = "odd "
+
+// exports are two packages with everything that the views look at, as of now,
+// under a contract that renames columns, or under the usual one.
+func exports(t *testing.T, now time.Time, renamed map[string]string, extra ...schemas.Column) (first, second load.Package) {
 	t.Helper()
 	ago := func(days float64) time.Time {
 		return now.Add(-time.Duration(days * float64(24*time.Hour))).Truncate(time.Microsecond)
@@ -43,14 +50,25 @@ func exports(t *testing.T, now time.Time) (first, second load.Package) {
 	coverage := func(run string) []byte {
 		return fmt.Appendf(nil, `{"run_id": %q, "requests": 3, "share": 0.1, "windows": [{"from": "x"}]}`, run)
 	}
-	first = loadtest.Build(t, loadtest.Spec{Serial: 1, Extracted: ago(2), Rows: rows, Coverage: coverage("run-001")})
+	fill := func(r loadtest.Row) loadtest.Row {
+		for old, name := range renamed {
+			if strings.HasPrefix(old, oddPrefix) {
+				r = r.With(old, "odd "+name)
+			}
+		}
+		return r
+	}
+	for i := range rows {
+		rows[i] = fill(rows[i])
+	}
+	first = loadtest.Build(t, loadtest.Spec{Serial: 1, Extracted: ago(2), Renamed: renamed, Extra: extra, Rows: rows, Coverage: coverage("run-001")})
 	second = loadtest.Build(t, loadtest.Spec{
 		Serial: 2, Extracted: ago(1), Coverage: coverage("run-002"),
-		Extra: []schemas.Column{loadtest.Extra("cf_customer_plan_at", schemas.Timestamp)},
+		Renamed: renamed, Extra: append(slices.Clone(extra), loadtest.Extra("cf_customer_plan_at", schemas.Timestamp)),
 		Rows: []loadtest.Row{
 			rows[0].With(schemas.ColUpdatedAt, ago(1.5), "chat_status", "ATTENDED", "last_message_at", ago(1.5), "cf_customer_plan_at", ago(1.5)),
 			rows[3].With(schemas.ColDeletedAt, ago(1)),
-			contact("j", 1.2, 1.1, "platform", "webchat", "last_message_at", ago(1.1), "chat_status", "UNATTENDED"),
+			fill(contact("j", 1.2, 1.1, "platform", "webchat", "last_message_at", ago(1.1), "chat_status", "UNATTENDED")),
 		},
 	})
 	return first, second
@@ -95,33 +113,74 @@ func viewQueries(mid time.Time) map[string][2]string {
 	}
 }
 
-// Both destinations get the same packages; each view has to give the same rows.
-func TestTheViewsAnswerAsThoseOfDuckDBDo(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	zone := time.UTC
+// viewedWarehouse is a warehouse over a stand-in of its own.
+func viewedWarehouse(t *testing.T, zone *time.Location) *Loader {
+	t.Helper()
 	s, err := bqtest.Start(t.Context(), bqtest.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	warehouse, err := New(t.Context(), Options{
+	l, err := New(t.Context(), Options{
 		Project: s.Project(), Dataset: "crm", Table: "contacts", CreateDataset: true, Method: Stream, Timezone: zone,
 		Endpoint: s.URL(), GRPCEndpoint: s.Addr(), Stages: loadtest.StagesTable,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		for _, c := range []io.Closer{l, s} {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return l
+}
+
+// readOnly opens a database file, or none at all, as an analyst does.
+func readOnly(t *testing.T, file string) *sql.DB {
+	t.Helper()
+	if file != "" {
+		file += "?access_mode=READ_ONLY"
+	}
+	db, err := sql.Open("duckdb", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(t.Context(), "SET TimeZone = 'UTC'"); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// inWarehouse gives the views of a query the names that they have in BigQuery.
+func inWarehouse(l *Loader, q string) string {
+	prefix := l.o.quoted("contacts")
+	q = strings.ReplaceAll(q, " T_", " "+strings.TrimSuffix(prefix, "`")+"_")
+	// The name ends where the query or its arguments do.
+	at := strings.Index(q, prefix[:len(prefix)-1]) + len(prefix) - 1
+	end := at + strings.IndexFunc(q[at:]+" ", func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') })
+	return q[:end] + "`" + q[end:]
+}
+
+// Both destinations get the same packages; each view has to give the same rows.
+func TestTheViewsAnswerAsThoseOfDuckDBDo(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	zone := time.UTC
+	warehouse := viewedWarehouse(t, zone)
 	file := filepath.Join(t.TempDir(), "crm.duckdb")
 	local, err := duckdb.New(duckdb.Options{Path: file, Table: "contacts", Timezone: zone, Stages: loadtest.StagesTable})
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, second := exports(t, now)
+	first, second := exports(t, now, nil)
 	for _, p := range []load.Package{first, second} {
 		for _, l := range []load.Loader{warehouse, local} {
 			if _, err := l.Commit(t.Context(), p); err != nil {
@@ -137,22 +196,7 @@ func TestTheViewsAnswerAsThoseOfDuckDBDo(t *testing.T) {
 	if err := local.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("duckdb", file+"?access_mode=READ_ONLY")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := warehouse.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(t.Context(), "SET TimeZone = 'UTC'"); err != nil {
-		t.Fatal(err)
-	}
+	db := readOnly(t, file)
 	asked := viewQueries(now.Add(-36 * time.Hour))
 	for _, v := range viewsSQL(viewOptions{Table: "contacts", Columns: second.Table}) {
 		if _, ok := asked[strings.TrimPrefix(v.Name, "contacts")]; !ok {
@@ -160,13 +204,7 @@ func TestTheViewsAnswerAsThoseOfDuckDBDo(t *testing.T) {
 		}
 	}
 	for name, q := range asked {
-		prefix := warehouse.o.quoted("contacts")
-		bq := strings.ReplaceAll(q[1], " T_", " "+strings.TrimSuffix(prefix, "`")+"_")
-		// The name ends where the query or its arguments do.
-		at := strings.Index(bq, prefix[:len(prefix)-1]) + len(prefix) - 1
-		end := at + strings.IndexFunc(bq[at:]+" ", func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') })
-		bq = bq[:end] + "`" + bq[end:]
-		want, got := askDuckDB(t, db, q[0]), askWarehouse(t, warehouse, bq)
+		want, got := askDuckDB(t, db, q[0]), askWarehouse(t, warehouse, inWarehouse(warehouse, q[1]))
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s (-DuckDB +BigQuery):\n%s", name, d)
 		}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,10 @@ type Spec struct {
 	Extracted time.Time
 	// Extra columns of the table. A part without a value in one lacks it.
 	Extra []schemas.Column
+	// Renamed are the contract columns that the contract has renamed: other names
+	// by those of BaseColumns, which Rows go by still. The columns of such a
+	// package say what they are filled from, as those of a contract do.
+	Renamed map[string]string
 	// Rows in order of arrival: that is their _sluice_row. _sluice_hash is
 	// computed from the exported columns unless a row has one.
 	Rows []Row
@@ -123,7 +128,7 @@ func Build(tb testing.TB, s Spec) load.Package {
 	}
 	p := load.Package{
 		Serial: s.Serial, Lineage: s.Lineage, Pipeline: "nightly", RunID: s.RunID, SealedAt: s.Extracted.Add(time.Minute),
-		Table: Table(s.Extra...), Coverage: s.Coverage, Verify: s.Verify,
+		Table: s.table(), Coverage: s.Coverage, Verify: s.Verify,
 	}
 	rows := make([]Row, len(s.Rows))
 	for i, r := range s.Rows {
@@ -135,13 +140,43 @@ func Build(tb testing.TB, s Spec) load.Package {
 		if r[schemas.ColExtractedAt] == nil {
 			r[schemas.ColExtractedAt] = s.Extracted
 		}
-		rows[i] = r
+		rows[i] = s.renamed(r)
 	}
 	dir := tb.TempDir()
 	for n, chunk := range slices.Collect(slices.Chunk(rows, s.PartRows)) {
-		p.Parts = append(p.Parts, writePart(tb, filepath.Join(dir, fmt.Sprintf("part-%04d.parquet", n)), chunk, s.Extra))
+		p.Parts = append(p.Parts, writePart(tb, filepath.Join(dir, fmt.Sprintf("part-%04d.parquet", n)), chunk, s))
 	}
 	return p
+}
+
+// columns are BaseColumns as the contract of the package has them.
+func (s Spec) columns() []schemas.Column {
+	cols := BaseColumns()
+	for i := range cols {
+		ref := schemas.FieldRef{Scope: schemas.ScopeContact, Key: cols[i].Name}
+		if key, ok := strings.CutPrefix(ref.Key, schemas.TicketField+"_"); ok {
+			ref = schemas.FieldRef{Scope: schemas.ScopeTicket, Key: key}
+		}
+		if len(s.Renamed) > 0 {
+			cols[i].Source = ref.String()
+		}
+		cols[i].Name = cmp.Or(s.Renamed[cols[i].Name], cols[i].Name)
+	}
+	return cols
+}
+
+func (s Spec) table() schemas.Table {
+	t := Table(s.Extra...)
+	copy(t.Columns, s.columns())
+	return t
+}
+
+func (s Spec) renamed(r Row) Row {
+	out := Row{}
+	for name, v := range r {
+		out[cmp.Or(s.Renamed[name], name)] = v
+	}
+	return out
 }
 
 // Hash is a hash of the exported columns of r, independent of their order and
@@ -159,12 +194,12 @@ func Hash(r Row) int64 {
 	return int64(sum) //nolint:gosec // all 64 bits are meant
 }
 
-func writePart(tb testing.TB, path string, rows []Row, extra []schemas.Column) load.Part {
+func writePart(tb testing.TB, path string, rows []Row, s Spec) load.Part {
 	tb.Helper()
 	month := func(r Row) string { return timeOf(tb, r[schemas.ColCreatedAt]).Format("2006-01") }
 	slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(month(a), month(b)) })
-	cols := BaseColumns()
-	for _, c := range extra {
+	cols := s.columns()
+	for _, c := range s.Extra {
 		if slices.ContainsFunc(rows, func(r Row) bool { return r[c.Name] != nil }) {
 			cols = append(cols, c)
 		}

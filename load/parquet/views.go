@@ -24,7 +24,7 @@ type ViewsOptions struct {
 	// need be. Default: the current one, and unqualified names.
 	Schema string
 	// Columns are the table's columns, as in Manifest.Schema. Views that need
-	// a column the table lacks are left out.
+	// a field which the table lacks are left out.
 	Columns schemas.Table
 	// Timezone gives the calendar of *_date columns. Default, also for
 	// time.Local: UTC.
@@ -58,6 +58,9 @@ func Views(o ViewsOptions) string {
 	fmt.Fprintf(&b, "-- Views over %s, for DuckDB.\n", oneLine(o.Root))
 	b.WriteString("-- Written by sluice, and again when columns are added. Your own views belong in another file.\n")
 	fmt.Fprintf(&b, "-- *_date columns are days in %s. Text without an offset, as in %s_as_of('2026-09-01'), is a time in the session's TimeZone.\n", views.Zone(o.Timezone), vo.Table)
+	for _, note := range views.Notes(vo) {
+		fmt.Fprintf(&b, "-- %s.\n", oneLine(note))
+	}
 	if strings.HasPrefix(o.Root, gcs.Scheme) {
 		b.WriteString("-- DuckDB reads gs:// by its extension httpfs, with a key of the bucket's:\n")
 		b.WriteString("--   CREATE SECRET (TYPE gcs, KEY_ID '...', SECRET '...');\n")

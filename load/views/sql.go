@@ -41,14 +41,15 @@ func (w *writer) tableViews() []View {
 	t := w.o.Table
 	live := []string{`"_sluice_deleted_at" IS NULL`}
 	without := "deleted"
-	if w.suit("blocked") {
-		live = append(live, `"blocked" IS NOT TRUE`)
+	if w.suits(t+" shows blocked contacts", Blocked) {
+		live = append(live, w.col(Blocked)+` IS NOT TRUE`)
 		without += ", blocked"
 	}
-	if w.suit("platform") {
-		live = append(live, `"platform" IS DISTINCT FROM 'playground'`)
+	if w.suits(t+" shows playground contacts", Platform) {
+		live = append(live, w.col(Platform)+` IS DISTINCT FROM 'playground'`)
 		without += " and playground"
 	}
+	at := w.o.Free("t")
 	return []View{
 		{
 			Bare: t + "_all", Comment: "Every contact once, as last seen; deleted, blocked and playground contacts included.",
@@ -64,9 +65,9 @@ func (w *writer) tableViews() []View {
 				"\nQUALIFY row_number() OVER (PARTITION BY \"id\", \"_sluice_hash\", \"_sluice_deleted_at\" IS NULL ORDER BY " + totalOrder("") + ") = 1",
 		},
 		{
-			Bare: t + "_as_of", Macro: true, params: "t", Comment: "The contacts as they had been exported up to the time t, without deleted ones.",
+			Bare: t + "_as_of", Macro: true, params: at, Comment: "The contacts as they had been exported up to the time t, without deleted ones.",
 			body: "SELECT * FROM (\nSELECT\n  " + w.columns() + "\nFROM " + w.historyRows() +
-				"\nWHERE \"_sluice_extracted_at\" <= CAST(t AS TIMESTAMPTZ)" +
+				"\nWHERE \"_sluice_extracted_at\" <= CAST(" + QuoteName(at) + " AS TIMESTAMPTZ)" +
 				"\nQUALIFY row_number() OVER (PARTITION BY \"id\" ORDER BY " + totalOrder(" DESC") + ") = 1\n) WHERE \"_sluice_deleted_at\" IS NULL",
 		},
 	}
@@ -80,80 +81,104 @@ func totalOrder(direction string) string {
 	return strings.Join(keys, direction+", ") + direction
 }
 
-// analystViews answer common questions.
+// analystViews answer common questions. What they give has the same names under
+// every contract.
 func (w *writer) analystViews() []View {
+	return slices.Concat(w.peopleViews(), w.countViews(), w.runViews())
+}
+
+// peopleViews have a row for each contact or customer that they find.
+func (w *writer) peopleViews() []View {
 	var out []View
-	add := func(v View, columns ...string) {
-		if w.suit(columns...) {
+	add := func(v View, fields ...Field) {
+		if w.suits(v.Bare+" is left out", fields...) {
 			out = append(out, v)
 		}
 	}
-	contacts := w.main("")
+	contacts, seen, customer := w.main(""), w.col(LastMessage), w.col(Customer)
+	days := w.o.Free("days")
+	since := "now() - to_days(CAST(" + QuoteName(days) + " AS INTEGER))"
+	latest := func(f Field) string {
+		return "arg_max(" + w.col(f) + ", coalesce(" + seen + `, "updated_at")) FILTER (` + w.col(f) + " IS NOT NULL) AS " + string(f)
+	}
 	add(View{
 		Bare: "customers", Comment: "One row per customer (ai_customer_id) across all channels.",
-		body: `SELECT "ai_customer_id",
+		body: "SELECT " + customer + ` AS "ai_customer_id",
   count(*) AS contacts,
-  list(DISTINCT "platform" ORDER BY "platform") AS platforms,
-  arg_max("name", coalesce("last_message_at", "updated_at")) FILTER ("name" IS NOT NULL) AS name,
-  arg_max("phone", coalesce("last_message_at", "updated_at")) FILTER ("phone" IS NOT NULL) AS phone,
-  arg_max("email", coalesce("last_message_at", "updated_at")) FILTER ("email" IS NOT NULL) AS email,
+  list(DISTINCT ` + w.col(Platform) + " ORDER BY " + w.col(Platform) + `) AS platforms,
+  ` + latest(Name) + `,
+  ` + latest(Phone) + `,
+  ` + latest(Email) + `,
   min("created_at") AS first_seen_at,
-  max("last_message_at") AS last_message_at,
-  count("active_ticket_v2_id") AS open_tickets,
+  max(` + seen + `) AS last_message_at,
+  count(` + w.col(Ticket) + `) AS open_tickets,
   list("id" ORDER BY "created_at", "id") AS contact_ids
 FROM ` + contacts + `
-WHERE "ai_customer_id" IS NOT NULL
+WHERE ` + customer + ` IS NOT NULL
 GROUP BY ALL`,
-	}, "ai_customer_id", "platform", "name", "phone", "email", "last_message_at", "active_ticket_v2_id")
+	}, Customer, Platform, Name, Phone, Email, LastMessage, Ticket)
 	add(View{
-		Bare: "active", Macro: true, params: "days", Comment: "Contacts with a message in the last so many days.",
-		body: "SELECT * FROM " + contacts + ` WHERE "last_message_at" >= now() - to_days(CAST(days AS INTEGER))`,
-	}, "last_message_at")
+		Bare: "active", Macro: true, params: days, Comment: "Contacts with a message in the last so many days.",
+		body: "SELECT * FROM " + contacts + " WHERE " + seen + " >= " + since,
+	}, LastMessage)
+	add(View{
+		Bare: "unattended", Comment: "Contacts that wait for an answer, longest wait first.",
+		body: "SELECT *, round(date_diff('minute', " + seen + ", now()) / 60.0, 1) AS " + w.o.Free("waiting_hours") + `
+FROM ` + contacts + " WHERE " + w.col(ChatStatus) + " = 'UNATTENDED' ORDER BY " + seen + ` NULLS LAST, "id"`,
+	}, ChatStatus, LastMessage)
+	add(View{
+		Bare: "reengagement", Macro: true, params: days, Comment: "Contacts silent for more than so many days, on this and on every other channel of the same customer, most recent first.",
+		body: "SELECT *, date_diff('day', " + seen + ", now()) AS " + w.o.Free("silent_days") + `
+FROM ` + contacts + ` AS _c
+WHERE ` + seen + " < " + since + `
+  AND NOT EXISTS (SELECT 1 FROM ` + contacts + " AS _o WHERE _o." + customer + " = _c." + customer + " AND _o." + seen + " >= " + since + `)
+ORDER BY ` + seen + ` DESC, "id"`,
+	}, LastMessage, Customer)
+	return out
+}
+
+// countViews count contacts.
+func (w *writer) countViews() []View {
+	var out []View
+	add := func(v View, fields ...Field) {
+		if w.suits(v.Bare+" is left out", fields...) {
+			out = append(out, v)
+		}
+	}
+	contacts, seen, platform := w.main(""), w.col(LastMessage), w.col(Platform)
 	add(View{
 		Bare: "activity_daily", Comment: "Per day and channel: contacts with a message that day (as far as a run saw it before the next message) and contacts created.",
 		body: `SELECT day, platform, sum(active)::BIGINT AS active_contacts, sum(created)::BIGINT AS new_contacts FROM (
-  SELECT ` + w.day("last_message_at") + ` AS day, "platform" AS platform, count(DISTINCT "id") AS active, 0 AS created
-  FROM ` + w.main("_history") + ` WHERE "last_message_at" IS NOT NULL GROUP BY ALL
+  SELECT ` + w.dayOf(seen) + " AS day, " + platform + ` AS platform, count(DISTINCT "id") AS active, 0 AS created
+  FROM ` + w.main("_history") + " WHERE " + seen + ` IS NOT NULL GROUP BY ALL
   UNION ALL
-  SELECT ` + w.day("created_at") + `, "platform", 0, count(*) FROM ` + w.main("_all") + ` GROUP BY ALL
+  SELECT ` + w.day("created_at") + ", " + platform + `, 0, count(*) FROM ` + w.main("_all") + ` GROUP BY ALL
 ) WHERE platform IS DISTINCT FROM 'playground'
 GROUP BY ALL ORDER BY day, platform`,
-	}, "last_message_at", "platform")
+	}, LastMessage, Platform)
+	within := func(days string) string { return "count(*) FILTER (" + seen + " >= now() - INTERVAL " + days + " DAY)" }
 	add(View{
 		Bare: "engagement_by_channel", Comment: "Per channel: contacts, how many wrote in the last 7 and 30 days, how many wait for an answer, how many have an open ticket.",
-		body: `SELECT "platform" AS platform,
+		body: "SELECT " + platform + ` AS platform,
   count(*) AS contacts,
-  count(*) FILTER ("last_message_at" >= now() - INTERVAL 7 DAY) AS active_7d,
-  count(*) FILTER ("last_message_at" >= now() - INTERVAL 30 DAY) AS active_30d,
-  round(100.0 * count(*) FILTER ("last_message_at" >= now() - INTERVAL 30 DAY) / count(*), 1) AS active_30d_percent,
-  count(*) FILTER ("chat_status" = 'UNATTENDED') AS unattended,
-  count("active_ticket_v2_id") AS open_tickets,
-  max("last_message_at") AS last_message_at
+  ` + within("7") + ` AS active_7d,
+  ` + within("30") + ` AS active_30d,
+  round(100.0 * ` + within("30") + ` / count(*), 1) AS active_30d_percent,
+  count(*) FILTER (` + w.col(ChatStatus) + ` = 'UNATTENDED') AS unattended,
+  count(` + w.col(Ticket) + `) AS open_tickets,
+  max(` + seen + `) AS last_message_at
 FROM ` + contacts + ` GROUP BY ALL ORDER BY contacts DESC, platform`,
-	}, "platform", "last_message_at", "chat_status", "active_ticket_v2_id")
-	add(View{
-		Bare: "unattended", Comment: "Contacts that wait for an answer, longest wait first.",
-		body: `SELECT *, round(date_diff('minute', "last_message_at", now()) / 60.0, 1) AS waiting_hours
-FROM ` + contacts + ` WHERE "chat_status" = 'UNATTENDED' ORDER BY "last_message_at" NULLS LAST, "id"`,
-	}, "chat_status", "last_message_at")
-	add(View{
-		Bare: "reengagement", Macro: true, params: "days", Comment: "Contacts silent for more than so many days, on this and on every other channel of the same customer, most recent first.",
-		body: `SELECT *, date_diff('day', "last_message_at", now()) AS silent_days
-FROM ` + contacts + ` AS c
-WHERE "last_message_at" < now() - to_days(CAST(days AS INTEGER))
-  AND NOT EXISTS (SELECT 1 FROM ` + contacts + ` AS o WHERE o."ai_customer_id" = c."ai_customer_id" AND o."last_message_at" >= now() - to_days(CAST(days AS INTEGER)))
-ORDER BY "last_message_at" DESC, "id"`,
-	}, "last_message_at", "ai_customer_id")
+	}, Platform, LastMessage, ChatStatus, Ticket)
 	add(View{
 		Bare: "stage_funnel", Comment: "Contacts with an open ticket, by the stage it is in.",
-		body: `SELECT "active_ticket_v2_current_stage_id" AS stage_id,` + w.stageNames() + `
+		body: "SELECT " + w.col(Stage) + ` AS stage_id,` + w.stageNames() + `
   count(*) AS contacts,
   round(100.0 * count(*) / sum(count(*)) OVER (), 1) AS percent,
   min("updated_at") AS longest_unchanged_since
-FROM ` + contacts + ` WHERE "active_ticket_v2_id" IS NOT NULL
+FROM ` + contacts + " WHERE " + w.col(Ticket) + ` IS NOT NULL
 GROUP BY ALL ORDER BY contacts DESC, stage_id NULLS LAST`,
-	}, "active_ticket_v2_id", "active_ticket_v2_current_stage_id")
-	return append(out, w.runViews()...)
+	}, Ticket, Stage)
+	return out
 }
 
 // runViews tell what the runs brought.

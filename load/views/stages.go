@@ -5,9 +5,6 @@ import (
 	"strings"
 )
 
-// colStage is the column with the stage of the active ticket.
-const colStage = "active_ticket_v2_current_stage_id"
-
 // named are the columns that the table of stages adds to contacts: what they
 // are called there, and in views.
 func named() [][2]string {
@@ -28,15 +25,18 @@ func (o Options) names() []string {
 	var out []string
 	for _, c := range o.Columns.Columns {
 		out = append(out, c.Name)
-		if base, ok := strings.CutSuffix(c.Name, "_at"); ok {
+		if base := dateBase(c.Name); base != "" {
 			out = append(out, base+"_date")
+		}
+		if date := DateName(c); date != "" {
+			out = append(out, date)
 		}
 	}
 	return out
 }
 
 // joins reports whether contacts can be given the names of their stages.
-func (w *writer) joins() bool { return w.o.Stages != "" && w.suit(colStage) }
+func (w *writer) joins() bool { return w.o.Stages != "" && Lacks(w.o.Columns, Stage) == "" }
 
 // staged reads the rows of the main view. A stage that stands in several
 // pipelines is that of the first by id, so that no contact comes twice.
@@ -46,12 +46,12 @@ func (w *writer) staged() string {
 	}
 	var list []string
 	for _, n := range named() {
-		list = append(list, "s."+QuoteName(n[0])+" AS "+QuoteName(w.o.Free(n[1])))
+		list = append(list, "_s."+QuoteName(n[0])+" AS "+QuoteName(w.o.Free(n[1])))
 	}
-	return "SELECT c.*, " + strings.Join(list, ", ") + "\nFROM " + w.main("_all") + ` AS c LEFT JOIN (
+	return "SELECT _c.*, " + strings.Join(list, ", ") + "\nFROM " + w.main("_all") + ` AS _c LEFT JOIN (
   SELECT "stage_id", "stage_name", "position", "pipeline_id", "pipeline_name" FROM ` + w.o.Stages + `
   QUALIFY row_number() OVER (PARTITION BY "stage_id" ORDER BY "pipeline_id", "position") = 1
-) AS s ON s."stage_id" = c.` + QuoteName(colStage)
+) AS _s ON _s."stage_id" = _c.` + w.col(Stage)
 }
 
 // stageNames are the columns of the funnel that the table of stages adds.

@@ -19,8 +19,9 @@ type Options struct {
 	// Schema is the DuckDB schema to create everything in; it is created if
 	// need be. Default: the current one, and unqualified names.
 	Schema string
-	// Columns are the table's columns. Views that need a column the table lacks
-	// are left out.
+	// Columns are the table's columns. Views find those that they reckon with by
+	// the field that each is filled from, whatever its name; a view that needs one
+	// which the table lacks is left out (Notes).
 	Columns schemas.Table
 	// Timezone gives the calendar of *_date columns. Default, also for
 	// time.Local: UTC.
@@ -82,6 +83,21 @@ func SQL(o Options) string {
 // List returns what SQL creates, in order.
 func List(o Options) []View { return newWriter(o).views() }
 
+// Notes says which views are left out, or show less or more than they would,
+// because the contract leaves a field out, stores it under a policy that views
+// cannot reckon with, or gives it another type; one sentence each. There are
+// none for a table without columns.
+func Notes(o Options) []string {
+	w := newWriter(o)
+	if len(w.views()) == 0 {
+		return nil
+	}
+	if why := Lacks(w.o.Columns, Stage); why != "" && w.o.Stages != "" {
+		w.left = append(w.left, w.o.Table+" names no stages: "+why)
+	}
+	return w.left
+}
+
 // Zone is the name of the timezone of *_date columns. "Local" is a name only
 // Go knows; SQL needs one of the IANA's.
 func Zone(tz *time.Location) string {
@@ -136,6 +152,8 @@ func QuoteText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") 
 type writer struct {
 	o    Options
 	zone string
+	// left are the sentences of Notes.
+	left []string
 }
 
 func newWriter(o Options) *writer {
@@ -164,17 +182,44 @@ func (w *writer) has(columns ...string) bool {
 func (w *writer) dates() [][2]string {
 	var out [][2]string
 	for _, c := range w.o.Columns.Columns {
-		base, ok := strings.CutSuffix(c.Name, "_at")
-		if ok && c.Type == schemas.Timestamp && c.Origin != schemas.SystemDefined && !w.has(base+"_date") {
-			out = append(out, [2]string{base + "_date", c.Name})
+		date := DateName(c)
+		again := func(d [2]string) bool { return d[0] == date }
+		if date != "" && !w.has(date) && !slices.ContainsFunc(out, again) {
+			out = append(out, [2]string{date, c.Name})
 		}
 	}
 	return out
 }
 
+// dateBase is what the name of a column's day begins with.
+func dateBase(column string) string {
+	base, ok := strings.CutSuffix(column, "_at")
+	if !ok {
+		return ""
+	}
+	return base
+}
+
 // day is the local day of a timestamp column.
-func (w *writer) day(column string) string {
-	return fmt.Sprintf("CAST(timezone(%s, %s) AS DATE)", QuoteText(w.zone), QuoteName(column))
+func (w *writer) day(column string) string { return w.dayOf(QuoteName(column)) }
+
+// dayOf is day of a column whose name is quoted.
+func (w *writer) dayOf(column string) string {
+	return fmt.Sprintf("CAST(timezone(%s, %s) AS DATE)", QuoteText(w.zone), column)
+}
+
+// col is the quoted name of the column of a field, by the name of the field
+// where there is none.
+func (w *writer) col(f Field) string { return QuoteName(ColumnName(w.o.Columns, f)) }
+
+// suits reports whether views can reckon with the fields, and notes what is so
+// where they cannot, and why.
+func (w *writer) suits(otherwise string, fields ...Field) bool {
+	why := Lacks(w.o.Columns, fields...)
+	if why != "" {
+		w.left = append(w.left, otherwise+": "+why)
+	}
+	return why == ""
 }
 
 // columns is the select list: exported columns, their dates, system columns.

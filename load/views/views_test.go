@@ -23,8 +23,8 @@ func names(o views.Options) string {
 func TestAReportWhoseNameIsTakenGoesByTheTables(t *testing.T) {
 	t.Parallel()
 	o := views.Options{Columns: loadtest.Table(), Taken: []string{"customers", "active", "runs", "contacts_runs", "contacts"}}
-	want := "contacts_all contacts contacts_history contacts_as_of(t) contacts_customers contacts_active(days) activity_daily" +
-		" engagement_by_channel unattended reengagement(days) stage_funnel new_and_updated"
+	want := "contacts_all contacts contacts_history contacts_as_of(t) contacts_customers contacts_active(days) unattended" +
+		" reengagement(days) activity_daily engagement_by_channel stage_funnel new_and_updated"
 	if d := cmp.Diff(want, names(o)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -59,5 +59,78 @@ func TestReportsDoWithoutColumnsOfTypesTheyCannotReckonWith(t *testing.T) {
 	}
 	if text := views.SQL(o); strings.Contains(text, `"blocked" IS NOT TRUE`) {
 		t.Error("a text is taken for true or false")
+	}
+}
+
+// under is a table as a contract with renames, policies and fields left out
+// makes it.
+func under(t *testing.T, contract string) schemas.Table {
+	t.Helper()
+	c, err := schemas.ParseContract("crm.yaml", []byte(contract))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Earlier runs had a column of the chat's status.
+	reg, err := schemas.NewRegistry(c, []schemas.RegistryEntry{{Scope: schemas.ScopeContact, Key: "chat_status", Column: "chat_status", Type: schemas.String, FirstRun: "r"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reg.Table()
+}
+
+const renamedContract = `version: 1
+columns:
+  - {name: id, type: string, required: true}
+  - {name: created_at, type: timestamp, required: true}
+  - {name: updated_at, type: timestamp, required: true}
+  - {name: seen, path: last_message_at, type: timestamp}
+  - {name: channel, path: platform, type: string, policy: hash}
+  - {name: person, path: ai_customer_id, type: string, policy: mask}
+  - {name: bad, path: blocked, type: bool}
+  - {name: stage, path: active_ticket_v2.current_stage_id, type: string, policy: hash}
+  - {name: platform, path: cf_customer.platform, type: string}
+exclude: [chat_status]
+`
+
+func TestWhatAContractTakesFromTheViewsIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	o := views.Options{Columns: under(t, renamedContract), Stages: "x.stages"}
+	if d := cmp.Diff("contacts_all contacts contacts_history contacts_as_of(t) active(days) new_and_updated runs", names(o)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	want := []string{
+		"contacts shows playground contacts: column channel has policy hash",
+		"customers is left out: column person has policy mask",
+		"unattended is left out: the contract leaves out chat_status",
+		"reengagement is left out: column person has policy mask",
+		"activity_daily is left out: column channel has policy hash",
+		"engagement_by_channel is left out: column channel has policy hash",
+		"stage_funnel is left out: the table has no column of active_ticket_v2.id",
+		"contacts names no stages: column stage has policy hash",
+	}
+	if d := cmp.Diff(want, views.Notes(o)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	text := views.SQL(o)
+	for _, part := range []string{`"bad" IS NOT TRUE`, `"seen" >= now()`, `AS "last_message_date"`} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s is not in\n%s", part, text)
+		}
+	}
+	if strings.Contains(text, "'playground'") || strings.Contains(text, "LEFT JOIN") {
+		t.Errorf("hashes are compared with values:\n%s", text)
+	}
+}
+
+func TestTheBuiltInContractTakesNothingFromTheViews(t *testing.T) {
+	t.Parallel()
+	reg, err := schemas.NewRegistry(schemas.Default(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []views.Options{{Columns: reg.Table(), Stages: "x.stages"}, {Columns: loadtest.Table(), Stages: "x.stages"}, {}} {
+		if notes := views.Notes(o); len(notes) > 0 {
+			t.Errorf("noted: %v", notes)
+		}
 	}
 }
