@@ -26,6 +26,9 @@ func (r *reader) bigQuery(f fields, d *Destination) {
 	if f.has("maximum_bytes_billed") {
 		d.MaximumBytesBilled = f.size("maximum_bytes_billed")
 	}
+	if d.Method != "" && d.Method != MethodCDC {
+		f.dropInherited("max_staleness")
+	}
 	if f.has("max_staleness") {
 		d.MaxStaleness = f.duration("max_staleness")
 		if d.Method != "" && d.Method != MethodCDC {

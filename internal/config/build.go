@@ -25,17 +25,22 @@ func (r *reader) build(root *value) *Config {
 	}
 	r.version(top)
 	c.State = r.state(top)
-	for _, n := range r.named(top, "sources") {
+	r.readDefaults(top)
+	for _, n := range r.instances(r.named(top, "sources")) {
 		c.Sources = append(c.Sources, r.source(n))
+		if n.account != "" {
+			r.accounts[n.base] = n.accounts
+		}
 	}
 	for _, n := range r.named(top, "destinations") {
 		c.Destinations = append(c.Destinations, r.destination(n))
 	}
-	for _, n := range r.named(top, "pipelines") {
+	for _, n := range r.instances(r.named(top, "pipelines")) {
 		c.Pipelines = append(c.Pipelines, r.pipeline(c, n))
 	}
 	r.checkTables(c)
 	r.checkStages(c)
+	r.unionViews(c)
 	r.checkSandbox(c)
 	return c
 }
@@ -74,11 +79,16 @@ func (r *reader) state(top fields) State {
 	return st
 }
 
-// namedValue is an entry of sources, destinations or pipelines.
+// namedValue is an entry of sources, destinations or pipelines, or what it is
+// for one account.
 type namedValue struct {
 	name string
 	at   Pos
 	val  *value
+	// base is the name in the file; account the key of for_each, and accounts
+	// all of them.
+	base, account string
+	accounts      []string
 }
 
 // named returns the entries of a mapping from names.
@@ -109,13 +119,13 @@ func (r *reader) named(top fields, key string) []namedValue {
 			r.errorf(e.keyPos, hint, "%s: %s is not a name", key, quote(e.key))
 		}
 		// Its content is checked all the same, and references to it resolve.
-		out = append(out, namedValue{e.key, e.keyPos, e.val})
+		out = append(out, namedValue{name: e.key, base: e.key, at: e.keyPos, val: r.withDefaults(key, e.val, e.keyPos)})
 	}
 	return out
 }
 
 func (r *reader) source(n namedValue) *Source {
-	s := &Source{Name: n.name}
+	s := &Source{Name: n.name, Base: n.base, Account: n.account}
 	f, ok := r.fields("sources.*", n.val, n.at)
 	s.Node = f.node
 	if !ok {
@@ -142,15 +152,15 @@ func (r *reader) url(f fields, s *Source) {
 	if !ok {
 		return
 	}
-	at := f.pos("url")
+	at, what := f.pos("url"), "url"+f.ofWhom("url")
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
-		r.errorf(at, "write https://HOST or sandbox://?contacts=10000&seed=1", "url is not a URL")
+		r.errorf(at, "write https://HOST or sandbox://?contacts=10000&seed=1", "%s is not a URL", what)
 		return
 	}
 	switch {
 	case u.User != nil:
-		r.errorf(at, "give the key as api_key", "url holds a user or password")
+		r.errorf(at, "give the key as api_key", "%s holds a user or password", what)
 	case u.Scheme == schemeSandbox:
 		if u.Host != "" || u.Path != "" || u.Fragment != "" {
 			r.errorf(at, "options follow a question mark: sandbox://?contacts=10000&seed=1", "sandbox:// has no host and no path")
@@ -158,11 +168,11 @@ func (r *reader) url(f fields, s *Source) {
 		}
 		s.URL, s.Scheme = text, u.Scheme
 	case u.Scheme != schemeHTTPS && u.Scheme != schemeHTTP:
-		r.errorf(at, "allowed: https://, sandbox://, http:// to this machine", "url has a scheme that is not known")
+		r.errorf(at, "allowed: https://, sandbox://, http:// to this machine", "%s has a scheme that is not known", what)
 	case u.Hostname() == "":
-		r.errorf(at, "write https://HOST", "url has no host")
+		r.errorf(at, "write https://HOST", "%s has no host", what)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		r.errorf(at, "leave out what follows ? or #", "url is the base of the API, without parameters")
+		r.errorf(at, "leave out what follows ? or #", "%s is the base of the API, without parameters", what)
 	case u.Scheme == schemeHTTP && !loopback(u.Hostname()) && !s.AllowInsecure && !r.unset[f.vals["allow_insecure"]]:
 		r.errorf(at, "use https://, or set allow_insecure: true if the network between is yours", "http:// would send the key unencrypted")
 	default:
@@ -193,6 +203,7 @@ func loopback(host string) bool {
 
 // key reads a source's key, from the file, a variable or a file of its own.
 func (r *reader) key(f fields, s *Source) {
+	f.preferOwn("api_key", "api_key_file")
 	if f.has("api_key") && f.has("api_key_file") {
 		r.errorf(f.keyPos["api_key_file"], "keep one of them", "api_key and api_key_file are both given")
 		return
@@ -221,7 +232,7 @@ func (r *reader) key(f fields, s *Source) {
 	case s.Scheme == schemeSandbox:
 		s.APIKey = NewSecret(sandboxKey)
 	case s.Scheme != "" && f.has("api_key"):
-		r.errorf(f.pos("api_key"), "set the variable that it is taken from", "api_key is empty")
+		r.errorf(f.pos("api_key"), "set the variable that it is taken from", "api_key%s is empty", f.ofWhom("api_key"))
 	case s.Scheme != "":
 		r.errorf(f.node.At, "add api_key: ${CONTACTS_API_KEY}, or api_key_file", "api_key is missing")
 	}
@@ -231,7 +242,7 @@ func (r *reader) key(f fields, s *Source) {
 func (r *reader) checkKey(f fields, s *Source, name, text string) {
 	s.APIKey = NewSecret(text)
 	if strings.IndexFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) >= 0 {
-		r.errorf(f.pos(name), "look for spaces and line ends around it", "%s holds characters that no key has", name)
+		r.errorf(f.pos(name), "look for spaces and line ends around it", "%s%s holds characters that no key has", name, f.ofWhom(name))
 	}
 	switch {
 	case s.Scheme == schemeSandbox && text != sandboxKey:
@@ -261,7 +272,10 @@ func (r *reader) destination(n namedValue) *Destination {
 		return d // which keys apply depends on it
 	}
 	for _, k := range r.children("destinations.*") {
-		if k.Of != "" && f.vals[k.name()] != nil && !slices.Contains(strings.Fields(k.Of), d.Type) {
+		if k.Of == "" || f.vals[k.name()] == nil || slices.Contains(strings.Fields(k.Of), d.Type) {
+			continue
+		}
+		if !f.dropInherited(k.name()) {
 			r.errorf(f.keyPos[k.name()], "it belongs to type "+strings.ReplaceAll(k.Of, " ", " or "), "%s is not a key of type %s", k.name(), d.Type)
 		}
 	}

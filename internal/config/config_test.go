@@ -57,7 +57,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 		t.Errorf("state is %+v", c.State)
 	}
 	wantSource := Source{
-		Name: "crm", Type: "contacts_api", URL: "sandbox://", Scheme: "sandbox", PageSize: 1000, Concurrency: 4, RequestsPerSecond: 5,
+		Name: "crm", Base: "crm", Type: "contacts_api", URL: "sandbox://", Scheme: "sandbox", PageSize: 1000, Concurrency: 4, RequestsPerSecond: 5,
 		ConnectTimeout: 10 * time.Second, ResponseTimeout: time.Minute, RequestTimeout: 2 * time.Minute, RetryFor: 5 * time.Minute, CombineFilters: true,
 	}
 	if diff := cmp.Diff(wantSource, *s, cmpopts.IgnoreFields(Source{}, "Node", "APIKey")); diff != "" {
@@ -125,7 +125,7 @@ func TestEveryKeyReachesTheModel(t *testing.T) {
 		t.Fatal(rendered(t, list))
 	}
 	want := Source{
-		Name: "crm", Type: "contacts_api", URL: "HTTPS://API.Example.com:443/base", Scheme: "https", Host: "api.example.com", AllowInsecure: true,
+		Name: "crm", Base: "crm", Type: "contacts_api", URL: "HTTPS://API.Example.com:443/base", Scheme: "https", Host: "api.example.com", AllowInsecure: true,
 		PageSize: 500, Concurrency: 8, RequestsPerSecond: 2.5, ConnectTimeout: 5 * time.Second, ResponseTimeout: 90 * time.Second,
 		RequestTimeout: 3 * time.Minute, RetryFor: 24 * time.Hour,
 	}

@@ -109,6 +109,11 @@ func (r *reader) clash(o, t table, at Pos) bool {
 			what = "dataset"
 		}
 		r.errorf(t.pipeline.Pos("destinations"), "keep one of them", "destinations %s and %s are the same %s", o.dest.Name, t.dest.Name, what)
+	case same && o.dest.Type == t.dest.Type && t.pipeline.Account != "" && o.pipeline.Base == t.pipeline.Base:
+		if !r.sharing[t.pipeline.Base] { // one of many accounts is enough to act on
+			r.errorf(at, "put the account into its name, as in table: "+firstTable+"_${each.key}", "pipelines %s and %s both write table %s of destination %s", o.pipeline.Name, t.pipeline.Name, t.pipeline.Table, t.dest.Name)
+		}
+		r.sharing[t.pipeline.Base] = true
 	case same && o.dest.Type == t.dest.Type:
 		r.errorf(at, "give one of them another table or destination", "pipelines %s (line %d) and %s both write table %s of destination %s", o.pipeline.Name, o.pipeline.At.Line, t.pipeline.Name, t.pipeline.Table, t.dest.Name)
 	case same, o.place.in(t.place), t.place.in(o.place):

@@ -26,6 +26,9 @@ type value struct {
 	text    string   // of a scalar, as YAML reads it, before interpolation
 	entries []*entry // of a mapping, in order; no two of one key
 	items   []*value // of a sequence
+	// each is what ${each.key} and the like mean in it; nil where they mean
+	// nothing.
+	each *account
 	// partial says that a fault, already reported, kept some entries out: what
 	// is missing from it is no news.
 	partial bool
@@ -35,6 +38,8 @@ type entry struct {
 	key    string
 	keyPos Pos
 	val    *value
+	// inherited says that it stands in defaults, and not in the thing itself.
+	inherited bool
 }
 
 type kind int

@@ -22,6 +22,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte(full))
+	f.Add([]byte(manyAccounts))
 	f.Add([]byte(strings.ReplaceAll(minimal, "\n", "\r\n")))
 	f.Add([]byte("a: &a [*a]\nb: {<<: [*a, *a]}\n? [x]\n: !!int 5\n\"k\\n\": |-\n  ${X}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -42,7 +42,7 @@ func (c *Config) Hash() string {
 		Field                                                   *Field
 		Reconcile                                               *reconcile
 		Quarantine                                              *Quarantine `json:",omitempty"` // nil: the defaults
-		Enrich, StagesTable                                     string
+		Enrich, StagesTable, UnionView                          string
 		MaxRequests, MaxBytes                                   int64
 		Destinations                                            []string
 	}
@@ -75,7 +75,7 @@ func (c *Config) Hash() string {
 			Source: p.Source.Name, Table: p.Table, Schema: p.schema, Sync: p.Sync, Verify: p.Verify, Schedule: p.Schedule, Timezone: p.Timezone.String(),
 			Lookback: int64(p.Lookback), FullEvery: int64(p.FullEvery), Days: p.Days,
 			Filters: p.Filters, Stages: p.Stages, Pipelines: p.Pipelines, Field: p.Field,
-			Enrich: p.Enrich, StagesTable: p.StagesTable, MaxRequests: p.MaxRequests, MaxBytes: p.MaxBytes,
+			Enrich: p.Enrich, StagesTable: p.StagesTable, UnionView: p.UnionView, MaxRequests: p.MaxRequests, MaxBytes: p.MaxBytes,
 		}
 		if r := p.Reconcile; r != nil {
 			v.Reconcile = &reconcile{r.Schedule, r.MaxShare, r.MaxProbes}

@@ -15,6 +15,7 @@ func (k Key) variable() string {
 // hashKey reads a pipeline's hash key, from the file, a variable or a file of
 // its own. Whether one is needed the contract says, which is read later.
 func (r *reader) hashKey(f fields, p *Pipeline) {
+	f.preferOwn("hash_key", "hash_key_file")
 	var text string
 	name := "hash_key"
 	switch {

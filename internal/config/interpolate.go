@@ -10,6 +10,8 @@ import (
 //
 //	${NAME}           the variable; an error if it is not set
 //	${NAME:-default}  the default if it is not set or empty
+//	${each.key}       the account's key, see account
+//	${each.value.X}   what for_each has for the account
 //	$${               a literal ${
 //
 // The result is text: it is never read as YAML again. used says that there was
@@ -42,9 +44,12 @@ func (r *reader) interpolate(v *value, k Key) (text string, used, ok bool) {
 		used = true
 		name, fallback, hasFallback := strings.Cut(rest[i+2:i+end], ":-")
 		value, good := "", false
-		if r.mayLack(k, name, hasFallback) {
+		switch {
+		case strings.HasPrefix(name, "each."):
+			value, good = r.ofAccount(at, v, k, name, fallback, hasFallback)
+		case r.mayLack(k, name, hasFallback):
 			r.leaveOut(v)
-		} else {
+		default:
 			value, good = r.variable(at, name, fallback, hasFallback)
 		}
 		ok = ok && good

@@ -28,6 +28,8 @@ const (
 	SecretType   KeyType = "secret"
 	CronType     KeyType = "schedule" // five cron fields, a descriptor, or @every DURATION
 	TimezoneType KeyType = "timezone" // IANA name
+	AccountsType KeyType = "accounts" // a mapping from account keys to mappings of values
+	SourceType   KeyType = "source"   // the name of a source, or NAME["ACCOUNT"]
 	LabelsType   KeyType = "labels"   // a mapping from labels to their values
 )
 
@@ -66,6 +68,10 @@ func (t KeyType) expects() string {
 		return "a schedule such as \"0 3 * * *\", @daily or @every 15m"
 	case TimezoneType:
 		return "a timezone such as America/Santiago"
+	case AccountsType:
+		return "a mapping from accounts to their values"
+	case SourceType:
+		return "the name of a source"
 	case LabelsType:
 		return "a mapping from labels to values"
 	case TextType, ChoiceType, SecretType:
@@ -153,6 +159,10 @@ func topKeys() []Key {
 		{Path: "state.backend", Type: ChoiceType, Default: "file", Allowed: []string{"file", "gcs"}, Description: "Kind of storage for state: file, a directory of this machine; gcs, a Google Cloud Storage bucket that several machines may share."},
 		{Path: "state.path", Type: PathType, Default: ".sluice", Description: "Directory of the file backend, created with mode 0700; or gs://BUCKET/PREFIX of the gcs backend, which needs it. " + chain},
 		{Path: "state.work_dir", Type: PathType, Default: ".sluice", Description: "Of the gcs backend: local directory for locks, for what is read and not sealed yet, and for records set aside. What it holds may be lost between runs; several processes of one machine should share it. It should be on a disk, not in memory."},
+		{Path: "defaults", Type: MappingType, Description: "Keys that hold wherever a source, destination or pipeline leaves them out. One that it gives as null is left out for good. A list or mapping is taken whole, not joined."},
+		{Path: "defaults.sources", Type: MappingType, Description: "Keys of sources.*, but for_each."},
+		{Path: "defaults.destinations", Type: MappingType, Description: "Keys of destinations.*. Those of one type hold for destinations of that type alone."},
+		{Path: "defaults.pipelines", Type: MappingType, Description: "Keys of pipelines.*, but for_each. Those that do not go with a pipeline's sync do not hold for it."},
 		{Path: "sources", Type: MappingType, Required: true, Description: "Accounts to read from, by name."},
 		{Path: "destinations", Type: MappingType, Required: true, Description: "Places to write to, by name."},
 		{Path: "pipelines", Type: MappingType, Required: true, Description: "What is read from which source and written where, by name."},
@@ -176,6 +186,7 @@ func sourceKeys() []Key {
 		{Path: p + ".request_timeout", Type: DurationType, Default: "2m", Min: "100ms", Max: "1h", Description: "How long one request may take altogether, the body included."},
 		{Path: p + ".retry_for", Type: DurationType, Default: "5m", Min: "1s", Max: "1d", Description: "How long a request that fails in a passing way (429, 5xx, timeouts, broken answers) is repeated before the run fails."},
 		{Path: p + ".combine_filters", Type: BooleanType, Default: "true", Description: "false where `sluice doctor` finds that the source does not combine `days` with created_after: `sync: recent` then pages `days` by itself."},
+		{Path: p + ".for_each", Type: AccountsType, Description: "Makes one source of it for each account, as in {acme: {region: south}, globex: {}}: see [Many accounts](#many-accounts). A key has a-z, 0-9, _ and -, at most 63."},
 	}
 }
 
@@ -210,8 +221,10 @@ func pipelineKeys() []Key {
 	const p = "pipelines.*"
 	return []Key{
 		{Path: p, Type: MappingType, Description: "One export. Its name stands in state, commands and run records."},
-		{Path: p + ".source", Type: NameType, Required: true, Description: "Source to read."},
-		{Path: p + ".table", Type: NameType, Default: "contacts", Description: "Table to write in every destination. Two pipelines cannot write one table."},
+		{Path: p + ".source", Type: SourceType, Required: true, Description: "Source to read. Where both have for_each, that of the same account; NAME[\"ACCOUNT\"] is a certain one."},
+		{Path: p + ".for_each", Type: AccountsType, Description: "Makes one pipeline of it for each account, NAME[\"ACCOUNT\"], with a state and a table of its own: see [Many accounts](#many-accounts)."},
+		{Path: p + ".table", Type: NameType, Default: "contacts", Description: "Table to write in every destination. Two pipelines cannot write one table. With for_each the default is contacts_${each.key}; in a table's name a dash of the key is written _."},
+		{Path: p + ".union_view", Type: NameType, Description: "Of for_each: name of the view over the tables of all accounts, in every destination; off for none. Left out: the table's name without the account, where nothing else has that name, or else the pipeline's name and _all."},
 		{Path: p + ".schema", Type: PathType, Description: "Contract file: columns, types, descriptions. Left out: the built-in contract."},
 		{Path: p + ".hash_key", Type: SecretType, Description: "Key of the contract's `policy: hash`, at least 32 characters, as `openssl rand -hex 32` prints it. Take it from a variable: ${SLUICE_HASH_KEY}. Needed where the contract hashes; keep it, as another one gives other hashes and has everything read again."},
 		{Path: p + ".hash_key_file", Type: PathType, Description: "File that holds the hash key, instead of hash_key; a newline at its end is dropped."},

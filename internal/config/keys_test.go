@@ -32,15 +32,15 @@ func fileWith(k Key, value string) string {
 	source := map[string]string{"type": "contacts_api", "url": "sandbox://"}
 	destination := map[string]string{"type": "parquet", "path": "out"}
 	pipeline := map[string]string{"source": "crm", "destinations": "lake"}
-	filters, state, reconcile, quarantine := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
+	filters, state, reconcile, quarantine, defaults := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
 	parent, name := "", k.Path
 	if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
 		parent, name = k.Path[:i], k.Path[i+1:]
 	}
 	map[string]map[string]string{
 		"": doc, "state": state, "sources.*": source, "destinations.*": destination, "pipelines.*": pipeline, "pipelines.*.filters": filters, "pipelines.*.reconcile": reconcile,
-		"pipelines.*.quarantine": quarantine,
-		"sources":                {}, "destinations": {}, "pipelines": {},
+		"pipelines.*.quarantine": quarantine, "defaults": defaults,
+		"sources": {}, "destinations": {}, "pipelines": {},
 	}[parent][name] = value
 	switch { // what goes with it
 	case k.Of == Warehouse || k.Path == "destinations.*.type" && value == Warehouse:
@@ -53,6 +53,8 @@ func fileWith(k Key, value string) string {
 		if name == "max_staleness" {
 			destination["method"] = MethodCDC
 		}
+	case k.Path == "pipelines.*.union_view":
+		pipeline["for_each"] = "{acme: {}}"
 	case k.Path == "pipelines.*.days":
 		pipeline["sync"] = "recent"
 	case k.Path == "pipelines.*.sync" && value == "recent":
@@ -88,6 +90,9 @@ func fileWith(k Key, value string) string {
 	if _, given := pipeline["quarantine"]; !given && len(quarantine) > 0 {
 		pipeline["quarantine"] = flow(quarantine)
 	}
+	if _, given := doc["defaults"]; !given && len(defaults) > 0 {
+		doc["defaults"] = flow(defaults)
+	}
 	if _, given := doc["state"]; !given {
 		doc["state"] = flow(state)
 	}
@@ -104,7 +109,7 @@ func TestEveryKnownKeyIsLookedAt(t *testing.T) {
 		if strings.HasSuffix(k.Path, "*") {
 			continue
 		}
-		if k.Type == MappingType {
+		if k.Type == MappingType || k.Type == AccountsType {
 			if _, list := Parse("p.yaml", []byte(fileWith(k, "5")), "/srv", none); !list.HasErrors() {
 				t.Errorf("%s: 5 was accepted:\n%s", k.Path, fileWith(k, "5"))
 			}

@@ -59,7 +59,7 @@ func Parse(name string, data []byte, dir string, env func(string) (string, bool)
 		env = func(string) (string, bool) { return "", false }
 	}
 	text, badLine := normalize(data)
-	r := &reader{file: name, dir: dir, env: env, table: Keys(), lines: strings.Split(text, "\n")}
+	r := &reader{file: name, dir: dir, env: env, table: Keys(), lines: strings.Split(text, "\n"), accounts: map[string][]string{}, sharing: map[string]bool{}}
 	for _, set := range options {
 		set(r)
 	}

@@ -57,8 +57,10 @@ type State struct {
 // Source is an account of a contacts endpoint.
 type Source struct {
 	Node
-	Name string
-	Type string // "contacts_api"
+	Name string // crm, or crm["acme"] with for_each
+	// Base is the name in the file, Account the key in for_each; empty without.
+	Base, Account string
+	Type          string // "contacts_api"
 	// URL is https://host[/base], http:// where allowed, or sandbox://?options.
 	// It carries no user, password or key.
 	URL    string
@@ -183,7 +185,12 @@ func (d *Destination) Place(table string) string {
 // Pipeline brings one source's contacts to one table in each destination.
 type Pipeline struct {
 	Node
-	Name        string
+	Name string // nightly, or nightly["acme"] with for_each
+	// Base is the name in the file, Account the key in for_each; empty without.
+	Base, Account string
+	// UnionView is the view over the tables of all accounts, the same of each;
+	// empty for none.
+	UnionView   string
 	Source      *Source
 	Table       string
 	Schema      string // contract file, absolute; empty for the built-in contract

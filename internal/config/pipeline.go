@@ -10,13 +10,13 @@ import (
 )
 
 func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
-	p := &Pipeline{Name: n.name}
+	p := &Pipeline{Name: n.name, Base: n.base, Account: n.account}
 	f, ok := r.fields("pipelines.*", n.val, n.at)
 	p.Node = f.node
 	if !ok {
 		return p
 	}
-	p.Table, _ = f.name("table")
+	r.tableName(f, p)
 	p.Verify, _ = f.text("verify")
 	if f.has("max_requests") {
 		p.MaxRequests = int64(f.integer("max_requests"))
@@ -52,20 +52,15 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 	r.filters(f, p)
 	p.Reconcile = r.reconcile(f, p)
 	p.Quarantine = r.quarantine(f)
-	r.references(c, f, p)
+	r.references(c, f, p, n)
+	r.noteUnion(f, p)
 	return p
 }
 
 // references resolves the source and the destinations of a pipeline.
-func (r *reader) references(c *Config, f fields, p *Pipeline) {
+func (r *reader) references(c *Config, f fields, p *Pipeline, n namedValue) {
 	if name, ok := f.text("source"); ok {
-		if p.Source = c.Source(name); p.Source == nil {
-			var names []string
-			for _, s := range c.Sources {
-				names = append(names, s.Name)
-			}
-			r.missing(f.pos("source"), "source", f.shown("source"), name, names)
-		}
+		p.Source = r.sourceOf(c, f, n, name)
 	}
 	var names []string
 	for _, d := range c.Destinations {
@@ -173,6 +168,15 @@ const (
 // mode reads sync and the keys that belong to some of its values.
 func (r *reader) mode(f fields, p *Pipeline) {
 	p.Sync, _ = f.text("sync")
+	if p.Sync != "" && p.Sync != syncRecent {
+		f.dropInherited("days")
+	}
+	if p.Sync == syncRecent || p.Sync == syncSnapshot {
+		f.dropInherited("full_every")
+	}
+	if p.Sync == syncSnapshot {
+		f.dropInherited("reconcile")
+	}
 	p.Days = f.integer("days")
 	if f.has("full_every") {
 		p.FullEvery = f.duration("full_every")

@@ -24,6 +24,15 @@ type reader struct {
 	// offline: see Offline. unset holds the values that lack a variable and may.
 	offline bool
 	unset   map[*value]bool
+	// defaults are the mappings of defaults, by what they are for; accounts those
+	// of the sources with for_each, by name; unions what is known of the views
+	// over all accounts of a pipeline.
+	defaults map[string]*value
+	accounts map[string][]string
+	unions   []*union
+	// sharing are the pipelines of which it is said that two accounts share a
+	// table.
+	sharing map[string]bool
 }
 
 func (r *reader) errorf(at Pos, hint, format string, args ...any) {
@@ -75,12 +84,14 @@ type fields struct {
 	partial bool
 	vals    map[string]*value
 	keyPos  map[string]Pos
+	// inherited are the keys that defaults gives.
+	inherited map[string]bool
 }
 
 // fields checks that v is a mapping of known keys. of is the "type" of the
 // thing it describes: a key for another type is a fault; "" allows all.
 func (r *reader) fields(prefix string, v *value, at Pos) (fields, bool) {
-	f := fields{r: r, prefix: prefix, node: Node{At: at, Keys: map[string]Pos{}}, vals: map[string]*value{}, keyPos: map[string]Pos{}}
+	f := fields{r: r, prefix: prefix, node: Node{At: at, Keys: map[string]Pos{}}, vals: map[string]*value{}, keyPos: map[string]Pos{}, inherited: map[string]bool{}}
 	if v == nil || v.kind == nullKind {
 		return f, true
 	}
@@ -104,6 +115,7 @@ func (r *reader) fields(prefix string, v *value, at Pos) (fields, bool) {
 		}
 		f.vals[e.key], f.keyPos[e.key] = e.val, e.keyPos
 		f.node.Keys[e.key] = e.val.pos
+		f.inherited[e.key] = e.inherited
 	}
 	return f, true
 }
@@ -209,6 +221,9 @@ func (r *reader) fill(v *value, k Key) (scalar, bool) {
 // shown names a value in messages: as the file has it, never what a variable
 // held.
 func shown(v *value) string {
+	if v.each != nil && strings.Contains(v.text, eachPrefix) {
+		return quote(v.text) + " of account " + v.each.key
+	}
 	if strings.Contains(v.text, "${") {
 		return quote(v.text) + " with its variables filled in"
 	}

@@ -56,17 +56,13 @@ func (r *reader) sharesStages(seen []stagesTable, t stagesTable, at Pos) bool {
 // takesName reports, and returns whether, a table of stages has the name of a
 // table of contacts, or of something that is named after one.
 func (r *reader) takesName(c *Config, t stagesTable, at Pos) bool {
-	for _, p := range c.Pipelines {
-		for _, d := range p.Destinations {
-			if p.Table == "" || placeOfTable(d, t.pipeline.StagesTable) != t.place || !takes(d, p.Table, t.pipeline.StagesTable) {
-				continue
-			}
-			r.errorf(at, "give it another name, such as crm_stages", "stages: %s is a name that belongs to table %s of destination %s (pipeline %s, line %d)",
-				t.pipeline.StagesTable, p.Table, d.Name, p.Name, p.At.Line)
-			return true
-		}
+	p := owner(c, t.place, t.pipeline.StagesTable)
+	if p == nil {
+		return false
 	}
-	return false
+	r.errorf(at, "give it another name, such as crm_stages", "stages: %s is a name that belongs to table %s of destination %s (pipeline %s, line %d)",
+		t.pipeline.StagesTable, p.Table, t.dest.Name, p.Name, p.At.Line)
+	return true
 }
 
 // takes reports whether a table of contacts in the destination, or what belongs
