@@ -65,7 +65,7 @@ func (a *app) compare(ctx context.Context, names []string, o verifyOptions) (err
 	if n := c.Wrong(); n > 0 {
 		return &userError{
 			message: counted(n, "contact is", "contacts are") + " not in the table as at the source",
-			hint:    "`sluice run --full " + p.Name + "` reads everything again; full_every in pipelines.yaml has that done now and then",
+			hint:    "`sluice run --full " + p.Address() + "` reads everything again; full_every in pipelines.yaml has that done now and then",
 		}
 	}
 	return nil

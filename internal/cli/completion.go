@@ -18,8 +18,11 @@ func (a *app) completePipelines(_ *cobra.Command, given []string, _ string) ([]s
 	}
 	var names []string
 	for _, p := range cfg.Pipelines {
-		if !taken[p.Name] {
-			names = append(names, p.Name)
+		for _, name := range []string{p.Base, p.Address()} { // of all accounts, and of one
+			if !taken[name] {
+				names = append(names, name)
+				taken[name] = true
+			}
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

@@ -89,7 +89,7 @@ func (v *plainView) retried(row func(label, format string, args ...any), r *run.
 	v.reasons(row, r.KeptBy)
 	if r.Unknown > 0 {
 		row("no way", "%s neither stored nor with an id: `sluice%s run %s --full` reads them again, `sluice%s quarantine drop %s` removes them here",
-			count(r.Unknown), v.app.fileFlag(), v.p.Name, v.app.fileFlag(), v.p.Name)
+			count(r.Unknown), v.app.fileFlag(), v.p.Address(), v.app.fileFlag(), v.p.Address())
 	}
 }
 

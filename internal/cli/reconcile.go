@@ -163,7 +163,7 @@ func (v *plainView) nextAfter(r *run.Reconciled) string {
 	case r.Gone == 0:
 		return ""
 	case r.DryRun:
-		return "Next: sluice" + v.app.fileFlag() + " reconcile " + v.p.Name + v.options.flags
+		return "Next: sluice" + v.app.fileFlag() + " reconcile " + v.p.Address() + v.options.flags
 	}
 	table, query := v.app.asking(v.cfg, v.p)
 	if query == "" {

@@ -150,21 +150,5 @@ func (a *app) loadNamed(names []string, options ...config.Option) (*config.Confi
 
 // choose picks the pipelines named, in the file's order where none is.
 func choose(cfg *config.Config, names []string) ([]*config.Pipeline, error) {
-	if len(names) == 0 {
-		return cfg.Pipelines, nil
-	}
-	var chosen []*config.Pipeline
-	for _, name := range names {
-		p, err := pipeline(cfg, name)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range chosen {
-			if c == p {
-				return nil, &userError{message: fmt.Sprintf("pipeline %q is named twice", name), hint: "name each pipeline once"}
-			}
-		}
-		chosen = append(chosen, p)
-	}
-	return chosen, nil
+	return cfg.Select(names)
 }

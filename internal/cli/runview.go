@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/quarantine"
 	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/schemas"
 )
@@ -313,7 +314,7 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	}
 	if s.Quarantined > 0 {
 		row("set aside", "%s without a usable id, time or other required value, in %s", counted(s.Quarantined, "record", "records"),
-			v.app.relative(filepath.Join(v.cfg.State.Path, "quarantine", v.p.Name)))
+			v.app.relative(quarantine.In(v.cfg.State.Path, v.p.Name, nil).Dir()))
 		v.reasons(row, s.QuarantinedBy)
 	}
 	if e := s.Enriched; e != nil {

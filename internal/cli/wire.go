@@ -49,17 +49,7 @@ func (a *app) load(options ...config.Option) (*config.Config, error) {
 
 // pipeline finds one by the name given on the command line.
 func pipeline(cfg *config.Config, name string) (*config.Pipeline, error) {
-	if p := cfg.Pipeline(name); p != nil {
-		return p, nil
-	}
-	names := make([]string, 0, len(cfg.Pipelines))
-	for _, p := range cfg.Pipelines {
-		names = append(names, p.Name)
-	}
-	return nil, &userError{
-		message: fmt.Sprintf("no pipeline is called %q in %s", name, cfg.File),
-		hint:    diag.Hint(name, names),
-	}
+	return cfg.SelectOne(name)
 }
 
 // store opens the state that cfg names.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/state"
 )
 
 // Format is the version of the records that this build writes. Those of the
@@ -52,7 +53,7 @@ func In(stateDir, pipeline string, disk atomicfile.FS) Store {
 	if disk == nil {
 		disk = atomicfile.OS{}
 	}
-	return Store{dir: filepath.Join(stateDir, "quarantine", pipeline), disk: disk}
+	return Store{dir: filepath.Join(stateDir, "quarantine", state.FileName(pipeline)), disk: disk}
 }
 
 // Dir returns the directory, which may not exist.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
@@ -159,7 +160,7 @@ func runDirs(runsDir, pipeline string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() && pipelineOf(e.Name()) == pipeline {
+		if e.IsDir() && pipelineOf(e.Name()) == state.FileName(pipeline) {
 			names = append(names, e.Name())
 		}
 	}
@@ -168,8 +169,10 @@ func runDirs(runsDir, pipeline string) ([]string, error) {
 
 // A run's directory is named PIPELINE.RUN-ID, so that one pipeline never
 // reads, let alone removes, what another is writing. Pipeline names have no dot.
-func runDirName(pipeline, runID string) string { return pipeline + "." + runID }
+func runDirName(pipeline, runID string) string { return state.FileName(pipeline) + "." + runID }
 
+// pipelineOf is the first half of a run directory's name, as state.FileName
+// gives it.
 func pipelineOf(dirName string) string {
 	name, _, _ := strings.Cut(dirName, ".")
 	return name

@@ -23,6 +23,20 @@ func escape(name string) string {
 	return b.String()
 }
 
+// FileName is a pipeline's name as a part of file names: itself, but for the
+// brackets and quotes of one that is for an account, which Windows refuses.
+func FileName(pipeline string) string { return escape(pipeline) }
+
+// Typed is a pipeline's name as one would type it for a command: what is for one
+// account is NAME.ACCOUNT, which no shell takes apart.
+func Typed(pipeline string) string {
+	base, rest, _ := strings.Cut(pipeline, `["`)
+	if account, ok := strings.CutSuffix(rest, `"]`); ok {
+		return base + "." + account
+	}
+	return pipeline
+}
+
 // unescape is the inverse of escape; ok is false for what escape never makes.
 func unescape(s string) (name string, ok bool) {
 	var b strings.Builder
