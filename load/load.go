@@ -152,6 +152,11 @@ type Result struct {
 	Moved    int64    `json:"moved,omitempty"`
 	MovedIDs []string `json:"moved_ids,omitempty"`
 	Files    []File   `json:"files"` // published by this commit
+	// BytesScanned is what the statements of this call were billed for, in bytes,
+	// or what they read where the destination does not bill by that; 0 for a
+	// destination without statements. A commit of a package that was committed
+	// before may scan less than the first did.
+	BytesScanned int64 `json:"bytes_scanned,omitempty"`
 }
 
 // File is a published file.

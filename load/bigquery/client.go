@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	storage "cloud.google.com/go/bigquery/storage/apiv1"
@@ -50,6 +51,8 @@ type remote struct {
 
 	mu       sync.Mutex
 	location string // of the dataset, once known
+
+	scanned atomic.Int64 // bytes that its statements have cost so far
 }
 
 // newRemote connects to the service: it looks for credentials, and asks nothing

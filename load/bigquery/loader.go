@@ -57,8 +57,10 @@ func (l *Loader) Commit(ctx context.Context, p load.Package) (load.Result, error
 	if err := checkPackage(p); err != nil {
 		return load.Result{}, err
 	}
+	before := l.scanned.Load()
 	for try := 1; ; try++ {
 		result, err := l.commit(ctx, p)
+		result.BytesScanned = l.scanned.Load() - before
 		if err == nil || try == mostCommits || !overtaken(err) {
 			return result, err
 		}

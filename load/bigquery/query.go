@@ -120,7 +120,9 @@ func (r *remote) runQuery(ctx context.Context, ref *bq.JobReference, sql string,
 	if err != nil {
 		return nil, jobStats{}, err
 	}
-	return q, statsOf(done), nil
+	stats := statsOf(done)
+	r.scanned.Add(stats.scanned())
+	return q, stats, nil
 }
 
 // spent takes a job's id that is in use for success: ids are ours alone, so it
@@ -207,6 +209,15 @@ func (r *remote) cancel(ctx context.Context, ref *bq.JobReference) {
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 	defer done()
 	_, _ = r.rest.Jobs.Cancel(ref.ProjectId, ref.JobId).Location(ref.Location).Context(ctx).Do() // best effort, see above
+}
+
+// scanned is what a job is billed for, and what it has read where the service
+// tells nothing of that.
+func (s jobStats) scanned() int64 {
+	if s.Cached {
+		return 0
+	}
+	return cmp.Or(s.Billed, s.Processed)
 }
 
 func statsOf(job *bq.Job) jobStats {
