@@ -20,11 +20,11 @@ const viewsLabel = "sluice_views"
 // ensureViews makes the views over a table unless they are there as they are to
 // be. It comes after a commit, and again with the next one where it failed.
 func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
-	o := viewOptions{Project: l.o.Project, Dataset: l.o.Dataset, Table: l.o.Table, Columns: table, Timezone: l.o.Timezone, Labels: l.o.Labels}
-	var err error
-	if o.Stages, err = l.stagesOf(ctx); err != nil {
+	stages, err := l.stagesOf(ctx)
+	if err != nil {
 		return err
 	}
+	o := l.viewOptions(table, stages)
 	all := viewsSQL(o)
 	commits, err := l.table(ctx, l.o.commits())
 	if err != nil {
@@ -55,11 +55,25 @@ func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
 			return fmt.Errorf("make view %s: %w", l.o.place(v.Name), err)
 		}
 	}
-	err = l.retry(ctx, func(ctx context.Context) error {
-		_, err := l.rest.Tables.Patch(l.o.Project, l.o.Dataset, l.o.commits(), &bq.Table{Labels: map[string]string{viewsLabel: digest}}).Context(ctx).Do()
+	return l.label(ctx, l.o.commits(), viewsLabel, digest)
+}
+
+// viewOptions describe the views over a table with columns; stages names the
+// table of stages, empty where there is none.
+func (l *Loader) viewOptions(columns schemas.Table, stages string) viewOptions {
+	return viewOptions{
+		Project: l.o.Project, Dataset: l.o.Dataset, Table: l.o.Table, Columns: columns,
+		Timezone: l.o.Timezone, Labels: l.o.Labels, Stages: stages,
+	}
+}
+
+// label sets a label of a table, beside those that it has.
+func (r *remote) label(ctx context.Context, table, name, value string) error {
+	err := r.retry(ctx, func(ctx context.Context) error {
+		_, err := r.rest.Tables.Patch(r.o.Project, r.o.Dataset, table, &bq.Table{Labels: map[string]string{name: value}}).Context(ctx).Do()
 		return err
 	})
-	return explain("label table", l.o.place(l.o.commits()), err)
+	return explain("label table", r.o.place(table), err)
 }
 
 // digestOf identifies what views say.
@@ -77,16 +91,6 @@ func (l *Loader) taken(ctx context.Context, v view) (bool, error) {
 		t, err := l.table(ctx, v.Name)
 		return t != nil && (t.View == nil || !ownView(t.Description)), err
 	}
-	var found *bq.Routine
-	err := l.retry(ctx, func(ctx context.Context) (err error) {
-		found, err = l.rest.Routines.Get(l.o.Project, l.o.Dataset, v.Name).Context(ctx).Do()
-		return err
-	})
-	if notFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, explain("look at function", l.o.place(v.Name), err)
-	}
-	return !ownView(found.Description), nil
+	found, err := l.getRoutine(ctx, v.Name)
+	return found != nil && !ownView(found.Description), err
 }

@@ -166,6 +166,11 @@ func columnsOf(t *bq.Table) []*bq.TableFieldSchema {
 	return t.Schema.Fields
 }
 
+// sameKind reports whether a column has the type that it is to have.
+func sameKind(have, want *bq.TableFieldSchema) bool {
+	return plainKind(have.Type) == plainKind(want.Type) && have.Mode != "REPEATED"
+}
+
 // widened returns the columns of a table with those that it lacks added and the
 // descriptions wanted, and whether that changes anything. A column of another
 // type is an error: types never change in place.
@@ -182,7 +187,7 @@ func widened(table string, have, want []*bq.TableFieldSchema) (out []*bq.TableFi
 			out, changed = append(out, &added), true
 			continue
 		}
-		if plainKind(f.Type) != plainKind(w.Type) || f.Mode == "REPEATED" {
+		if !sameKind(f, w) {
 			kind := plainKind(f.Type)
 			if f.Mode == "REPEATED" {
 				kind = "ARRAY<" + kind + ">"

@@ -114,10 +114,7 @@ func (l *Loader) readRecord(row []any) (*commitRecord, error) {
 	place := l.o.place(l.o.commits())
 	version, ok := row[0].(int64)
 	if ok && version > FormatVersion {
-		return nil, &Error{
-			Message: fmt.Sprintf("the table has format %d, this version of sluice knows up to %d", version, FormatVersion), Table: place,
-			hint: "Use the newer sluice that wrote it.",
-		}
+		return nil, l.laterFormat(version)
 	}
 	c := &commitRecord{}
 	serial, ok1 := row[1].(int64)
@@ -135,6 +132,13 @@ func (l *Loader) readRecord(row []any) (*commitRecord, error) {
 	c.serial, c.runID, c.status, c.method, c.committedAt, c.result.Files = serial, runID, status, Method(method), at, []load.File{}
 	c.extractedFrom, _ = row[5].(time.Time) // null where no package has rows
 	return c, nil
+}
+
+func (l *Loader) laterFormat(version int64) error {
+	return &Error{
+		Message: fmt.Sprintf("the table has format %d, this version of sluice knows up to %d", version, FormatVersion), Table: l.o.place(l.o.commits()),
+		hint: "Use the newer sluice that wrote it.",
+	}
 }
 
 // unsettled returns since when versions may be in history and not yet in the

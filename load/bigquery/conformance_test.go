@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,53 @@ func (s *service) fingerprint(t *testing.T) string {
 	return b.String()
 }
 
+// everything is each table, view and function of the dataset with its etag, and
+// what the tables hold.
+func (s *service) everything(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, name := range s.names(t) {
+		kind, etag := "", ""
+		if m, err := s.client.Dataset(dataset).Table(name).Metadata(t.Context()); err == nil {
+			kind, etag = string(m.Type), m.ETag
+		} else if m, err := s.client.Dataset(dataset).Routine(name).Metadata(t.Context()); err == nil {
+			kind, etag = m.Type, m.ETag
+		}
+		fmt.Fprintln(&b, name, kind, etag)
+	}
+	return b.String() + s.fingerprint(t)
+}
+
+// names are those of all tables, views and functions of the dataset, by kind.
+func (s *service) names(t *testing.T) []string {
+	t.Helper()
+	if _, err := s.client.Dataset(dataset).Metadata(t.Context()); err != nil {
+		return nil
+	}
+	var out []string
+	tables, functions := s.client.Dataset(dataset).Tables(t.Context()), s.client.Dataset(dataset).Routines(t.Context())
+	for {
+		m, err := tables.Next()
+		if errors.Is(err, iterator.Done) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, m.TableID)
+	}
+	for {
+		m, err := functions.Next()
+		if errors.Is(err, iterator.Done) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, m.RoutineID)
+	}
+}
+
 func TestLoaderConforms(t *testing.T) {
 	t.Parallel()
 	for _, method := range []bigquery.Method{bigquery.Stream, bigquery.Load, bigquery.CDC} {
@@ -147,31 +195,109 @@ func TestLoaderConforms(t *testing.T) {
 			}
 			loadtest.Run(t, func(t *testing.T) loadtest.Harness {
 				t.Helper()
-				s := start(t, bqtest.Options{})
-				return loadtest.Harness{
-					New: func(t *testing.T) load.Loader {
-						t.Helper()
-						o := s.options(method)
-						o.Stages = loadtest.StagesTable
-						return s.open(t, o)
-					},
-					Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts") },
-					History: func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts_history") },
-					Spoil: func(t *testing.T) {
-						t.Helper()
-						if err := s.client.Dataset(dataset).Create(t.Context(), &bq.DatasetMetadata{Location: "US"}); err != nil {
-							t.Fatal(err)
-						}
-						s.query(t, "CREATE TABLE `"+dataset+".contacts` (id STRING)")
-					},
-					Stages: func(t *testing.T) []load.Stage { t.Helper(); return s.stages(t) },
-					SpoilStages: func(t *testing.T) {
-						t.Helper()
-						s.query(t, "CREATE TABLE `"+dataset+".crm_stages` (stage_id STRING)")
-					},
-					Fingerprint: func(t *testing.T) string { t.Helper(); return s.fingerprint(t) },
-				}
+				return start(t, bqtest.Options{}).harness(method)
 			})
 		})
+	}
+}
+
+func (s *service) harness(method bigquery.Method) loadtest.Harness {
+	return loadtest.Harness{
+		New: func(t *testing.T) load.Loader {
+			t.Helper()
+			o := s.options(method)
+			o.Stages = loadtest.StagesTable
+			return s.open(t, o)
+		},
+		Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts") },
+		History: func(t *testing.T) []loadtest.Row { t.Helper(); return s.stored(t, "contacts_history") },
+		Spoil: func(t *testing.T) {
+			t.Helper()
+			if err := s.client.Dataset(dataset).Create(t.Context(), &bq.DatasetMetadata{Location: "US"}); err != nil {
+				t.Fatal(err)
+			}
+			s.query(t, "CREATE TABLE `"+dataset+".contacts` (id STRING)")
+		},
+		Stages: func(t *testing.T) []load.Stage { t.Helper(); return s.stages(t) },
+		SpoilStages: func(t *testing.T) {
+			t.Helper()
+			s.query(t, "CREATE TABLE `"+dataset+".crm_stages` (stage_id STRING)")
+		},
+		Fingerprint: func(t *testing.T) string { t.Helper(); return s.fingerprint(t) },
+	}
+}
+
+func TestLoaderSurveysConvergesAndDestroysAsOthersDo(t *testing.T) {
+	t.Parallel()
+	for _, method := range []bigquery.Method{bigquery.Stream, bigquery.Load, bigquery.CDC} {
+		t.Run(string(method), func(t *testing.T) {
+			t.Parallel()
+			if testing.Short() && method != bigquery.Stream {
+				t.Skip("the other methods run without -short")
+			}
+			loadtest.RunResources(t, func(t *testing.T) loadtest.Place {
+				t.Helper()
+				return start(t, bqtest.Options{}).place(method)
+			})
+		})
+	}
+}
+
+func (s *service) place(method bigquery.Method) loadtest.Place {
+	h := s.harness(method)
+	h.Fingerprint = func(t *testing.T) string { t.Helper(); return s.everything(t) }
+	view := func(name string) string {
+		if slices.Contains([]string{"contacts_active_within", "contacts_reengagement"}, name) {
+			return "`" + dataset + "`." + name + "(30)"
+		}
+		if name == "contacts_as_of" {
+			return "`" + dataset + "`." + name + "(CURRENT_TIMESTAMP())"
+		}
+		return "`" + dataset + "`." + name
+	}
+	return loadtest.Place{
+		Harness: h,
+		Second: func(t *testing.T) load.Loader {
+			t.Helper()
+			o := s.options(method)
+			o.Table, o.Stages = "contacts_eu", loadtest.StagesTable // whose names begin as ours do
+			return s.open(t, o)
+		},
+		Neighbour: func(t *testing.T) func(t *testing.T) {
+			t.Helper()
+			names := []string{"theirs", "contacts_theirs", "contacts_of_ours", "contacts_fn", "contacts__rebuilt"}
+			s.query(t, "CREATE TABLE `"+dataset+"`.theirs (id STRING)")
+			s.query(t, "CREATE TABLE `"+dataset+"`.contacts__rebuilt (id STRING)")
+			s.query(t, "CREATE VIEW `"+dataset+"`.contacts_theirs AS SELECT id FROM `"+dataset+"`.theirs")
+			s.query(t, "CREATE VIEW `"+dataset+"`.contacts_of_ours AS SELECT id FROM `"+dataset+"`.contacts")
+			s.query(t, "CREATE TABLE FUNCTION `"+dataset+"`.contacts_fn(n INT64) AS SELECT n AS m")
+			return func(t *testing.T) {
+				t.Helper()
+				for _, name := range names {
+					if !slices.Contains(s.names(t), name) {
+						t.Errorf("%s is gone", name)
+					}
+				}
+			}
+		},
+		Left: func(t *testing.T) []string { t.Helper(); return s.names(t) },
+		AddColumn: func(t *testing.T, column string) {
+			t.Helper()
+			s.query(t, "ALTER TABLE `"+dataset+"`.contacts ADD COLUMN "+column+" STRING")
+		},
+		DropView: func(t *testing.T, name string) { t.Helper(); s.query(t, "DROP VIEW `"+dataset+"`."+name) },
+		ChangeView: func(t *testing.T, name string) {
+			t.Helper()
+			m, err := s.client.Dataset(dataset).Table(name).Metadata(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.query(t, "CREATE OR REPLACE VIEW `"+dataset+"`."+name+" OPTIONS (description='"+m.Description+"') AS SELECT id FROM `"+dataset+"`.contacts")
+		},
+		Count: func(t *testing.T, name string) int64 {
+			t.Helper()
+			n, _ := s.query(t, "SELECT COUNT(*) AS n FROM "+view(name))[0]["n"].(int64)
+			return n
+		},
 	}
 }

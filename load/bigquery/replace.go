@@ -33,8 +33,11 @@ func (o Options) rebuilt() string { return o.Table + rebuiltSuffix }
 // as upserts cannot be changed by statements, and upserts need a table that
 // nobody changes otherwise. A change that was begun has to be ended.
 func (l *Loader) sameMethod(lay layout, last *commitRecord) error {
+	if last.serial == 0 {
+		return l.sameForm(lay)
+	}
 	from, to, begun := strings.Cut(string(last.method), underWay)
-	if last.serial == 0 || !begun && (last.method == CDC) == (l.o.Method == CDC) {
+	if !begun && (last.method == CDC) == (l.o.Method == CDC) {
 		return nil
 	}
 	e := &load.ReplaceError{Table: l.o.place(l.o.Table), Attribute: "method", From: from, To: string(l.o.Method)}
@@ -44,6 +47,20 @@ func (l *Loader) sameMethod(lay layout, last *commitRecord) error {
 	}
 	e.Detail = strings.Join(append(detail, l.effects(lay)...), "\n")
 	return e
+}
+
+// sameForm is sameMethod for a table without a package: one that was made for
+// cdc has no partitions, and the others need them. Nothing tells the methods
+// apart otherwise, and nothing has to.
+func (l *Loader) sameForm(lay layout) error {
+	t := lay.current
+	if lay.commits == nil || t == nil || l.o.Method == CDC || t.TimePartitioning != nil || t.RangePartitioning != nil {
+		return nil
+	}
+	return &load.ReplaceError{
+		Table: l.o.place(l.o.Table), Attribute: "method", From: string(CDC), To: string(l.o.Method),
+		Detail: "The table holds no package yet, and is made anew.",
+	}
 }
 
 // begun refuses to read or change a table whose method is being changed: which
@@ -154,6 +171,9 @@ func (l *Loader) Replace(ctx context.Context, lineage string) (load.Replaced, er
 		return load.Replaced{}, err
 	}
 	x := &replacement{Loader: l, lay: lay, last: last, lineage: lineage}
+	if last.serial == 0 {
+		return load.Replaced{}, x.again(ctx)
+	}
 	if err := x.begin(ctx); err != nil {
 		return load.Replaced{}, fmt.Errorf("note that the table is replaced: %w", err)
 	}
@@ -179,6 +199,20 @@ type replacement struct {
 	lineage string
 }
 
+// again makes a table anew that holds nothing. Between its steps there is none,
+// which the next commit makes.
+func (x *replacement) again(ctx context.Context) error {
+	if x.lay.current.NumRows > 0 || x.lay.current.StreamingBuffer != nil {
+		return &Error{Message: "the table has rows, and no package is on record", Table: x.o.place(x.o.Table), hint: otherName}
+	}
+	b := x.ownBlueprint(x.lineage)
+	b.fields = columnsOf(x.lay.current)
+	if err := x.remove(ctx, x.o.Table); err != nil {
+		return err
+	}
+	return x.ensureTable(ctx, b, nil, x.lay.dataset)
+}
+
 // contacts is how many rows a table has.
 func contacts(t *bq.Table) int64 {
 	return int64(t.NumRows) //nolint:gosec // the service counts rows in an int64
@@ -190,13 +224,13 @@ func (x *replacement) mark() string {
 	return from + underWay + string(x.o.Method)
 }
 
-// label is what the new table is labelled with once it is complete.
-func (x *replacement) label() string {
+// stamp is what the new table is labelled with once it is complete.
+func (x *replacement) stamp() string {
 	return string(x.o.Method) + "_" + strconv.FormatInt(x.last.serial, 10)
 }
 
 func (x *replacement) complete(t *bq.Table) bool {
-	return t != nil && t.Labels[rebuiltLabel] == x.label()
+	return t != nil && t.Labels[rebuiltLabel] == x.stamp()
 }
 
 // begin marks the last record, so that a commit that is under way elsewhere
@@ -230,7 +264,7 @@ func (x *replacement) build(ctx context.Context) error {
 	case x.lay.current == nil:
 		return &Error{Message: "the table is gone, and its history is there", Table: x.o.place(x.o.Table), hint: "Restore it (BigQuery keeps dropped tables for some days: bq cp TABLE@TIME TABLE), then run it again."}
 	case left != nil: // it may lack what has been erased or changed since
-		if err := x.discard(ctx); err != nil {
+		if err := x.remove(ctx, x.o.rebuilt()); err != nil {
 			return err
 		}
 	}
@@ -240,7 +274,7 @@ func (x *replacement) build(ctx context.Context) error {
 		}
 	}
 	b := x.plan()
-	t, err := x.create(ctx, b, x.lineage)
+	t, err := x.create(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -250,11 +284,7 @@ func (x *replacement) build(ctx context.Context) error {
 	if err := x.fill(ctx, b); err != nil {
 		return err
 	}
-	err = x.retry(ctx, func(ctx context.Context) error {
-		_, err := x.rest.Tables.Patch(x.o.Project, x.o.Dataset, b.name, &bq.Table{Labels: map[string]string{rebuiltLabel: x.label()}}).Context(ctx).Do()
-		return err
-	})
-	return explain("label table", x.o.place(b.name), err)
+	return x.label(ctx, b.name, rebuiltLabel, x.stamp())
 }
 
 // plan is the new table: made as any other, with all columns and the labels that
@@ -272,15 +302,16 @@ func (x *replacement) plan() blueprint {
 	return b
 }
 
-func (x *replacement) discard(ctx context.Context) error {
-	err := x.retry(ctx, func(ctx context.Context) error {
-		err := x.rest.Tables.Delete(x.o.Project, x.o.Dataset, x.o.rebuilt()).Context(ctx).Do()
-		if notFound(err) { // by an attempt whose answer was lost
+// remove deletes a table or a view, if it is there.
+func (r *remote) remove(ctx context.Context, name string) error {
+	err := r.retry(ctx, func(ctx context.Context) error {
+		err := r.rest.Tables.Delete(r.o.Project, r.o.Dataset, name).Context(ctx).Do()
+		if notFound(err) { // or by an attempt whose answer was lost
 			return nil
 		}
 		return err
 	})
-	return explain("delete table", x.o.place(x.o.rebuilt()), err)
+	return explain("delete table", r.o.place(name), err)
 }
 
 // fill copies each contact once, as the last in the order of load.Loader, and

@@ -36,8 +36,7 @@ func (l *Loader) ReplaceStages(ctx context.Context, list load.StageList) error {
 		return err
 	}
 	if there != nil && there.Labels[stagesLabel] != stagesVersion {
-		return foreign(l.o.place(l.o.Stages), "the table is no table of stages that sluice wrote",
-			"Give the pipeline another name for its table of stages (stages: NAME), write stages: off, or rename what is there.")
+		return l.o.foreignStages()
 	}
 	if _, _, err := l.query(ctx, l.stagesSQL(list)); err != nil {
 		return fmt.Errorf("replace table %s: %w", l.o.place(l.o.Stages), err)
@@ -66,6 +65,16 @@ func (l *Loader) ReplaceStages(ctx context.Context, list load.StageList) error {
 		return err
 	}
 	return l.ensureViews(ctx, joined(table, lay))
+}
+
+// stagesComment is the description of a table of stages.
+const stagesComment = "The pipelines of the source and their stages, as the last run found them. Written by sluice."
+
+func (o Options) foreignStages() *Error {
+	return &Error{
+		Message: "the table is no table of stages that sluice wrote", Table: o.place(o.Stages), Err: load.ErrForeign,
+		hint: "Give the pipeline another name for its table of stages (stages: NAME), write stages: off, or rename what is there.",
+	}
 }
 
 // stagesSQL makes the table of stages anew, or in place of the one there is.
@@ -97,7 +106,7 @@ func (l *Loader) stagesSQL(list load.StageList) string {
 		source = "(SELECT '' AS pipeline_id, '' AS pipeline_name, '' AS stage_id, '' AS stage_name, 0 AS position) WHERE FALSE"
 	}
 	return "CREATE OR REPLACE TABLE " + l.o.quoted(l.o.Stages) + " (\n" + strings.Join(defs, ",\n") + "\n)\nOPTIONS (description=" +
-		w.text("The pipelines of the source and their stages, as the last run found them. Written by sluice.") + ", labels=" + w.labels(l.o.stagesLabels()) +
+		w.text(stagesComment) + ", labels=" + w.labels(l.o.stagesLabels()) +
 		")\nAS SELECT pipeline_id, pipeline_name, stage_id, stage_name, position, " + w.text(list.RunID) + " AS " + names[5] + ", " + literal(list.ExtractedAt) + " AS " + names[6] +
 		"\nFROM " + source
 }

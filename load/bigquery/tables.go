@@ -66,9 +66,21 @@ func (r *remote) table(ctx context.Context, name string) (*bq.Table, error) {
 	return t, explain("look at table", r.o.place(name), err)
 }
 
-// ours refuses tables that are not lineage's. The commits table is the first of
-// them to be made, so without one, none of the others may be there.
+// ours refuses tables that are not lineage's, and those that are going.
 func (l layout) ours(lineage string) error {
+	if err := l.belongs(lineage); err != nil {
+		return err
+	}
+	if err := l.going(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// belongs refuses tables that are not lineage's. The commits table is the first of
+// them to be made, and the last to go, so without one, none of the others may be
+// there.
+func (l layout) belongs(lineage string) error {
 	if l.commits == nil {
 		for _, t := range []*bq.Table{l.current, l.history, l.staging} {
 			if t != nil {
@@ -114,6 +126,11 @@ type blueprint struct {
 	fields []*bq.TableFieldSchema
 	table  bq.Table
 	keeps  bool // rows may never expire
+	// relabel has labels of a table that is there set as well. A commit leaves them:
+	// nights are to need no permission to change tables.
+	relabel bool
+	// stale is set of a table whose max_staleness is looked after.
+	stale bool
 	// earlier is how earlier versions partitioned it, if otherwise: such a table
 	// goes on as it is.
 	earlier func(*bq.TimePartitioning) bool
@@ -130,6 +147,10 @@ func (r *remote) blueprints(want schemas.Table, lineage, pipeline string) []blue
 		TableConstraints: &bq.TableConstraints{PrimaryKey: &bq.TableConstraintsPrimaryKey{Columns: []string{schemas.ColID}}},
 	}
 	byMonth := &bq.TimePartitioning{Type: "MONTH", Field: schemas.ColCreatedAt}
+	of := "of lineage " + lineage
+	if pipeline != "" {
+		of = "by pipeline " + pipeline + " " + of
+	}
 	var earlier func(*bq.TimePartitioning) bool
 	if r.o.Method == CDC {
 		// Rows of any created_at are to be streamed, which partitions by it would
@@ -144,7 +165,7 @@ func (r *remote) blueprints(want schemas.Table, lineage, pipeline string) []blue
 	}
 	return []blueprint{
 		{name: r.o.commits(), fields: commitsFields(), keeps: true, table: bq.Table{
-			Description: fmt.Sprintf("Every package that was committed to %s, by pipeline %s of lineage %s. Written by sluice", r.o.Table, pipeline, lineage), Labels: labels,
+			Description: fmt.Sprintf("Every package that was committed to %s, %s. Written by sluice", r.o.Table, of), Labels: labels,
 			// So that a commit need not go through the records of all earlier ones.
 			TimePartitioning: &bq.TimePartitioning{Type: "DAY", Field: colCommittedAt},
 		}, earlier: func(got *bq.TimePartitioning) bool { return got == nil }},
@@ -158,7 +179,7 @@ func (r *remote) blueprints(want schemas.Table, lineage, pipeline string) []blue
 			TimePartitioning: &bq.TimePartitioning{Type: "DAY", Field: schemas.ColExtractedAt},
 			Clustering:       &bq.Clustering{Fields: []string{schemas.ColID}},
 		}},
-		{name: r.o.Table, fields: fields(want), keeps: true, table: current, earlier: earlier},
+		{name: r.o.Table, fields: fields(want), keeps: true, table: current, earlier: earlier, stale: r.o.Method == CDC},
 	}
 }
 
@@ -166,6 +187,19 @@ func (r *remote) blueprints(want schemas.Table, lineage, pipeline string) []blue
 func interval(d time.Duration) string {
 	s := int64(d / time.Second)
 	return fmt.Sprintf("0-0 0 %d:%d:%d", s/3600, s/60%60, s%60)
+}
+
+// staleness is an interval as a duration, 0 for none; below 0: it is not one of
+// hours, minutes and seconds (Table.maxStaleness has it in canonical form).
+func staleness(interval string) time.Duration {
+	if interval == "" {
+		return 0
+	}
+	var y, m, d, hours, minutes, seconds int64
+	if n, err := fmt.Sscanf(interval, "%d-%d %d %d:%d:%d", &y, &m, &d, &hours, &minutes, &seconds); n != 6 || err != nil || y != 0 || m != 0 {
+		return -1
+	}
+	return time.Duration(((d*24+hours)*60+minutes)*60+seconds) * time.Second
 }
 
 // ensure makes what is missing of the four tables, adds the columns that they
@@ -180,22 +214,31 @@ func (r *remote) ensure(ctx context.Context, lay layout, want schemas.Table, lin
 	}
 	want = joined(want, lay)
 	for _, b := range r.blueprints(want, lineage, pipeline) {
-		t := map[string]*bq.Table{r.o.Table: lay.current, r.o.history(): lay.history, r.o.staging(): lay.staging, r.o.commits(): lay.commits}[b.name]
-		var err error
-		fresh := t == nil
-		if fresh {
-			if t, err = r.create(ctx, b, lineage); err != nil {
-				return schemas.Table{}, err
-			}
-		}
-		if t, err = r.keep(ctx, b, t, fresh, lay.dataset); err == nil {
-			err = r.conform(ctx, b, t)
-		}
-		if err != nil {
+		if err := r.ensureTable(ctx, b, lay.named(b.name), lay.dataset); err != nil {
 			return schemas.Table{}, err
 		}
 	}
 	return want, nil
+}
+
+// named is one of the four tables, nil where it is not there.
+func (l layout) named(name string) *bq.Table {
+	return map[string]*bq.Table{l.o.Table: l.current, l.o.history(): l.history, l.o.staging(): l.staging, l.o.commits(): l.commits}[name]
+}
+
+// ensureTable makes a table, or what it lacks; t is what there is of it.
+func (r *remote) ensureTable(ctx context.Context, b blueprint, t *bq.Table, d *bq.Dataset) error {
+	var err error
+	fresh := t == nil
+	if fresh {
+		if t, err = r.create(ctx, b); err != nil {
+			return err
+		}
+	}
+	if t, err = r.keep(ctx, b, t, fresh, d); err != nil {
+		return err
+	}
+	return r.conform(ctx, b, t)
 }
 
 func (r *remote) ensureDataset(ctx context.Context, d *bq.Dataset) error {
@@ -223,17 +266,22 @@ func (r *remote) ensureDataset(ctx context.Context, d *bq.Dataset) error {
 		}
 	}
 	if r.o.Location != "" && !strings.EqualFold(r.o.Location, d.Location) {
-		return &Error{
-			Message: fmt.Sprintf("the dataset is in %s, and the destination's location is %s", d.Location, r.o.Location), Table: place,
-			hint: "A dataset stays where it was made. Correct the destination's location, or name another dataset.",
-		}
+		return r.o.elsewhere(d)
 	}
 	return nil
 }
 
+// elsewhere reports a dataset in another location than that wanted.
+func (o Options) elsewhere(d *bq.Dataset) *Error {
+	return &Error{
+		Message: fmt.Sprintf("the dataset is in %s, and the destination's location is %s", d.Location, o.Location), Table: o.Project + "." + o.Dataset,
+		hint: "A dataset stays where it was made. Correct the destination's location, or name another dataset.",
+	}
+}
+
 // create makes a table. One that is there all the same is an earlier attempt's,
 // or a concurrent commit's, of the same lineage.
-func (r *remote) create(ctx context.Context, b blueprint, lineage string) (*bq.Table, error) {
+func (r *remote) create(ctx context.Context, b blueprint) (*bq.Table, error) {
 	t := b.table
 	t.TableReference = r.o.reference(b.name)
 	t.Schema = &bq.TableSchema{Fields: b.fields}
@@ -251,8 +299,10 @@ func (r *remote) create(ctx context.Context, b blueprint, lineage string) (*bq.T
 	if made == nil {
 		return nil, fmt.Errorf("create table %s: it is not there afterwards", r.o.place(b.name))
 	}
-	if made.Labels[lineageLabel] != lineageValue(lineage) {
-		return nil, foreign(r.o.place(b.name), "a table that something else has just made has the name", otherName)
+	for _, own := range []string{lineageLabel, stagesLabel} {
+		if made.Labels[own] != b.table.Labels[own] {
+			return nil, foreign(r.o.place(b.name), "a table that something else has just made has the name", otherName)
+		}
 	}
 	return made, nil
 }
@@ -280,8 +330,13 @@ func (r *remote) keep(ctx context.Context, b blueprint, t *bq.Table, fresh bool,
 			return t, nil
 		}
 	}
-	return nil, &Error{
-		Message: "rows of the table would expire", Table: r.o.place(b.name),
+	return nil, r.o.wouldExpire(b.name)
+}
+
+// wouldExpire reports a table whose rows somebody lets expire.
+func (o Options) wouldExpire(table string) *Error {
+	return &Error{
+		Message: "rows of the table would expire", Table: o.place(table),
 		hint: "Sluice keeps every contact and every version. Take the table's expiration and its partitions' away (ALTER TABLE ... SET OPTIONS (expiration_timestamp = NULL, partition_expiration_days = NULL)), or use a dataset without a default expiration.",
 	}
 }
@@ -338,8 +393,11 @@ func (r *remote) conform(ctx context.Context, b blueprint, t *bq.Table) error {
 		if changed {
 			patch.Schema = &bq.TableSchema{Fields: fields}
 		}
-		if want := b.table.MaxStaleness; want != "" && t.MaxStaleness != want {
-			patch.MaxStaleness, changed = want, true
+		if want := b.table.MaxStaleness; b.stale && staleness(t.MaxStaleness) != staleness(want) {
+			patch.MaxStaleness, changed = cmp.Or(want, interval(0)), true
+		}
+		if b.relabel && lacksLabels(t, b) {
+			patch.Labels, changed = b.table.Labels, true
 		}
 		if !changed {
 			return nil
@@ -367,6 +425,16 @@ func (r *remote) conform(ctx context.Context, b blueprint, t *bq.Table) error {
 		Message: "the table was changed by something else again and again while columns were added", Table: r.o.place(b.name),
 		Err: errors.New("precondition failed"), hint: "Run again when whatever changes it is done.",
 	}
+}
+
+// lacksLabels reports whether a table has not all labels that it is to have.
+func lacksLabels(t *bq.Table, b blueprint) bool {
+	for name, value := range b.table.Labels {
+		if got, ok := t.Labels[name]; !ok || got != value {
+			return true
+		}
+	}
+	return false
 }
 
 // samePartitions reports whether a table is partitioned as wanted.
