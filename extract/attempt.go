@@ -34,8 +34,9 @@ type buffer struct {
 	gzip gzip.Reader
 }
 
-// attempt sends a call once.
+// attempt sends a call once, for which there was room (reserve).
 func (c *Client) attempt(ctx context.Context, k *call) (Response, *failure) {
+	defer c.landed()
 	ctx, cancel := context.WithTimeoutCause(ctx, c.source.RequestTimeout, errRequestTimeout)
 	defer cancel()
 	ctx, giveUp := context.WithCancelCause(ctx)
@@ -71,7 +72,7 @@ func (c *Client) attempt(ctx context.Context, k *call) (Response, *failure) {
 	err = c.read(buf, resp, k)
 	out.ReceivedAt = c.clk.Now()
 	out.describe(resp.Header)
-	c.count(func(s *Stats) { s.Bytes += int64(buf.Len()) })
+	c.received(int64(buf.Len()))
 	if resp.StatusCode != http.StatusOK {
 		return out, c.statusFailure(k, resp, buf.Bytes())
 	}

@@ -32,6 +32,9 @@ type Client struct {
 
 	mu    sync.Mutex
 	stats Stats
+	// For the budget: requests let through, those of them in flight, and the
+	// largest body so far, in bytes.
+	reserved, flying, largest int64
 }
 
 var _ Pager = (*Client)(nil)

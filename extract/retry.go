@@ -44,6 +44,10 @@ func (c *Client) retry(ctx context.Context, k *call) (Response, error) {
 		if err := c.host.acquire(ctx); err != nil {
 			return Response{Requests: int64(attempt - 1)}, fmt.Errorf("get %s: %w", k.request, err)
 		}
+		if err := c.reserve(); err != nil {
+			c.host.release()
+			return Response{Requests: int64(attempt - 1)}, fmt.Errorf("get %s: %w", k.request, err)
+		}
 		era := c.host.gate.begin()
 		resp, fail := c.attempt(ctx, k)
 		c.host.gate.end(era, signOf(ctx, fail), resp.ReceivedAt.Sub(resp.SentAt))

@@ -58,6 +58,13 @@ type Source struct {
 	// MaxBody is the largest response body taken, in bytes after gzip. 0: 64 MiB.
 	MaxBody int64
 
+	// MaxRequests is the most requests that one client sends, repeats included,
+	// and MaxBytes what their answers may have altogether, in bytes after gzip: a
+	// request that could exceed either is not sent (*BudgetError). How large an
+	// answer will be is not known beforehand: the largest so far stands for it.
+	// 0: no limit.
+	MaxRequests, MaxBytes int64
+
 	// Filters are further parameters of the contacts request (stage_id,
 	// pipeline_id, custom_field_key, ...), sent as they are. The parameters of
 	// Query win over them.

@@ -143,6 +143,9 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 			}
 		}
 		r.summary.Files += len(result.Files)
+		if own {
+			r.noteWritten(d.Name, ref, result)
+		}
 		r.emit(Event{Type: "committed", Destination: d.Name, Package: ref.Serial, Result: &result})
 		// The commit took effect, so state has to learn of it even when a
 		// Ctrl-C came meanwhile; if it does not, the next run repeats it.
@@ -162,6 +165,22 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 		done[ref.RunID] = true
 	}
 	return nil
+}
+
+// noteWritten notes what the run's own package took at a destination, for plans
+// of later runs.
+func (r *syncRun) noteWritten(destination string, ref state.PackageRef, result load.Result) {
+	w := state.Written{Bytes: ref.Bytes} // what is sent to a destination without files
+	if len(result.Files) > 0 {
+		w.Bytes = 0
+		for _, f := range result.Files {
+			w.Bytes += f.Bytes
+		}
+	}
+	if r.written == nil {
+		r.written = map[string]state.Written{}
+	}
+	r.written[destination] = w
 }
 
 // rememberer keeps a loader's note with a package in the queue of its

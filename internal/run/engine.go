@@ -79,7 +79,8 @@ type syncRun struct {
 	counts  counts
 	reasons quarantine.Counts // of the records set aside
 	summary Summary
-	pkg     int64 // serial of the package this run sealed
+	pkg     int64                    // serial of the package this run sealed
+	written map[string]state.Written // by destination
 	// commits releases the lock under which packages are sealed and committed;
 	// nil while it is not held.
 	commits func() error
@@ -410,6 +411,7 @@ func (r *syncRun) record(status string, err error) state.RunRecord {
 		New: r.summary.New, Changed: r.summary.Changed, Unchanged: r.summary.Unchanged, Deleted: new(r.summary.Deleted),
 		Requests: r.counts.Requests, Retries: r.counts.Retries, Pages: r.counts.Pages,
 		Rows: r.counts.Rows, Quarantined: r.counts.Rejects, QuarantinedBy: r.reasons, Package: r.pkg, Coverage: r.summary.Coverage, Notes: r.summary.Notes,
+		Written: r.written,
 	}
 	if r.pkg > 0 && r.kind == kindSync {
 		rec.CursorAfter = r.st.Cursor

@@ -112,6 +112,8 @@ type prober struct {
 	chunk   *transform.Chunk
 	asked   int64
 	waited  time.Duration
+	bytes   int64 // of the contacts met
+	met     int64
 	samples []place // by offset
 }
 
@@ -216,6 +218,7 @@ func (p *prober) probe(ctx context.Context, offset int64) (int64, error) {
 			return fmt.Errorf("%w: %w", extract.ErrBadPage, err)
 		}
 		if err == nil && len(rows) > 0 {
+			p.bytes, p.met = p.bytes+int64(len(body)), p.met+1
 			found.at = rows[0].Updated
 			if p.key == extract.ByCreated {
 				found.at = rows[0].Created

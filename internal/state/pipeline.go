@@ -155,6 +155,17 @@ type RunRecord struct {
 	Coverage json.RawMessage `json:"coverage,omitempty"`
 	// Notes are what went wrong without making the run fail.
 	Notes []string `json:"notes,omitempty"`
+	// Written is what its package took at each destination that has committed it
+	// in this run; nil in a record of before.
+	Written map[string]Written `json:"written,omitempty"`
+}
+
+// Written is what a package took at one destination.
+type Written struct {
+	Bytes int64 `json:"bytes"` // of the files written there, or sent
+	// Scanned is what the destination's statements read, as it bills for, in
+	// bytes; 0 where it does not tell.
+	Scanned int64 `json:"scanned,omitempty"`
 }
 
 // New returns the state of a pipeline that has never run. Its serial is 0 and
