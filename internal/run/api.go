@@ -58,6 +58,9 @@ type Job struct {
 	// they can (load.StageKeeper).
 	KeepStages bool
 	Full       bool // read everything again
+	// Frozen lets no table change: a run that finds new columns fails with a
+	// *FrozenError before anything is committed.
+	Frozen bool
 	Verify     load.Verify
 	// Quarantine says what becomes of records that cannot be rows.
 	Quarantine Quarantine

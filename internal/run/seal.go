@@ -14,6 +14,9 @@ import (
 // moves the cursor, in one save of state. From there on the rows are safe. A
 // backfill has no cursor.
 func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, cursor *time.Time) error {
+	if err := r.checkFrozen(registry); err != nil {
+		return err
+	}
 	// What is long of it first, while others may commit.
 	dirName := runDirName(r.job.Pipeline, r.session.start.RunID)
 	if _, err := r.claim.Keep(ctx, dirName); err != nil {
