@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -32,10 +33,11 @@ type backend interface {
 	// keeps out the other processes of this machine. After any other error the
 	// document may be the old one or the new one, and is whole.
 	save(ctx context.Context, name string, data []byte, v version) error
+	// remove deletes the document of version v, under the same lock and with
+	// the same errors; one that is not there counts as deleted.
+	remove(ctx context.Context, name string, v version) error
 	// list returns the names that begin with prefix, in no order.
 	list(ctx context.Context, prefix string) ([]string, error)
-	// path names a document for people.
-	path(name string) string
 }
 
 // files is the backend on the local disk: one file a document.
@@ -46,7 +48,7 @@ type files struct {
 
 var _ backend = (*files)(nil)
 
-func (f *files) path(name string) string { return filepath.Join(f.dir, name) }
+func (f *files) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
 
 func (f *files) load(_ context.Context, name string) ([]byte, version, error) {
 	data, err := readBounded(f.path(name))
@@ -56,10 +58,11 @@ func (f *files) load(_ context.Context, name string) ([]byte, version, error) {
 // save relies on the lock: nobody else has replaced the file since it was
 // loaded under it.
 func (f *files) save(_ context.Context, name string, data []byte, _ version) error {
-	if err := atomicfile.MakeDirs(f.fsys, f.dir, dirPerm); err != nil {
-		return &AccessError{Op: "create state directory", Path: f.dir, Err: err}
-	}
 	path := f.path(name)
+	dir := filepath.Dir(path)
+	if err := atomicfile.MakeDirs(f.fsys, dir, dirPerm); err != nil {
+		return &AccessError{Op: "create state directory", Path: dir, Err: err}
+	}
 	removeTemps(path)
 	if err := atomicfile.WriteFileOn(f.fsys, path, data, filePerm); err != nil {
 		return &AccessError{Op: "write state", Path: path, Err: err}
@@ -67,18 +70,35 @@ func (f *files) save(_ context.Context, name string, data []byte, _ version) err
 	return nil
 }
 
+func (f *files) remove(_ context.Context, name string, _ version) error {
+	path := f.path(name)
+	err := f.fsys.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = f.fsys.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return &AccessError{Op: "remove state", Path: path, Err: err}
+	}
+	return nil
+}
+
 func (f *files) list(_ context.Context, prefix string) ([]string, error) {
-	entries, err := os.ReadDir(f.dir)
+	below, _ := path.Split(prefix)
+	dir := f.path(below)
+	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, &AccessError{Op: "list state directory", Path: f.dir, Err: err}
+		return nil, &AccessError{Op: "list state directory", Path: dir, Err: err}
 	}
 	var names []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) {
-			names = append(names, e.Name())
+		if name := below + e.Name(); strings.HasPrefix(name, prefix) && !atomicfile.IsTemp(e.Name()) {
+			names = append(names, name)
 		}
 	}
 	return names, nil

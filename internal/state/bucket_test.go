@@ -119,6 +119,14 @@ func (m *memory) upload(ctx context.Context, path, name string, generation int64
 	return m.put(ctx, name, data, generation)
 }
 
+func (m *memory) copy(ctx context.Context, from, to string, generation int64) (object, error) {
+	data, _, err := m.get(ctx, from)
+	if err != nil {
+		return object{}, err
+	}
+	return m.put(ctx, to, data, generation)
+}
+
 func (m *memory) download(ctx context.Context, name string, disk atomicfile.FS, path string) error {
 	data, _, err := m.get(ctx, name)
 	if err != nil {
@@ -200,6 +208,8 @@ type world struct {
 	put       func(t *testing.T, name string, data []byte)
 	documents func(t *testing.T) map[string]string
 	shared    bool
+	// documentsBelow are those of documents and the copies that are kept of them.
+	documentsBelow func(t *testing.T) map[string]string
 }
 
 // everywhere runs a test over each backend.
@@ -233,11 +243,34 @@ func fileWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
+			if e.IsDir() {
+				continue
+			}
 			data, err := os.ReadFile(filepath.Join(dir, "state", e.Name()))
 			if err != nil {
 				t.Fatal(err)
 			}
 			found[e.Name()] = string(data)
+		}
+		return found
+	}
+	w.documentsBelow = func(t *testing.T) map[string]string {
+		t.Helper()
+		found := w.documents(t)
+		entries, err := os.ReadDir(filepath.Join(dir, "state", "backup"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, "state", "backup", e.Name())
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found["backup/"+e.Name()] = string(data)
+			if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s has mode %v, %v", path, info.Mode(), err)
+			}
 		}
 		return found
 	}
@@ -253,7 +286,7 @@ func memoryWorld(t *testing.T) *world {
 func bucketWorld(t *testing.T, b *shared) *world {
 	t.Helper()
 	dir := t.TempDir()
-	return &world{
+	w := &world{
 		shared: true,
 		open:   func(t *testing.T, opts ...Option) *Store { t.Helper(); return openBucket(t, b, dir, opts...) },
 		elsewhere: func(t *testing.T, opts ...Option) *Store {
@@ -287,4 +320,6 @@ func bucketWorld(t *testing.T, b *shared) *world {
 			return found
 		},
 	}
+	w.documentsBelow = w.documents // as an object store lists them
+	return w
 }

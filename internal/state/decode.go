@@ -12,51 +12,57 @@ import (
 	"github.com/google/uuid"
 )
 
-// decode reads a document. A fault is a *CorruptError or a *FutureError that
-// names path; nothing is guessed.
+// decode reads a pipeline's document.
 func decode(path, pipeline string, data []byte) (*Pipeline, error) {
-	corrupt := func(format string, args ...any) error {
-		return &CorruptError{Path: path, Reason: fmt.Sprintf(format, args...)}
+	return decodeInto(path, New(pipeline), data)
+}
+
+// decodeInto reads a document of the sort and name of the blank one. A fault is
+// a *CorruptError or a *FutureError that names path; nothing is guessed.
+func decodeInto[D document[D]](path string, blank D, data []byte) (D, error) {
+	var none D
+	corrupt := func(format string, args ...any) (D, error) {
+		return none, &CorruptError{Path: path, Reason: fmt.Sprintf(format, args...)}
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, corrupt("it is empty")
+		return corrupt("it is empty")
 	}
 	if !utf8.Valid(data) {
-		return nil, corrupt("it is not UTF-8 text")
+		return corrupt("it is not UTF-8 text")
 	}
 	// The version first, leniently: a newer document may hold anything else.
-	var head struct {
+	var top struct {
 		FormatVersion *int   `json:"format_version"`
 		SluiceVersion string `json:"sluice_version"`
 	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, corrupt("%s", reason(data, err))
+	if err := json.Unmarshal(data, &top); err != nil {
+		return corrupt("%s", reason(data, err))
 	}
-	switch {
-	case head.FormatVersion == nil:
-		return nil, corrupt("it has no format_version, so it is no state of Sluice's")
-	case *head.FormatVersion > FormatVersion:
-		return nil, &FutureError{Path: path, Version: *head.FormatVersion, Supported: FormatVersion, Writer: head.SluiceVersion}
-	case *head.FormatVersion < 1:
-		return nil, corrupt("format_version is %d, the first is 1", *head.FormatVersion)
+	switch newest := blank.meta().newest; {
+	case top.FormatVersion == nil:
+		return corrupt("it has no format_version, so it is no state of Sluice's")
+	case *top.FormatVersion > newest:
+		return none, &FutureError{Path: path, Version: *top.FormatVersion, Supported: newest, Writer: top.SluiceVersion}
+	case *top.FormatVersion < 1:
+		return corrupt("format_version is %d, the first is 1", *top.FormatVersion)
 	}
 	// Unknown fields are refused, not dropped: the next save would lose them.
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	p := New(pipeline)
-	if err := dec.Decode(p); err != nil {
-		return nil, corrupt("%s", reason(data, err))
+	d := blank.fresh()
+	if err := dec.Decode(d); err != nil {
+		return corrupt("%s", reason(data, err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, corrupt("something follows the document")
+		return corrupt("something follows the document")
 	}
-	if p.Pipeline != pipeline {
-		return nil, corrupt("it is the state of pipeline %q, not of %q", p.Pipeline, pipeline)
+	if d.stored() != blank.stored() {
+		return corrupt("it is the state of %s, not of %s", d.title(), blank.title())
 	}
-	if fault := p.fault(); fault != "" {
-		return nil, corrupt("%s", fault)
+	if fault := d.fault(); fault != "" {
+		return corrupt("%s", fault)
 	}
-	return p, nil
+	return d, nil
 }
 
 // reason describes a JSON error with its line.

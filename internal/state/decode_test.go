@@ -36,7 +36,9 @@ func TestADocumentOfFormat1LoadsWhole(t *testing.T) {
 		if diff := cmp.Diff(string(fixture(t)), string(again)+"\n"); diff != "" {
 			t.Errorf("fields were lost or changed:\n%s", diff)
 		}
-		if path := unset(reflect.ValueOf(*p), "Pipeline"); path != "" {
+		whole := *p
+		whole.MovedTo = "daily" // has a test of its own: such a document is read by nobody
+		if path := unset(reflect.ValueOf(whole), "Pipeline"); path != "" {
 			t.Errorf("the fixture does not show %s", path)
 		}
 		save(t, s, p)

@@ -25,7 +25,7 @@ var (
 
 // StaleError is a Save that lost against another one.
 type StaleError struct {
-	Pipeline string
+	Pipeline string // empty for the resources
 	Path     string
 	Loaded   int64 // serial that the caller had loaded
 	Stored   int64 // serial that stands in the file
@@ -35,9 +35,9 @@ type StaleError struct {
 
 func (e *StaleError) Error() string {
 	if e.OtherLineage {
-		return fmt.Sprintf("save state of pipeline %s: %s was replaced by another history (its serial is %d, ours %d)", e.Pipeline, e.Path, e.Stored, e.Loaded)
+		return fmt.Sprintf("save state of %s: %s was replaced by another history (its serial is %d, ours %d)", titled(e.Pipeline), e.Path, e.Stored, e.Loaded)
 	}
-	return fmt.Sprintf("save state of pipeline %s: %s is at serial %d, this process had loaded serial %d", e.Pipeline, e.Path, e.Stored, e.Loaded)
+	return fmt.Sprintf("save state of %s: %s is at serial %d, this process had loaded serial %d", titled(e.Pipeline), e.Path, e.Stored, e.Loaded)
 }
 
 // Is makes errors.Is(err, ErrStale) hold.
@@ -45,6 +45,9 @@ func (e *StaleError) Is(target error) bool { return target == ErrStale }
 
 // Hint says what to do.
 func (e *StaleError) Hint() string {
+	if e.Pipeline == "" {
+		return "another process saved it meanwhile and its version was kept: run the same command again"
+	}
 	return "another process saved it meanwhile and its version was kept; see `sluice runs " + e.Pipeline + "`, then run again"
 }
 
@@ -246,7 +249,7 @@ func (e *AccessError) Hint() string {
 
 // EmergencyError is a state that could not be saved where it belongs.
 type EmergencyError struct {
-	Pipeline string
+	Pipeline string // empty for the resources
 	Path     string // where it belongs
 	// Rescue is the file that holds the document instead, mode 0600; empty
 	// when that failed too, and then Document is all there is.
@@ -257,13 +260,15 @@ type EmergencyError struct {
 	Generation int64
 	Document   []byte // the document itself
 	Err        error  // why the save failed
+
+	push string // the command that recovers it, but for the file; empty: a copy does
 }
 
 func (e *EmergencyError) Error() string {
 	if e.Rescue == "" {
-		return fmt.Sprintf("save state of pipeline %s: %v; writing it elsewhere failed too: %v", e.Pipeline, e.Err, e.RescueErr)
+		return fmt.Sprintf("save state of %s: %v; writing it elsewhere failed too: %v", titled(e.Pipeline), e.Err, e.RescueErr)
 	}
-	return fmt.Sprintf("save state of pipeline %s: %v; it was written to %s instead", e.Pipeline, e.Err, e.Rescue)
+	return fmt.Sprintf("save state of %s: %v; it was written to %s instead", titled(e.Pipeline), e.Err, e.Rescue)
 }
 
 // Unwrap returns why the save failed.
@@ -273,6 +278,9 @@ func (e *EmergencyError) Unwrap() error { return e.Err }
 func (e *EmergencyError) Hint() string {
 	if e.Rescue == "" {
 		return "mend what stands in the way of " + e.Path + ", then run again: the run repeats what was not recorded"
+	}
+	if e.push != "" {
+		return "mend what stands in the way, then recover it with: " + e.Command()
 	}
 	return "mend what stands in the way, then recover it before the next run with: " + e.Command()
 }

@@ -78,6 +78,11 @@ func (b *gcsBucket) upload(ctx context.Context, path, name string, generation in
 	return b.object(obj), translate(err)
 }
 
+func (b *gcsBucket) copy(ctx context.Context, from, to string, generation int64) (object, error) {
+	obj, err := b.client.Copy(ctx, b.bucket, b.prefix+from, b.prefix+to, gcs.If(generation), nil)
+	return b.object(obj), translate(err)
+}
+
 func (b *gcsBucket) download(ctx context.Context, name string, disk atomicfile.FS, path string) error {
 	_, err := b.client.Download(ctx, b.bucket, b.prefix+name, disk, path, filePerm)
 	return translate(err)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
@@ -212,7 +213,7 @@ func (s *Store) DropFetches(pipeline string) error {
 		return fmt.Errorf("drop fetched runs: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), pipeline+".") {
+		if strings.HasPrefix(e.Name(), FileName(pipeline)+".") {
 			if err := s.fsys.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 				return fmt.Errorf("drop fetched run: %w", err)
 			}
@@ -296,7 +297,7 @@ func (s *Store) DropRun(ctx context.Context, dirName string) error {
 
 // Sweep removes what dead runs of the pipeline have left in the bucket: files
 // of runs that no queue names, and that no claim can bring into a queue any
-// more. Directories are named PIPELINE.RUN-ID.
+// more. Directories are named as FileName has the pipeline, a dot and the run's id.
 func (c *Claim) Sweep(ctx context.Context) error {
 	bucket := c.store.shared
 	if bucket == nil {
@@ -304,7 +305,7 @@ func (c *Claim) Sweep(ctx context.Context) error {
 	}
 	// Listed before the document is read: what is listed and neither queued nor
 	// claimed then, never will be, as a claim that is over does not come back.
-	runs, err := bucket.listAll(ctx, runsDir+"/"+c.pipeline+".")
+	runs, err := bucket.listAll(ctx, runsDir+"/"+FileName(c.pipeline)+".")
 	if err != nil {
 		return err
 	}
@@ -322,7 +323,7 @@ func (c *Claim) Sweep(ctx context.Context) error {
 	}
 	for _, d := range p.Destinations {
 		for _, ref := range d.Queue {
-			wanted[c.pipeline+"."+ref.RunID+"/"+ref.Kept] = true
+			wanted[FileName(c.pipeline)+"."+ref.RunID+"/"+ref.Kept] = true
 		}
 	}
 	var dead []object
@@ -360,4 +361,59 @@ func (b *shared) removeAll(ctx context.Context, found []object) error {
 		}
 	}
 	return nil
+}
+
+// CheckKept says, as a *LostPackageError, that the bucket does not hold a kept
+// run whole. kept is what Keep returned; "" is no error.
+func (s *Store) CheckKept(ctx context.Context, dirName, kept string) error {
+	if s.shared == nil || kept == "" {
+		return nil
+	}
+	m, err := s.keptManifest(ctx, dirName, kept)
+	if err != nil {
+		return err
+	}
+	found, err := s.shared.listAll(ctx, keptPrefix(dirName, kept))
+	if err != nil {
+		return err
+	}
+	for _, f := range m.Files {
+		name := keptPrefix(dirName, kept) + f.Name
+		if !slices.ContainsFunc(found, func(o object) bool { return o.name == name && o.size == f.Bytes }) {
+			return &LostPackageError{Path: s.shared.path(name), Err: fs.ErrNotExist}
+		}
+	}
+	return nil
+}
+
+// CopyRuns copies what the bucket holds of a pipeline's runs to another
+// pipeline's name. What is there already stays.
+func (s *Store) CopyRuns(ctx context.Context, from, to string) error {
+	if s.shared == nil {
+		return nil
+	}
+	from, to = runsDir+"/"+FileName(from)+".", runsDir+"/"+FileName(to)+"."
+	found, err := s.shared.listAll(ctx, from)
+	if err != nil {
+		return err
+	}
+	for _, obj := range found {
+		name := to + strings.TrimPrefix(obj.name, from)
+		if _, err := s.shared.copy(ctx, obj.name, name, absent); err != nil && !errors.Is(err, errMoved) {
+			return &AccessError{Op: "copy sealed package", Path: s.shared.path(name), Err: err}
+		}
+	}
+	return nil
+}
+
+// DropRuns removes what the bucket holds of all runs of a pipeline.
+func (s *Store) DropRuns(ctx context.Context, pipeline string) error {
+	if s.shared == nil {
+		return nil
+	}
+	found, err := s.shared.listAll(ctx, runsDir+"/"+FileName(pipeline)+".")
+	if err != nil {
+		return err
+	}
+	return s.shared.removeAll(ctx, found)
 }

@@ -50,16 +50,16 @@ func (s *Store) LockRun(ctx context.Context, pipeline, kind string) (release fun
 }
 
 // lockSave takes the short lock under which one document is replaced.
-func (s *Store) lockSave(ctx context.Context, pipeline string) (unlock func(), err error) {
+func (s *Store) lockSave(ctx context.Context, d head) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
-	slot := s.slot(pipeline)
+	slot := s.slot(d.stored())
 	select {
 	case slot <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for another save of pipeline %s: %w", pipeline, ctx.Err())
+		return nil, fmt.Errorf("wait for another save of %s: %w", d.title(), ctx.Err())
 	}
-	l, err := s.newLock(pipeline, "state")
+	l, err := s.saveLock(d)
 	if err != nil {
 		<-slot
 		return nil, err
@@ -68,7 +68,7 @@ func (s *Store) lockSave(ctx context.Context, pipeline string) (unlock func(), e
 	if err != nil || !ok {
 		<-slot
 		if cerr := ctx.Err(); cerr != nil {
-			return nil, fmt.Errorf("wait for another save of pipeline %s: %w", pipeline, cerr)
+			return nil, fmt.Errorf("wait for another save of %s: %w", d.title(), cerr)
 		}
 		return nil, &AccessError{Op: "lock", Path: l.Path(), Err: err}
 	}
@@ -79,15 +79,24 @@ func (s *Store) lockSave(ctx context.Context, pipeline string) (unlock func(), e
 	}, nil
 }
 
+// saveLock is the lock of a document. A pipeline's has two dots in its name:
+// none is that of the resources.
+func (s *Store) saveLock(d head) (*flock.Flock, error) {
+	if p, ok := d.(*Pipeline); ok {
+		return s.newLock(p.Pipeline, "state")
+	}
+	return s.lockFile("resources")
+}
+
 // slot returns the semaphore that keeps this process's own goroutines apart,
 // so that only one of them polls the file.
-func (s *Store) slot(pipeline string) chan struct{} {
+func (s *Store) slot(doc string) chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.saves[pipeline]
+	c := s.saves[doc]
 	if c == nil {
 		c = make(chan struct{}, 1)
-		s.saves[pipeline] = c
+		s.saves[doc] = c
 	}
 	return c
 }
@@ -96,10 +105,14 @@ func (s *Store) newLock(pipeline, kind string) (*flock.Flock, error) {
 	if pipeline == "" || kind == "" {
 		return nil, fmt.Errorf("lock pipeline %q for %q: both need a name", pipeline, kind)
 	}
+	return s.lockFile(escape(pipeline) + "." + escape(kind))
+}
+
+func (s *Store) lockFile(name string) (*flock.Flock, error) {
 	if err := atomicfile.MakeDirs(s.fsys, s.lockDir(), dirPerm); err != nil {
 		return nil, &AccessError{Op: "create lock directory", Path: s.lockDir(), Err: err}
 	}
-	path := filepath.Join(s.lockDir(), escape(pipeline)+"."+escape(kind)+".lock")
+	path := filepath.Join(s.lockDir(), name+".lock")
 	return flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(filePerm)), nil
 }
 

@@ -53,6 +53,9 @@ type objects interface {
 type transfers interface {
 	// upload is put of a local file.
 	upload(ctx context.Context, path, name string, generation int64) (object, error)
+	// copy is put of what another object holds; fs.ErrNotExist where there is no
+	// such object.
+	copy(ctx context.Context, from, to string, generation int64) (object, error)
 	// download writes an object to a new file on the disk, durably;
 	// fs.ErrNotExist where there is no such object.
 	download(ctx context.Context, name string, disk atomicfile.FS, path string) error
@@ -68,7 +71,10 @@ type shared struct {
 func (b *shared) path(name string) string { return strings.TrimSuffix(b.url, "/") + "/" + name }
 
 // share makes the store keep documents and sealed packages in a bucket.
-func (s *Store) share(b *shared) { s.shared, s.docs = b, &sharedDocs{bucket: b} }
+func (s *Store) share(b *shared) {
+	docs := &sharedDocs{bucket: b}
+	s.shared, s.docs, s.where = b, docs, docs.path
+}
 
 // inBucket reports whether a document's path is that of an object.
 func inBucket(path string) bool { return strings.HasPrefix(path, "gs://") }
@@ -137,6 +143,16 @@ func savesOf(data []byte) []string {
 		return nil // damaged, which the next load says
 	}
 	return doc.Saves
+}
+
+func (d *sharedDocs) remove(ctx context.Context, name string, v version) error {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	err := d.bucket.remove(ctx, stateDir+"/"+name, int64(v))
+	if err != nil && !errors.Is(err, errMoved) {
+		return &AccessError{Op: "remove state", Path: d.path(name), Err: err}
+	}
+	return err
 }
 
 func (d *sharedDocs) list(ctx context.Context, prefix string) ([]string, error) {

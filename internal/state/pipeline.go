@@ -61,6 +61,10 @@ type Pipeline struct {
 	// does not keep them: by field, as schemas.FieldRef prints it, and by scope
 	// for those that it does not declare.
 	Policies map[string]schemas.Policy `json:"policies,omitempty"`
+	// LeftOut are the rules by which values were left out that the source showed
+	// since the last full read began: where a contract lets them in, everything
+	// has to be read again.
+	LeftOut []schemas.LeftOut `json:"left_out,omitempty"`
 	// Columns are those of the contract that the last package was made by: no
 	// later contract may retype them or leave them out.
 	Columns []Column `json:"columns,omitempty"`
@@ -77,6 +81,9 @@ type Pipeline struct {
 	Claims map[string]Claimant `json:"claims,omitempty"`
 	// Runs are the last MaxRuns runs, oldest first.
 	Runs []RunRecord `json:"runs,omitempty"`
+	// MovedTo is the name that the pipeline is being given: until that is done,
+	// the document is read by nobody else. Empty otherwise.
+	MovedTo string `json:"moved_to,omitempty"`
 }
 
 // Column is a contract's column as the tables have it.
@@ -105,6 +112,9 @@ type Destination struct {
 	Error string `json:"error,omitempty"`
 	// FailingSince is when the present row of failures began; nil for none.
 	FailingSince *time.Time `json:"failing_since,omitempty"`
+	// PlainText are the columns of which history has values from before the
+	// contract protected them, sorted, by the names in the tables.
+	PlainText []string `json:"plain_text,omitempty"`
 	// NeedsFull is when its queue was given up for being too long; nil for
 	// never, or once a package of a full read is queued again.
 	NeedsFull *time.Time `json:"needs_full,omitempty"`

@@ -16,24 +16,34 @@ import (
 // be undone. Pass a context that a cancelled run has not cancelled.
 func (s *Store) UpdateOrRescue(ctx context.Context, pipeline string, change func(*Pipeline) error) (*Pipeline, error) {
 	p, err := s.Update(ctx, pipeline, change)
+	return rescue(s, p, err)
+}
+
+// rescue writes what an update could not save to the rescue directory.
+func rescue[D document[D]](s *Store, saved D, err error) (D, error) {
 	var unsaved *unsavedError
 	if !errors.As(err, &unsaved) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFuture) {
-		return p, err
+		return saved, err
 	}
-	_, data, encErr := s.encode(unsaved.changed)
-	if encErr != nil {
-		return nil, unsaved.err // the change itself is the fault; nothing to rescue
+	var none D
+	if unsaved.data == nil {
+		return none, unsaved.err // the change itself is the fault; nothing to rescue
 	}
 	e := &EmergencyError{
-		Pipeline: pipeline, Path: s.Path(pipeline), Generation: int64(unsaved.version), Document: data, Err: unsaved.err,
+		Path: s.where(unsaved.doc.stored()), Generation: int64(unsaved.version), Document: unsaved.data, Err: unsaved.err,
 	}
-	e.Rescue, e.RescueErr = s.writeRescue(pipeline, data)
-	return nil, e
+	if p, ok := unsaved.doc.(*Pipeline); ok {
+		e.Pipeline = p.Pipeline
+	} else {
+		e.push = s.push
+	}
+	e.Rescue, e.RescueErr = s.writeRescue(unsaved.doc.label(), unsaved.data)
+	return none, e
 }
 
 // writeRescue writes data to a new file that only its owner can read.
-func (s *Store) writeRescue(pipeline string, data []byte) (path string, err error) {
-	f, err := os.CreateTemp(s.rescue, "sluice-state-"+escape(pipeline)+"-*.json")
+func (s *Store) writeRescue(label string, data []byte) (path string, err error) {
+	f, err := os.CreateTemp(s.rescue, "sluice-state-"+label+"-*.json")
 	if err != nil {
 		return "", err
 	}
@@ -53,6 +63,9 @@ func (s *Store) writeRescue(pipeline string, data []byte) (path string, err erro
 // Command returns the shell command that puts the rescued document in place; in
 // a bucket, unless another has been saved meanwhile.
 func (e *EmergencyError) Command() string {
+	if e.push != "" {
+		return e.push + " " + shellQuote(e.Rescue)
+	}
 	if inBucket(e.Path) {
 		return fmt.Sprintf("gcloud storage cp --if-generation-match=%d %s %s", e.Generation, shellQuote(e.Rescue), shellQuote(e.Path))
 	}
@@ -73,7 +86,8 @@ func shellQuote(s string) string {
 // unsavedError carries what Update had changed and could not save, and the
 // version that it was to replace.
 type unsavedError struct {
-	changed *Pipeline
+	doc     head
+	data    []byte // of it as it was to be saved; nil where that is what failed
 	version version
 	err     error
 }

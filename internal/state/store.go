@@ -2,21 +2,15 @@ package state
 
 import (
 	"context"
-	crand "crypto/rand"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/clock"
@@ -49,6 +43,8 @@ const (
 // a bucket and the rest in a directory:
 //
 //	state/pipeline.NAME.json  the documents
+//	state/resources.json      what was made at destinations
+//	state/backup/             documents as they were before somebody changed them by hand
 //	locks/                    lock files, never removed, and who holds them
 //	runs/DIR/                 staged parts and journals; the engine's
 //	quarantine/               records set aside; the engine's, local always
@@ -57,15 +53,17 @@ const (
 type Store struct {
 	dir     string
 	docs    backend
-	shared  *shared // the bucket; nil where there is none
+	where   func(doc string) string // a document's file or URL, for people
+	shared  *shared                 // the bucket; nil where there is none
 	clk     clock.Clock
 	fsys    atomicfile.Disk
 	version string
 	command string
 	rescue  string
+	push    string // the command that puts a document in place
 
 	mu    sync.Mutex
-	saves map[string]chan struct{} // one-slot semaphore per pipeline
+	saves map[string]chan struct{} // one-slot semaphore per document
 }
 
 // Option adjusts a Store.
@@ -82,6 +80,11 @@ func WithCommand(c string) Option { return func(s *Store) { s.command = c } }
 // default is os.TempDir().
 func WithRescueDir(dir string) Option { return func(s *Store) { s.rescue = dir } }
 
+// WithPushCommand sets the command that errors give for putting a rescued
+// document of resources in place, without the file. The default is
+// "sluice state push".
+func WithPushCommand(c string) Option { return func(s *Store) { s.push = c } }
+
 // WithFS sets the filesystem that documents and fetched packages are written
 // through, for tests that make it fail. The default is the operating system's.
 func WithFS(fsys atomicfile.Disk) Option { return func(s *Store) { s.fsys = fsys } }
@@ -94,7 +97,8 @@ func Open(dir string, clk clock.Clock, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.docs = &files{dir: filepath.Join(s.dir, stateDir), fsys: s.fsys}
+	docs := &files{dir: filepath.Join(s.dir, stateDir), fsys: s.fsys}
+	s.docs, s.where = docs, docs.path
 	return s, nil
 }
 
@@ -105,7 +109,7 @@ func newStore(dir string, clk clock.Clock, opts []Option) (*Store, error) {
 	}
 	s := &Store{
 		dir: abs, clk: clk, fsys: atomicfile.OS{},
-		command: processCommand(), rescue: os.TempDir(),
+		command: processCommand(), rescue: os.TempDir(), push: "sluice state push",
 		saves: map[string]chan struct{}{},
 	}
 	for _, o := range opts {
@@ -130,7 +134,7 @@ func (s *Store) Dir() string { return s.dir }
 func (s *Store) RunDir(dirName string) string { return filepath.Join(s.dir, runsDir, dirName) }
 
 // Path returns the file, or the gs:// URL, of a pipeline's document.
-func (s *Store) Path(pipeline string) string { return s.docs.path(docName(pipeline)) }
+func (s *Store) Path(pipeline string) string { return s.where(docName(pipeline)) }
 
 func docName(pipeline string) string { return docPrefix + escape(pipeline) + docSuffix }
 
@@ -159,124 +163,42 @@ func (s *Store) Pipelines(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Load returns the state of a pipeline, a New one where there is none.
+// Load returns the state of a pipeline, a New one where there is none. A
+// *MovedError says that it is being renamed.
 func (s *Store) Load(ctx context.Context, pipeline string) (*Pipeline, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p, _, err := s.read(ctx, pipeline)
-	return p, err
-}
-
-func (s *Store) read(ctx context.Context, pipeline string) (*Pipeline, version, error) {
-	data, v, err := s.docs.load(ctx, docName(pipeline))
-	if errors.Is(err, fs.ErrNotExist) {
-		return New(pipeline), 0, nil
+	p, _, err := read(ctx, s, New(pipeline))
+	if err == nil {
+		err = p.moved()
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	p, err := decode(s.Path(pipeline), pipeline, data)
-	return p, v, err
+	return p, nil
 }
 
 // Save writes p if what is stored is still what p was loaded from, and moves
 // p.Serial on. A *StaleError means that another process saved in between; any
 // other error leaves the old document whole.
 func (s *Store) Save(ctx context.Context, p *Pipeline) error {
-	unlock, err := s.lockSave(ctx, p.Pipeline)
+	unlock, err := s.lockSave(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	stored, v, err := s.read(ctx, p.Pipeline)
+	stored, v, err := read(ctx, s, New(p.Pipeline))
 	if err != nil {
 		return fmt.Errorf("save state of pipeline %s: %w", p.Pipeline, err)
 	}
 	if stored.Serial != p.Serial || stored.Lineage != p.Lineage {
-		return s.stale(p, stored)
+		return stale(s, p, stored)
 	}
-	if err = s.replace(ctx, p, v); errors.Is(err, errMoved) {
-		return s.moved(ctx, p)
-	}
-	return err
-}
-
-// moved says which document was saved since p was loaded.
-func (s *Store) moved(ctx context.Context, p *Pipeline) error {
-	stored, _, err := s.read(ctx, p.Pipeline)
-	if err != nil {
-		return fmt.Errorf("save state of pipeline %s: %w", p.Pipeline, err)
-	}
-	return s.stale(p, stored)
-}
-
-// stale says that p was loaded before stored was saved.
-func (s *Store) stale(p, stored *Pipeline) error {
-	return &StaleError{
-		Pipeline: p.Pipeline, Path: s.Path(p.Pipeline), Loaded: p.Serial, Stored: stored.Serial,
-		OtherLineage: stored.Lineage != p.Lineage && p.Lineage != "" && stored.Lineage != "",
-	}
-}
-
-// replace writes p over the document of version v, under the lock.
-func (s *Store) replace(ctx context.Context, p *Pipeline, v version) error {
-	next, data, err := s.encode(p)
-	if err != nil {
-		return err
-	}
-	err = s.docs.save(ctx, docName(p.Pipeline), data, v)
-	if err == nil {
-		*p = *next
-		return nil
-	}
-	if s.shared == nil {
-		// Only the directory's flush may have failed: then the new document
-		// stands, and p must say so, or its next Save would lose against itself.
-		if now, _, rerr := s.read(ctx, p.Pipeline); rerr == nil && now.Serial == next.Serial && now.Lineage == next.Lineage {
-			*p = *next
-		}
+	if err = replace(ctx, s, p, v); errors.Is(err, errMoved) {
+		return outrun(ctx, s, p)
 	}
 	return err
-}
-
-// encode returns what p becomes when saved, and its bytes.
-func (s *Store) encode(p *Pipeline) (*Pipeline, []byte, error) {
-	next := *p
-	next.FormatVersion = FormatVersion
-	next.SluiceVersion = s.version
-	next.Serial++
-	if s.shared != nil {
-		id, err := randomID()
-		if err != nil {
-			return nil, nil, fmt.Errorf("save state of pipeline %s: %w", p.Pipeline, err)
-		}
-		next.Saves = append(slices.Clone(p.Saves[max(0, len(p.Saves)-MaxSaves+1):]), id)
-	}
-	if next.Lineage == "" {
-		id, err := uuid.NewRandom()
-		if err != nil {
-			return nil, nil, fmt.Errorf("make lineage of pipeline %s: %w", p.Pipeline, err)
-		}
-		next.Lineage = id.String()
-	}
-	if reason := next.fault(); reason != "" {
-		return nil, nil, fmt.Errorf("save state of pipeline %s: refusing to write what could not be read back: %s", p.Pipeline, reason)
-	}
-	data, err := json.MarshalIndent(&next, "", "  ")
-	if err != nil {
-		return nil, nil, fmt.Errorf("encode state of pipeline %s: %w", p.Pipeline, err)
-	}
-	return &next, append(data, '\n'), nil
-}
-
-// randomID returns a name that nobody else gives: 24 hexadecimal digits.
-func randomID() (string, error) {
-	var b [12]byte
-	if _, err := crand.Read(b[:]); err != nil {
-		return "", fmt.Errorf("draw a random id: %w", err)
-	}
-	return hex.EncodeToString(b[:]), nil
 }
 
 // Update loads the state of a pipeline, lets change alter it and saves it, so
@@ -286,31 +208,10 @@ func randomID() (string, error) {
 // called again, with what stands there then, as often as another machine saves
 // in between.
 func (s *Store) Update(ctx context.Context, pipeline string, change func(*Pipeline) error) (*Pipeline, error) {
-	unlock, err := s.lockSave(ctx, pipeline)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	for try := 1; ; try++ {
-		p, v, err := s.read(ctx, pipeline)
-		if err != nil {
-			return nil, err
+	return update(ctx, s, New(pipeline), func(p *Pipeline) error {
+		if err := p.moved(); err != nil {
+			return err
 		}
-		if err := change(p); err != nil {
-			return nil, err
-		}
-		switch err = s.replace(ctx, p, v); {
-		case err == nil:
-			return p, nil
-		case !errors.Is(err, errMoved):
-			return nil, &unsavedError{changed: p, version: v, err: err}
-		case try == maxTries:
-			return nil, s.moved(ctx, p)
-		}
-		// The one that was faster is done; wait for no more than that the two
-		// do not keep step.
-		if err := clock.Sleep(ctx, rand.N(time.Duration(try)*tryWait)); err != nil { //nolint:gosec // only spreads retries
-			return nil, err
-		}
-	}
+		return change(p)
+	})
 }
