@@ -5,12 +5,39 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 )
 
-// Hash identifies what the file asks for, defaults and variables filled in: a
-// saved plan binds to it. Keys and comments do not count, nor does the
-// directory the file stands in; the order of names does not either.
+// digest is that of a contract file's bytes, read once.
+func (r *reader) digest(f fields, path string) string {
+	if d, ok := r.digests[path]; ok {
+		return d
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		r.errorf(f.pos("schema"), "", "read schema: %s", cause(err))
+		return ""
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		r.errorf(f.pos("schema"), "", "read schema: %s", cause(err))
+		return ""
+	}
+	if r.digests == nil {
+		r.digests = map[string]string{}
+	}
+	r.digests[path] = hex.EncodeToString(sum.Sum(nil))
+	return r.digests[path]
+}
+
+// Hash identifies what the file asks for, defaults, accounts and variables
+// filled in, and what the contract files said when it was loaded: a saved plan
+// binds to it. Keys and comments do not count, nor does the directory the file
+// stands in; the order of names does not either.
 func (c *Config) Hash() string {
 	type source struct {
 		Type, URL                    string
@@ -35,6 +62,7 @@ func (c *Config) Hash() string {
 	}
 	type pipeline struct {
 		Source, Table, Schema, Sync, Verify, Schedule, Timezone string
+		Contract                                                string `json:",omitempty"`
 		Lookback, FullEvery                                     int64
 		Days                                                    int
 		Filters                                                 map[string][]string
@@ -72,7 +100,7 @@ func (c *Config) Hash() string {
 	}
 	for _, p := range c.Pipelines {
 		v := pipeline{
-			Source: p.Source.Name, Table: p.Table, Schema: p.schema, Sync: p.Sync, Verify: p.Verify, Schedule: p.Schedule, Timezone: p.Timezone.String(),
+			Source: p.Source.Name, Table: p.Table, Schema: p.schema, Contract: p.contract, Sync: p.Sync, Verify: p.Verify, Schedule: p.Schedule, Timezone: p.Timezone.String(),
 			Lookback: int64(p.Lookback), FullEvery: int64(p.FullEvery), Days: p.Days,
 			Filters: p.Filters, Stages: p.Stages, Pipelines: p.Pipelines, Field: p.Field,
 			Enrich: p.Enrich, StagesTable: p.StagesTable, UnionView: p.UnionView, MaxRequests: p.MaxRequests, MaxBytes: p.MaxBytes,

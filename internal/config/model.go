@@ -195,6 +195,7 @@ type Pipeline struct {
 	Table       string
 	Schema      string // contract file, absolute; empty for the built-in contract
 	schema      string // as given
+	contract    string // digest of the contract file as it was loaded
 	HashKey     Secret // of the contract's policy hash; zero for none, else long enough
 	Sync        string // incremental, recent or snapshot
 	Days        int    // of recent; 0 for the others

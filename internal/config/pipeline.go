@@ -36,6 +36,8 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 				why = cause(err)
 			}
 			r.errorf(f.pos("schema"), "relative paths start at the directory of "+r.file+"; leave schema out for the built-in contract", "read schema: %s", why)
+		} else if p.Schema != "" {
+			p.contract = r.digest(f, p.Schema)
 		}
 	}
 	r.hashKey(f, p)

@@ -33,6 +33,8 @@ type reader struct {
 	// sharing are the pipelines of which it is said that two accounts share a
 	// table.
 	sharing map[string]bool
+	// digests are those of the contract files, by path: many pipelines share one.
+	digests map[string]string
 }
 
 func (r *reader) errorf(at Pos, hint, format string, args ...any) {
