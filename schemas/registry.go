@@ -83,6 +83,9 @@ type RegistryEntry struct {
 	// Observed counts the values read, as Sighting does. It is never changed in
 	// place.
 	Observed map[string]int64 `json:"observed,omitempty"`
+	// Fields are, of the entry of ColOverflow, the fields that it has had values
+	// of, sorted, as Registry.Hold notes them. It is never changed in place.
+	Fields []string `json:"fields,omitempty"`
 }
 
 // Ref returns the field that e describes.
@@ -110,7 +113,8 @@ type Registry struct {
 	mu         sync.Mutex
 	entries    map[FieldRef]RegistryEntry
 	taken      map[string]FieldRef // column names in use, or given
-	discovered int                 // fields that have a column of their own
+	discovered int                 // fields without a declaration that have a column of their own
+	leftOut    int                 // of which the contract leaves out now
 }
 
 // NewRegistry returns a registry with the entries of earlier runs. A contract
@@ -184,7 +188,9 @@ func (r *Registry) Settle(ref FieldRef, observed Kinds, run string) RegistryEntr
 }
 
 // SettleWithin is Settle, but that it gives no new column once limit fields
-// have one; ok is false then, and the field's values go to ColOverflow.
+// have one; ok is false then, and the field's values go to ColOverflow. Fields
+// that the contract leaves out now do not count, until with them there are
+// 4500: the tables have their columns still.
 func (r *Registry) SettleWithin(ref FieldRef, observed Kinds, run string, limit int) (e RegistryEntry, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,7 +199,7 @@ func (r *Registry) SettleWithin(ref FieldRef, observed Kinds, run string, limit 
 	}
 	e = RegistryEntry{Scope: ref.Scope, Key: ref.Key, Column: ColOverflow, Type: JSON, FirstRun: run}
 	if ref.Scope != ScopeOverflow {
-		if r.discovered >= limit {
+		if r.discovered-r.leftOut >= limit || limit < math.MaxInt && r.discovered >= maxMaxColumns {
 			return RegistryEntry{}, false
 		}
 		e.Column, e.Type = r.freeName(ref), Infer(observed)
@@ -232,8 +238,17 @@ func (r *Registry) keep(e RegistryEntry) {
 	ref := e.Ref()
 	if _, declared := r.declared[ref]; !declared && ref.Scope != ScopeOverflow {
 		r.discovered++
+		if !r.wanted(ref) {
+			r.leftOut++
+		}
 	}
 	r.entries[ref], r.taken[e.Column] = e, ref
+}
+
+// wanted reports whether the contract lets in a field without a declared column.
+func (r *Registry) wanted(ref FieldRef) bool {
+	_, left := r.left[ref]
+	return !left && r.contract.wants(ref) && r.contract.Undeclared[ref.Scope].Policy != Drop
 }
 
 // Contract returns the contract that the registry completes.

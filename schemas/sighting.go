@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -91,5 +92,5 @@ func (r *Registry) Saw(sightings []Sighting, run string, at time.Time) {
 // how often the field was seen does not count.
 func (e RegistryEntry) Same(other RegistryEntry) bool {
 	return e.Scope == other.Scope && e.Key == other.Key && e.Column == other.Column && e.Type == other.Type &&
-		e.Misfit == other.Misfit && e.FirstRun == other.FirstRun
+		e.Misfit == other.Misfit && e.FirstRun == other.FirstRun && slices.Equal(e.Fields, other.Fields)
 }

@@ -120,6 +120,8 @@ type Sealed struct {
 	// Discarded counts, by field as schemas.FieldRef prints it, the values that
 	// the contract's evolution left out.
 	Discarded map[string]int64
+	// LeftOut are the rules that did so, sorted.
+	LeftOut []schemas.LeftOut
 	// Sightings are the fields without a declared column that had a value, and
 	// the declared ones that had a value which did not fit, sorted.
 	Sightings []schemas.Sighting

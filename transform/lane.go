@@ -254,7 +254,7 @@ func (s *sealer) hash() {
 	s.hashes = make([]int64, s.rows)
 	sums := s.hashes
 	for name, l := range s.lanes {
-		seed := xxh3.HashString("sluice/row/1\x00" + name)
+		seed := columnSeed(name)
 		switch {
 		case l.bools != nil:
 			of := [2]int64{int64(xxh3.HashSeed([]byte{0}, seed)), int64(xxh3.HashSeed([]byte{1}, seed))}

@@ -26,56 +26,14 @@ func (c *Chunk) checkPolicies() error {
 // are brought to before. Undeclared fields are hashed as text.
 func (c *Chunk) policy(ref schemas.FieldRef) (schemas.Policy, schemas.Normal) {
 	rule := c.o.Contract.Rule(ref)
-	policy, normal := rule.Policy, rule.Normal
+	normal := rule.Normal
 	if normal == schemas.AsIs {
 		normal = schemas.Text
 	}
 	if !rule.Wanted {
 		return schemas.Drop, normal
 	}
-	return c.atLeast(policy, c.inside(ref)), normal
-}
-
-// inside returns the scopes of the fields that a field is taken apart into.
-// Where it is not, because it is served in another shape than usual, or is
-// kept as a whole as well, its own column holds their values.
-func (c *Chunk) inside(ref schemas.FieldRef) []schemas.Scope {
-	if ref == (schemas.FieldRef{Scope: schemas.ScopeContact, Key: schemas.TicketField}) {
-		return []schemas.Scope{schemas.ScopeTicket, schemas.ScopeCFTicket}
-	}
-	for _, s := range c.o.Contract.CustomFields {
-		if s.Place == ref {
-			return []schemas.Scope{s.Entity()}
-		}
-	}
-	return nil
-}
-
-// atLeast returns a policy that shows no more of a value than that of any
-// field of these scopes does of its own. What is dropped there is masked here:
-// that something stood in this place may be seen.
-func (c *Chunk) atLeast(policy schemas.Policy, scopes []schemas.Scope) schemas.Policy {
-	stricter := func(p schemas.Policy) {
-		switch {
-		case policy == schemas.Drop:
-		case p == schemas.Mask || p == schemas.Drop:
-			policy = schemas.Mask
-		case p == schemas.Hash && policy == schemas.Keep:
-			policy = p
-		}
-	}
-	contract := c.o.Contract
-	for _, s := range scopes {
-		stricter(contract.Undeclared[s].Policy)
-		for _, cols := range [][]schemas.ContractColumn{contract.Columns, contract.Left} {
-			for _, col := range cols {
-				if col.Ref.Scope == s {
-					stricter(col.Policy)
-				}
-			}
-		}
-	}
-	return policy
+	return c.o.Contract.Stored(ref), normal
 }
 
 // protected returns the values of col as its policy has them stored; that is

@@ -44,7 +44,7 @@ func (c *Chunk) Seal(reg *schemas.Registry, run string, mem memory.Allocator) (*
 	rec := s.record(table, mem)
 	sealed := &Sealed{
 		Record: rec, Table: table, Rejects: c.rejects, Misfits: s.misfits, Discarded: s.discarded,
-		Sightings: s.sightings, Buried: int64(len(c.buried)),
+		LeftOut: schemas.JoinLeftOut(s.leftOut), Sightings: s.sightings, Buried: int64(len(c.buried)),
 	}
 	c.empty()
 	return sealed, nil
@@ -73,6 +73,7 @@ type sealer struct {
 	lanes     map[string]*lane // by column name
 	misfits   map[string]int64
 	discarded map[string]int64
+	leftOut   []schemas.LeftOut
 	sightings []schemas.Sighting
 	hashes    []int64
 	order     *order // nil where rows stay in place
@@ -110,7 +111,17 @@ func (s *sealer) overflow(fields []found) {
 		wrapped.put(out.rowOf(i), kindNested, slices.Concat([]byte("{"), out.text(i), []byte("}")))
 	}
 	e := s.reg.Settle(schemas.FieldRef{Scope: schemas.ScopeOverflow}, schemas.KindNested, s.run)
+	s.reg.Hold(refsOf(fields)...)
 	s.lanes[e.Column] = &lane{typ: schemas.JSON, n: wrapped.n, rows: wrapped.rowList(), ends: wrapped.ends, data: wrapped.data}
+}
+
+// refsOf names fields.
+func refsOf(fields []found) []schemas.FieldRef {
+	out := make([]schemas.FieldRef, len(fields))
+	for i, f := range fields {
+		out[i] = f.raw.ref
+	}
+	return out
 }
 
 // member returns "field":value.

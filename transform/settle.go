@@ -29,8 +29,11 @@ func (s *sealer) settle() error {
 		}
 		e, known := s.reg.Entry(f.raw.ref)
 		switch {
+		case !known && s.held(f):
+			over = append(over, f)
 		case !known && f.rule.NewColumns == schemas.Discard:
 			s.discarded[f.raw.ref.String()] += int64(f.raw.n)
+			s.leftOut = append(s.leftOut, schemas.LeftOut{Rule: schemas.RuleNewColumns, Scope: f.raw.ref.Scope})
 		case !known:
 			var ok bool
 			if e, ok = s.reg.SettleWithin(f.raw.ref, s.observed(f, seen), s.run, s.c.o.MaxColumns); !ok {
@@ -78,6 +81,12 @@ func (s *sealer) fields() []found {
 	return append(declared, others...)
 }
 
+// held reports whether a field that may get no column stays in the overflow,
+// which has had values of it: it is not new.
+func (s *sealer) held(f found) bool {
+	return f.rule.NewColumns != schemas.Evolve && s.reg.Held(f.raw.ref)
+}
+
 // place converts the values of a field to the type of its column. fits is
 // false where some did not fit.
 func (s *sealer) place(f found, e schemas.RegistryEntry) (fits bool, err error) {
@@ -108,6 +117,7 @@ func (s *sealer) kept(f found, bad *column) *column {
 		return bad
 	}
 	s.discarded[f.raw.ref.String()] += int64(bad.n)
+	s.leftOut = append(s.leftOut, schemas.LeftOut{Rule: schemas.RuleTypeConflicts, Scope: f.raw.ref.Scope, Key: f.raw.ref.Key})
 	return nil
 }
 
@@ -122,7 +132,7 @@ func (s *sealer) frozen(fields []found) error {
 			continue
 		}
 		e, known := s.reg.Entry(f.raw.ref)
-		if !known && f.rule.NewColumns == schemas.Freeze {
+		if !known && f.rule.NewColumns == schemas.Freeze && !s.held(f) {
 			if at := f.col.rowOf(0); at < row {
 				row, first = at, s.unknown(f)
 			}
@@ -159,7 +169,11 @@ func (s *sealer) unknown(f found) *schemas.FreezeError {
 // freeze.
 func (s *sealer) conflict(f found, e schemas.RegistryEntry, bad *column) *schemas.FreezeError {
 	row, kind := bad.rowOf(0), kindsOf(bad.kindOf(0), bad.text(0))
-	if e.Column == "" { // a new field, whose values contradict each other at once
+	switch {
+	case e.Column != "":
+	case s.held(f):
+		e.Column, e.Type = schemas.ColOverflow, schemas.JSON
+	default: // a new field, whose values contradict each other at once
 		e.Column, e.Type = s.reg.NextName(f.raw.ref), schemas.Infer(f.col.observed())
 	}
 	lost := f.col.bad
