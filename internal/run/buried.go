@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -21,7 +22,10 @@ func columnPolicies(reg *schemas.Registry) map[string]schemas.Policy {
 		}
 	}
 	for _, e := range reg.Entries() {
-		policy := policyNow(c, e.Ref())
+		policy := cmp.Or(policyNow(c, e.Ref()), schemas.Keep)
+		if len(c.Inside(e.Ref())) > 0 {
+			policy = c.Stored(e.Ref())
+		}
 		if e.Scope == schemas.ScopeOverflow {
 			policy = overflowPolicy(c)
 		}
@@ -51,10 +55,12 @@ func mayStay(policy schemas.Policy, col arrow.Array) bool {
 		return true
 	}
 	texts, ok := col.(*array.String)
-	if !ok {
-		return false
-	}
-	for line := range strings.SplitSeq(strings.Trim(texts.Value(0), `"`), "\n") {
+	return ok && leaves(policy, texts.Value(0))
+}
+
+// leaves reports whether a text is one that a policy leaves of a value.
+func leaves(policy schemas.Policy, text string) bool {
+	for line := range strings.SplitSeq(strings.Trim(text, `"`), "\n") {
 		switch {
 		case line == "":
 		case policy == schemas.Hash && isHash(line):
@@ -64,6 +70,18 @@ func mayStay(policy schemas.Policy, col arrow.Array) bool {
 		}
 	}
 	return true
+}
+
+// hiddenValue stands for a value that a comparison does not show.
+const hiddenValue = "(hidden: not as its policy has it)"
+
+// shown is a stored value as a comparison may show it: one that its policy does
+// not leave, as plain text from before, or put there by somebody else, is hidden.
+func shown(policy schemas.Policy, text string) string {
+	if policy == "" || policy == schemas.Keep || leaves(policy, text) {
+		return text
+	}
+	return hiddenValue
 }
 
 // isHash reports whether text looks like what schemas.Hash makes.

@@ -142,7 +142,7 @@ func (e *Engine) Compare(ctx context.Context, job Job, how Comparison) (Compared
 		return Compared{}, fmt.Errorf("restore column registry: %w", err)
 	}
 	r := &syncRun{Engine: e, job: job, st: st, client: client}
-	c := &comparer{r: r, how: how, registry: registry, began: e.Clock.Now()}
+	c := &comparer{r: r, how: how, registry: registry, policies: columnPolicies(registry), began: e.Clock.Now()}
 	c.how.Examples = cmp.Or(how.Examples, defaultExamples)
 	if err := c.run(ctx); err != nil {
 		return Compared{}, fmt.Errorf("compare with the source: %w", err)
@@ -156,6 +156,7 @@ type comparer struct {
 	r        *syncRun
 	how      Comparison
 	registry *schemas.Registry
+	policies map[string]schemas.Policy // of columns whose values are not kept
 	began    time.Time
 	lister   load.Lister
 	out      Compared
@@ -423,11 +424,12 @@ func (c *comparer) differing(table, source map[string]string) []ColumnPair {
 			continue
 		}
 		pair := ColumnPair{Name: name}
+		policy := c.policies[name]
 		if c.how.Values && inTable {
-			pair.Table = &t
+			pair.Table = new(shown(policy, t))
 		}
 		if c.how.Values && atSource {
-			pair.Source = &s
+			pair.Source = new(shown(policy, s))
 		}
 		out = append(out, pair)
 	}

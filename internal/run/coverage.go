@@ -12,21 +12,23 @@ import (
 
 // coverage is the record of what a run walked and under which assumptions.
 type coverage struct {
-	RunID      string     `json:"run_id"`
-	Pipeline   string     `json:"pipeline"`
-	Mode       string     `json:"mode"`
-	Reason     string     `json:"reason"`
-	StartedAt  time.Time  `json:"started_at"`
-	SealedAt   time.Time  `json:"sealed_at"`
-	Resumed    bool       `json:"resumed"`
-	Source     string     `json:"source"`
-	HashKey    string     `json:"hash_key_id,omitempty"` // of the key that hashes were made with
-	CursorFrom *time.Time `json:"cursor_from"`
-	CursorTo   *time.Time `json:"cursor_to"`
-	Rows       int64      `json:"rows"`
-	Pages      int64      `json:"pages"`
-	Requests   int64      `json:"requests"`
-	Retries    int64      `json:"retries"`
+	RunID     string    `json:"run_id"`
+	Pipeline  string    `json:"pipeline"`
+	Mode      string    `json:"mode"`
+	Reason    string    `json:"reason"`
+	StartedAt time.Time `json:"started_at"`
+	SealedAt  time.Time `json:"sealed_at"`
+	Resumed   bool      `json:"resumed"`
+	Source    string    `json:"source"`
+	HashKey   string    `json:"hash_key_id,omitempty"` // of the key that hashes were made with
+	// Policies are what was stored of values that are not kept, as state has them.
+	Policies   map[string]schemas.Policy `json:"policies,omitempty"`
+	CursorFrom *time.Time                `json:"cursor_from"`
+	CursorTo   *time.Time                `json:"cursor_to"`
+	Rows       int64                     `json:"rows"`
+	Pages      int64                     `json:"pages"`
+	Requests   int64                     `json:"requests"`
+	Retries    int64                     `json:"retries"`
 	// RetriesBy are the retries by what had failed: rate_limited, server_error,
 	// timeout, connection, truncated or bad_page.
 	RetriesBy   map[extract.Cause]int64 `json:"retries_by"`
@@ -44,10 +46,10 @@ type coverage struct {
 	Reconciled *Reconciled      `json:"reconciled,omitempty"`
 }
 
-func (s *session) coverage(c counts, sealedAt time.Time, cursor *time.Time) (json.RawMessage, error) {
+func (s *session) coverage(c counts, contract *schemas.Contract, sealedAt time.Time, cursor *time.Time) (json.RawMessage, error) {
 	cov := coverage{
 		RunID: s.start.RunID, Pipeline: s.start.Pipeline, Mode: s.start.Mode, Reason: s.start.Reason,
-		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(), HashKey: s.start.HashKey,
+		StartedAt: s.start.StartedAt, SealedAt: sealedAt, Resumed: s.resumed, Source: s.start.Source.String(), HashKey: s.start.HashKey, Policies: policies(contract),
 		CursorFrom: s.start.Cursor, CursorTo: cursor,
 		Rows: c.Rows, Pages: c.Pages, Requests: c.Requests, Retries: c.Retries,
 		Quarantined: c.Rejects, RetriesBy: c.RetriesBy, Enriched: c.Info.copied(), IDs: s.digest, Reconciled: s.reconciled,

@@ -75,6 +75,7 @@ type syncRun struct {
 	st      *state.Pipeline
 	session *session
 	ready   []string // destinations whose Check passed
+	anew    []string // of which the table is gone, that begins anew
 	failed  []*DestinationError
 	counts  counts
 	reasons quarantine.Counts // of the records set aside
@@ -193,7 +194,8 @@ func checkContract(st *state.Pipeline, c *schemas.Contract) error {
 func (r *syncRun) checkDestinations(ctx context.Context) error {
 	for _, d := range r.job.Destinations {
 		position, err := d.Loader.Check(ctx, r.st.Lineage)
-		if known := r.st.Destinations[d.Name]; err == nil && known != nil && known.NeedsFull == nil && position < known.Position && !r.job.Full {
+		known := r.st.Destinations[d.Name]
+		if err == nil && known != nil && known.NeedsFull == nil && position < known.Position && !r.job.Full {
 			err = &LostTableError{Holds: position, Committed: known.Position}
 		}
 		if err != nil {
@@ -201,6 +203,9 @@ func (r *syncRun) checkDestinations(ctx context.Context) error {
 			continue
 		}
 		r.ready = append(r.ready, d.Name)
+		if known != nil && position == 0 && known.Position > 0 {
+			r.anew = append(r.anew, d.Name)
+		}
 		// A state restored from a backup must not give a serial out twice.
 		r.st.NextPackage = max(r.st.NextPackage, position+1)
 	}
@@ -273,6 +278,8 @@ func unprepared(st *state.Pipeline, job Job) string {
 		return "the contract changed"
 	case st.Contract != "" && st.HashKey != job.hashKeyID():
 		return "the hash key changed"
+	case letIn(st.LeftOut, job.Contract) != "":
+		return "the contract lets in what it left out: " + letIn(st.LeftOut, job.Contract)
 	}
 	for _, d := range job.Destinations {
 		if _, known := st.Destinations[d.Name]; !known {
@@ -310,6 +317,7 @@ func (r *syncRun) openSession(ctx context.Context) error {
 	want := r.wanted()
 	var kept []Event
 	for _, l := range found {
+		stale := letIn(l.leftOut(), r.job.Contract) != ""
 		switch start := l.start(); {
 		case r.accounted(start.RunID): // a destination still has to take it
 			if r.session != nil || start.Settings != want.Settings || start.Span == nil || !start.Span.same(want.Span) {
@@ -321,14 +329,15 @@ func (r *syncRun) openSession(ctx context.Context) error {
 			}
 			r.pkg, r.counts, r.reasons = l.serial(), r.session.phases[phaseBackfill].Counts, reasons(r.session.parts)
 		case r.session == nil && r.recon == nil && r.retry == nil && start.Mode == want.Mode && start.Settings == want.Settings &&
-			start.Span.same(want.Span) && sameTime(start.Cursor, want.Cursor):
+			start.Span.same(want.Span) && sameTime(start.Cursor, want.Cursor) && !stale:
 			if r.session, err = l.resume(); err != nil {
 				return err
 			}
-		case start.Settings == want.Settings && start.Span != nil:
+		case start.Settings == want.Settings && start.Span != nil && !stale:
 			kept = append(kept, Event{Type: "backfill_kept", Reason: start.Reason, Dir: l.dir})
 		default:
-			// Its cursor never moved, so whatever it staged is read again.
+			// Its cursor never moved, so whatever it staged is read again, with what
+			// the contract had left out of it.
 			r.Log.InfoContext(ctx, "give up an unfinished run of other settings", "run_id", start.RunID, "mode", start.Mode)
 			if err := removeRun(r.disk(), l.dir); err != nil {
 				return err

@@ -314,13 +314,17 @@ func (r *syncRun) seed() uint64 { return uint64(r.session.start.StartedAt.UnixNa
 
 // sealAll makes parts of what the sinks still hold, also when a walk ended
 // early: the next run then goes on from there. It returns the walk's error
-// with its own.
+// with its own, of several windows that met what a frozen table has no place for
+// one.
 func sealAll(ctx context.Context, sinks []*stager, walkErr error) error {
 	errs := []error{walkErr}
 	for _, s := range sinks {
 		errs = append(errs, s.seal(context.WithoutCancel(ctx)))
+		if s.refusal != nil {
+			errs = append(errs, s.refusal)
+		}
 	}
-	return errors.Join(errs...)
+	return schemas.JoinFreezes(errs...)
 }
 
 // endPhase journals that a phase is complete.

@@ -67,6 +67,7 @@ type partRecord struct {
 	Columns   []schemas.RegistryEntry `json:"columns,omitempty"` // settled or changed by this part
 	Misfits   map[string]int64        `json:"misfits,omitempty"`
 	Discarded map[string]int64        `json:"discarded,omitempty"` // values left out, by field
+	LeftOut   []schemas.LeftOut       `json:"left_out,omitempty"`  // the rules that did so
 	// Sightings are what the part's rows had of fields without a declared column,
 	// ReadAt is when it was made.
 	Sightings []schemas.Sighting `json:"sightings,omitempty"`

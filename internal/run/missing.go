@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-etl/sluice/internal/parquetfile"
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/schemas"
+	"github.com/sluice-etl/sluice/transform"
 )
 
 // stored is a row of the table as far as looking for what is missing goes.
@@ -232,8 +233,11 @@ func (b *burial) take(w *parquetfile.Writer, rec arrow.Record) error {
 		if !is {
 			continue
 		}
-		tombstone := b.tombstone(rec.NewSlice(int64(i), int64(i+1)), since)
-		err := w.Write(tombstone)
+		tombstone, err := b.tombstone(rec.NewSlice(int64(i), int64(i+1)), since)
+		if err != nil {
+			return err
+		}
+		err = w.Write(tombstone)
 		tombstone.Release()
 		if err != nil {
 			return err
@@ -244,9 +248,11 @@ func (b *burial) take(w *parquetfile.Writer, rec arrow.Record) error {
 }
 
 // tombstone gives a record of one row the columns of a staged part, and
-// releases it.
-func (b *burial) tombstone(row arrow.Record, since time.Time) arrow.Record {
+// releases it. Where plain text has to go, the hash is that of what stays: the
+// old one would tell whoever guesses the value that the guess is right.
+func (b *burial) tombstone(row arrow.Record, since time.Time) (arrow.Record, error) {
 	defer row.Release()
+	stripped := false
 	cols := make([]arrow.Array, b.schema.NumFields())
 	for i, f := range b.schema.Fields() {
 		found := row.Schema().FieldIndices(f.Name)
@@ -261,6 +267,7 @@ func (b *burial) tombstone(row arrow.Record, since time.Time) arrow.Record {
 			cols[i] = row.Column(found[0])
 			cols[i].Retain()
 		default: // the table does not have it yet, or as plain text that is to go
+			stripped = stripped || len(found) == 1 && row.Column(found[0]).IsValid(0)
 			cols[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, 1)
 		}
 	}
@@ -268,7 +275,17 @@ func (b *burial) tombstone(row arrow.Record, since time.Time) arrow.Record {
 	for _, c := range cols {
 		c.Release()
 	}
-	return rec
+	if !stripped {
+		return rec, nil
+	}
+	defer rec.Release()
+	hash, err := transform.RowHash(rec, 0)
+	if err != nil {
+		return nil, err
+	}
+	replaced := number(hash)
+	defer replaced.Release()
+	return rec.SetColumn(rec.Schema().FieldIndices(schemas.ColHash)[0], replaced)
 }
 
 func moment(t time.Time) arrow.Array {

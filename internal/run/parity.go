@@ -200,7 +200,7 @@ func (e *Engine) Parity(ctx context.Context, job Job, how ParityCheck) (out Pari
 	}
 	how.Examples = cmp.Or(how.Examples, defaultCases)
 	how.HeldRows = cmp.Or(how.HeldRows, heldRows)
-	p := &parity{how: how, lineage: st.Lineage, index: map[string]int{}, hasher: cellHasher{json: map[string]bool{}}}
+	p := &parity{how: how, lineage: st.Lineage, index: map[string]int{}, hasher: cellHasher{json: map[string]bool{}}, shown: columnPolicies(registry)}
 	for _, c := range registry.Table().Columns {
 		p.hasher.json[c.Name] = c.Type == schemas.JSON
 	}
@@ -255,6 +255,7 @@ type parity struct {
 	how     ParityCheck
 	lineage string
 	hasher  cellHasher
+	shown   map[string]schemas.Policy // of columns whose values are not kept
 	sides   []*side
 	index   map[string]int // of columns, in all sums
 	names   []string       // the columns by index

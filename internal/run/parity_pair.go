@@ -343,7 +343,7 @@ func (q *pairing) cells(ctx context.Context, s *side, months []month, each func(
 			for i, m := range rows {
 				var text *string
 				if m.named && values.IsValid(i) {
-					v := strings.Clone(values.ValueStr(i))
+					v := shown(q.shown[q.names[column]], strings.Clone(values.ValueStr(i)))
 					text = &v
 				}
 				each(m, column, hashes[i], text)

@@ -99,7 +99,10 @@ type PlainPlace struct {
 func nowProtected(st *state.Pipeline, c *schemas.Contract) []string {
 	var out []string
 	look := func(ref schemas.FieldRef, column, key string) {
-		if st.Policies[key] == "" && policyNow(c, ref) != schemas.Keep {
+		inside := c.Inside(ref)
+		switch {
+		case st.Policies[key] != "" || slices.ContainsFunc(inside, func(s schemas.Scope) bool { return hadPolicy(st, s) }):
+		case policyNow(c, ref) != schemas.Keep, len(inside) > 0 && c.Stored(ref) != schemas.Keep:
 			out = append(out, column)
 		}
 	}
@@ -121,6 +124,52 @@ func nowProtected(st *state.Pipeline, c *schemas.Contract) []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// hadPolicy reports whether a field of the scope was protected already.
+func hadPolicy(st *state.Pipeline, scope schemas.Scope) bool {
+	for key := range st.Policies {
+		if of, _, _ := strings.Cut(key, ":"); of == string(scope) {
+			return true
+		}
+	}
+	return false
+}
+
+// notePlain lets state remember in which destinations values stay as they came,
+// before it learns of the contract that protects them from now on. A table that
+// begins anew has none.
+func (r *syncRun) notePlain(p *state.Pipeline) {
+	var columns []string
+	if p.Contract != "" {
+		columns = nowProtected(p, r.job.Contract)
+	}
+	for name, d := range p.Destinations {
+		if slices.Contains(r.anew, name) {
+			d.PlainText = nil
+			continue
+		}
+		if d.Position > 0 || len(d.Queue) > 0 {
+			d.PlainText = joined(d.PlainText, columns)
+		}
+	}
+}
+
+// joined returns the names of both lists, each once, sorted; nil for none.
+func joined(a, b []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
+}
+
+// StillPlain returns the columns that the registry's contract protects and of
+// which a destination's history has values from before, as far as state knows;
+// sorted.
+func StillPlain(st *state.Pipeline, reg *schemas.Registry, destination string) []string {
+	d := st.Destinations[destination]
+	if d == nil {
+		return nil
+	}
+	protected := columnPolicies(reg)
+	return slices.DeleteFunc(slices.Clone(d.PlainText), func(name string) bool { return protected[name] == "" })
 }
 
 // tellPlainText says, when the contract protects more than it did, what stays

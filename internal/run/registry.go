@@ -26,6 +26,7 @@ func joinEntries(known, own []schemas.RegistryEntry) ([]schemas.RegistryEntry, e
 			return nil, fmt.Errorf("field %s is column %s (%s) there and %s (%s) here", e.Ref(), k.Column, k.Type, e.Column, e.Type)
 		}
 		out[i].Misfit = out[i].Misfit || e.Misfit
+		out[i] = out[i].JoinFields(e)
 	}
 	return out, nil
 }
@@ -42,6 +43,42 @@ func (s *session) saw(reg *schemas.Registry) {
 	for _, p := range s.parts {
 		reg.Saw(p.Sightings, s.start.RunID, p.ReadAt)
 	}
+}
+
+// leftOut returns the rules by which values were left out, that of the run's
+// parts included: what is known of before does not count any more where a sync
+// has read everything.
+func (s *session) leftOut(known []schemas.LeftOut, sync bool) []schemas.LeftOut {
+	if sync && s.start.Mode != modeIncremental {
+		known = nil
+	}
+	lists := [][]schemas.LeftOut{known}
+	for _, p := range s.parts {
+		lists = append(lists, p.LeftOut)
+	}
+	return schemas.JoinLeftOut(lists...)
+}
+
+// leftOut returns the rules by which the run's parts have left values out.
+func (l leftover) leftOut() []schemas.LeftOut {
+	var lists [][]schemas.LeftOut
+	for _, r := range l.records {
+		if r.Part != nil {
+			lists = append(lists, r.Part.LeftOut)
+		}
+	}
+	return schemas.JoinLeftOut(lists...)
+}
+
+// letIn names the first of the rules by which values were left out that a
+// contract lets in now; empty where it lets in none of them.
+func letIn(left []schemas.LeftOut, c *schemas.Contract) string {
+	for _, l := range left {
+		if l.LetIn(c) {
+			return l.String()
+		}
+	}
+	return ""
 }
 
 // leftOut reports whether a contract has the values of a column of the tables

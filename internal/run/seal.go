@@ -31,7 +31,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 	ctx = context.WithoutCancel(ctx) // half a second that a Ctrl-C must not throw away
 	s := r.session
 	now := r.Clock.Now()
-	cov, err := s.coverage(r.counts, now, cursor)
+	cov, err := s.coverage(r.counts, r.job.Contract, now, cursor)
 	if err != nil {
 		return err
 	}
@@ -68,6 +68,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		}
 		p.RecordSource(seen)
 		p.Registry = merged.Entries()
+		p.LeftOut = s.leftOut(p.LeftOut, r.kind == kindSync)
 		r.pkg = ref.Serial
 		rec := r.record("sealed", nil)
 		rec.CursorAfter, rec.Coverage = cursor, cov
@@ -105,6 +106,7 @@ func (r *syncRun) agree(p *state.Pipeline, registry *schemas.Registry) (*schemas
 // moveOn lets state stand where a sync has come to.
 func (r *syncRun) moveOn(p *state.Pipeline, cursor *time.Time) {
 	r.dropRemoved(p, r.destinations())
+	r.notePlain(p)
 	p.Filters, p.Contract = r.job.selection(), r.job.Contract.Hash()
 	p.HashKey, p.Policies = r.job.hashKeyID(), policies(r.job.Contract)
 	p.Cursor = cursor

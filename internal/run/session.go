@@ -245,7 +245,7 @@ func (s *session) columns(known []schemas.RegistryEntry) []schemas.RegistryEntry
 		for _, e := range p.Columns {
 			if i, ok := byRef[e.Ref()]; ok {
 				e.Misfit = e.Misfit || out[i].Misfit
-				out[i] = seenAs(e, out[i])
+				out[i] = seenAs(e, out[i]).JoinFields(out[i])
 				continue
 			}
 			byRef[e.Ref()] = len(out)

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"github.com/sluice-etl/sluice/extract"
+	"github.com/sluice-etl/sluice/schemas"
 	"github.com/sluice-etl/sluice/transform"
 )
 
@@ -25,7 +26,8 @@ type stager struct {
 	from      int64              // where the window being read starts
 	opened    time.Time          // when the chunk took its first row
 	ties      []extract.TieBlock // drained since the last part
-	refused   bool               // the contract has no place for what the chunk holds
+	refused   bool               // the chunk could not be sealed
+	refusal   error              // the contract has no place for what it holds
 	info      extract.PageInfo
 	rows      []extract.Row
 	page      []byte // as served, where its contacts are to be enriched
@@ -120,7 +122,12 @@ func (s *stager) seal(ctx context.Context) error {
 	sealed, err := s.chunk.Seal(s.registry, s.runID, memory.DefaultAllocator)
 	if err != nil {
 		s.refused = true
-		return fmt.Errorf("seal part: %w", err)
+		err = fmt.Errorf("seal part: %w", err)
+		var frozen *schemas.FreezeError
+		if errors.As(err, &frozen) {
+			s.refusal = err // windows that are read at once may each have one
+		}
+		return err
 	}
 	defer sealed.Record.Release()
 	covered := s.stretches.Seal()

@@ -264,7 +264,7 @@ func (s *staging) add(ctx context.Context, sealed *transform.Sealed, covered []e
 	}
 	part := partRecord{
 		Rows: sealed.Record.NumRows(), Covered: covered, Ties: ties, Rejects: int64(len(rejects)), Reasons: reasonsOf(rejects), Outside: sealed.Buried,
-		Misfits: sealed.Misfits, Discarded: sealed.Discarded, Sightings: sealed.Sightings, ReadAt: s.now(),
+		Misfits: sealed.Misfits, Discarded: sealed.Discarded, LeftOut: sealed.LeftOut, Sightings: sealed.Sightings, ReadAt: s.now(),
 	}
 	if part.Rows > 0 {
 		part.File = fmt.Sprintf("part-%04d.parquet", n)
