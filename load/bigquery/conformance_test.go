@@ -223,6 +223,17 @@ func (s *service) harness(method bigquery.Method) loadtest.Harness {
 			t.Helper()
 			s.query(t, "CREATE TABLE `"+dataset+".crm_stages` (stage_id STRING)")
 		},
+		HashKey: func(t *testing.T) (out []string) {
+			t.Helper()
+			for _, name := range []string{"contacts", "contacts_history"} {
+				m, err := s.client.Dataset(dataset).Table(name).Metadata(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				out = append(out, m.Labels["sluice_hash_key_id"])
+			}
+			return out
+		},
 		Fingerprint: func(t *testing.T) string { t.Helper(); return s.fingerprint(t) },
 	}
 }

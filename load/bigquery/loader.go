@@ -91,6 +91,9 @@ func (l *Loader) commit(ctx context.Context, p load.Package) (load.Result, error
 	if err != nil {
 		return load.Result{}, err
 	}
+	if err := l.noteHashKey(ctx, lay, p.HashKey); err != nil {
+		return load.Result{}, err
+	}
 	st := staged{}
 	if len(p.Parts) > 0 {
 		if st, err = l.stage(ctx, p, table); err != nil {

@@ -102,11 +102,22 @@ func (s *session) prepare(ctx context.Context, o Options, p load.Package, t stor
 			fmt.Fprintf(&script, "COMMENT ON COLUMN %s.%s IS %s;\n", rel, views.QuoteName(col.Name), text)
 		}
 	}
+	if p.HashKey != "" { // which another package may have had otherwise
+		current, history := tableComments(t)
+		key := ". Hashes are made with the key of id " + p.HashKey + "; runs of before may have had another: see _sluice.runs"
+		fmt.Fprintf(&script, "COMMENT ON TABLE %s IS %s;\nCOMMENT ON TABLE %s IS %s;\n", t.current(), views.QuoteText(current+key), t.history(), views.QuoteText(history+key))
+	}
 	if script.Len() == 0 {
 		return nil
 	}
 	_, err := s.exec(ctx, script.String())
 	return err
+}
+
+// tableComments say what the two relations of a table hold.
+func tableComments(t stored) (current, history string) {
+	return "Every contact once, as last seen; deleted ones are marked. Written by sluice: read the view " + t.name + "_all",
+		"Every version of every contact. Written by sluice: read the view " + t.name + "_history"
 }
 
 func (s *session) createTable(ctx context.Context, o Options, p load.Package, t stored, table schemas.Table) error {
@@ -115,9 +126,10 @@ func (s *session) createTable(ctx context.Context, o Options, p load.Package, t 
 		defs = append(defs, definition(col))
 	}
 	list := strings.Join(defs, ", ")
+	current, history := tableComments(t)
 	script := metaTables + fmt.Sprintf("\nCREATE TABLE %s (%s);\nCREATE TABLE %s (%s);", t.current(), list, t.history(), list) +
-		fmt.Sprintf("\nCOMMENT ON TABLE %s IS %s;", t.current(), views.QuoteText("Every contact once, as last seen; deleted ones are marked. Written by sluice: read the view "+t.name+"_all")) +
-		fmt.Sprintf("\nCOMMENT ON TABLE %s IS %s;", t.history(), views.QuoteText("Every version of every contact. Written by sluice: read the view "+t.name+"_history"))
+		fmt.Sprintf("\nCOMMENT ON TABLE %s IS %s;", t.current(), views.QuoteText(current)) +
+		fmt.Sprintf("\nCOMMENT ON TABLE %s IS %s;", t.history(), views.QuoteText(history))
 	if _, err := s.exec(ctx, script); err != nil {
 		return err
 	}

@@ -33,6 +33,10 @@ type Harness struct {
 	// stages.
 	Stages      func(t *testing.T) []load.Stage
 	SpoilStages func(t *testing.T)
+	// HashKey returns what the destination says beside its rows, current and
+	// history, of the key that hashes were made with: text that names its id. nil:
+	// the destination says nothing.
+	HashKey func(t *testing.T) []string
 	// Fingerprint changes whenever anything that is stored does. Optional.
 	Fingerprint func(t *testing.T) string
 }
@@ -56,6 +60,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"a version that goes and comes back ends as the last one", backAndForth},
 		{"history holds each version once", historyOnce},
 		{"the number of versions is told without reading them", historian},
+		{"the id of the key that hashes were made with is told beside the rows", hashKeys},
 		{"a tombstone replaces the row, and the contact may return", tombstones},
 		{"a new column is null for older rows", newColumns},
 		{"a column that a later package lacks stays", missingColumns},
