@@ -97,42 +97,60 @@ func snapshot(tb testing.TB, dir string) map[string]string {
 func TestLoaderConforms(t *testing.T) {
 	loadtest.Run(t, func(t *testing.T) loadtest.Harness {
 		t.Helper()
-		root := filepath.Join(t.TempDir(), "lake")
-		dir := filepath.Join(root, "contacts")
-		return loadtest.Harness{
-			New:     func(t *testing.T) load.Loader { t.Helper(); return open(t, root, on(unsynced{}), staged) },
-			Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return current(t, dir) },
-			History: func(t *testing.T) []loadtest.Row { t.Helper(); return history(t, dir) },
-			Spoil: func(t *testing.T) {
-				t.Helper()
-				if err := os.MkdirAll(dir, 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(filepath.Join(dir, "part-0.parquet"), []byte("PAR1"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			},
-			Stages: func(t *testing.T) []load.Stage {
-				t.Helper()
-				return loadtest.ReadStages(t, duck(t), fmt.Sprintf(askStages, "'"+filepath.Join(root, "crm_stages", "*.parquet")+"'"))
-			},
-			SpoilStages: func(t *testing.T) {
-				t.Helper()
-				if err := os.MkdirAll(filepath.Join(root, "crm_stages"), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(filepath.Join(root, "crm_stages", "stages.parquet"), []byte("PAR1"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			},
-			Fingerprint: func(t *testing.T) string {
-				t.Helper()
-				var b strings.Builder
-				for _, line := range lines(snapshot(t, root)) {
-					b.WriteString(line + "\n")
-				}
-				return b.String()
-			},
-		}
+		return localHarness(filepath.Join(t.TempDir(), "lake"))
 	})
+}
+
+// hashKeys are the ids of keys in the metadata of the files of current, and in
+// those of history.
+func hashKeys(t *testing.T, dir string) []string {
+	t.Helper()
+	var out []string
+	for _, part := range []string{"current", "history"} {
+		from := filepath.Join(dir, part, "**", "*.parquet")
+		rows := query(t, duck(t), "SELECT coalesce(string_agg(CAST(value AS VARCHAR)), '') AS ids FROM parquet_kv_metadata('"+from+"') WHERE CAST(key AS VARCHAR) = '"+load.HashKeyName+"'")
+		out = append(out, fmt.Sprint(rows[0]["ids"]))
+	}
+	return out
+}
+
+// localHarness is a destination on this disk.
+func localHarness(root string) loadtest.Harness {
+	dir := filepath.Join(root, "contacts")
+	return loadtest.Harness{
+		New:     func(t *testing.T) load.Loader { t.Helper(); return open(t, root, on(unsynced{}), staged) },
+		Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return current(t, dir) },
+		History: func(t *testing.T) []loadtest.Row { t.Helper(); return history(t, dir) },
+		Spoil: func(t *testing.T) {
+			t.Helper()
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "part-0.parquet"), []byte("PAR1"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		HashKey: func(t *testing.T) []string { t.Helper(); return hashKeys(t, dir) },
+		Stages: func(t *testing.T) []load.Stage {
+			t.Helper()
+			return loadtest.ReadStages(t, duck(t), fmt.Sprintf(askStages, "'"+filepath.Join(root, "crm_stages", "*.parquet")+"'"))
+		},
+		SpoilStages: func(t *testing.T) {
+			t.Helper()
+			if err := os.MkdirAll(filepath.Join(root, "crm_stages"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(root, "crm_stages", "stages.parquet"), []byte("PAR1"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Fingerprint: func(t *testing.T) string {
+			t.Helper()
+			var b strings.Builder
+			for _, line := range lines(snapshot(t, root)) {
+				b.WriteString(line + "\n")
+			}
+			return b.String()
+		},
+	}
 }

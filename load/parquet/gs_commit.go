@@ -118,6 +118,19 @@ func (l *GSLoader) settled(ctx context.Context) (gsTable, error) {
 // stage merges p in the working directory and returns the head that would put
 // the result in place. Nothing has changed in the bucket when it returns.
 func (l *GSLoader) stage(ctx context.Context, t gsTable, prev *Manifest, p load.Package) (*head, error) {
+	replaces, err := l.bring(ctx, t, prev, p)
+	if err != nil {
+		return nil, err
+	}
+	m, err := l.local.stage(ctx, prev, p)
+	if err != nil {
+		return nil, err
+	}
+	return l.headOf(ctx, t, prev, m, replaces)
+}
+
+// bring fetches what merging p reads, and returns the generations of that.
+func (l *GSLoader) bring(ctx context.Context, t gsTable, prev *Manifest, p load.Package) (map[string]int64, error) {
 	if err := l.wipe(); err != nil {
 		return nil, err
 	}
@@ -135,11 +148,12 @@ func (l *GSLoader) stage(ctx context.Context, t gsTable, prev *Manifest, p load.
 	l.local.fetch = func(ctx context.Context, files []File, small []string) error {
 		return l.fetchMore(ctx, t, files, small, replaces)
 	}
-	m, err := l.local.stage(ctx, prev, p)
-	if err != nil {
-		return nil, err
-	}
-	h := &head{Manifest: *m, Commit: gsCommit{Replaces: map[string]int64{}}}
+	return replaces, nil
+}
+
+// headOf is the head that would put m in place.
+func (l *GSLoader) headOf(ctx context.Context, t gsTable, prev, m *Manifest, replaces map[string]int64) (h *head, err error) {
+	h = &head{Manifest: *m, Commit: gsCommit{Replaces: map[string]int64{}}}
 	if h.Commit.ID, err = newCommitID(m); err != nil {
 		return nil, err
 	}
@@ -292,14 +306,7 @@ func (l *GSLoader) fetchSmall(ctx context.Context, generations map[string]int64)
 			return explain("write file", at(l.local.dir, viewsName), err)
 		}
 	}
-	some := errors.New("some")
-	err = l.o.Client.Each(ctx, l.bucket, l.name(runsDir)+"/", func(o gcs.Object) error {
-		if isRunFile(o.Name) {
-			return some
-		}
-		return nil
-	})
-	if !errors.Is(err, some) {
+	if some, err := l.hasRuns(ctx); err != nil || !some {
 		return err
 	}
 	dir := at(l.local.dir, runsDir)
@@ -307,6 +314,21 @@ func (l *GSLoader) fetchSmall(ctx context.Context, generations map[string]int64)
 		return explain("create folder", dir, err)
 	}
 	return explain("write file", dir, os.WriteFile(filepath.Join(dir, "some"+runSuffix), nil, fileMode))
+}
+
+// hasRuns reports whether there is any coverage record, packed or not.
+func (l *GSLoader) hasRuns(ctx context.Context) (bool, error) {
+	some := errors.New("some")
+	err := l.o.Client.Each(ctx, l.bucket, l.name(runsDir)+"/", func(o gcs.Object) error {
+		if isRunFile(o.Name) {
+			return some
+		}
+		return nil
+	})
+	if errors.Is(err, some) {
+		return true, nil
+	}
+	return false, err
 }
 
 // mustBeFree finds out what the small files replace, and that nothing stands

@@ -28,6 +28,8 @@ var errVacant = errors.New("no table yet")
 type head struct {
 	Manifest
 	Commit gsCommit `json:"commit"`
+	// Going says that this is no commit: the table is being destroyed.
+	Going bool `json:"destroying,omitempty"`
 }
 
 // gsCommit says where a commit's files are staged and what they replace.
@@ -89,6 +91,9 @@ func (l *GSLoader) look(ctx context.Context) (gsTable, error) {
 		t, err := l.glance(ctx)
 		if err != nil {
 			return gsTable{}, err
+		}
+		if t.head != nil && t.head.Going {
+			return gsTable{}, goingError(l.URL())
 		}
 		if t.head != nil && (t.latest == nil || t.latest.Number <= t.head.Number) {
 			return t, nil

@@ -81,33 +81,38 @@ func TestGSLoaderConforms(t *testing.T) {
 	loadtest.Run(t, func(t *testing.T) loadtest.Harness {
 		t.Helper()
 		s := gcstest.Start(t, gsBucket)
-		c := gsClient(t, s, nil)
-		return loadtest.Harness{
-			New: func(t *testing.T) load.Loader {
-				t.Helper()
-				return openGS(t, c, func(o *parquet.GSOptions) { staged(&o.Options) })
-			},
-			Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return current(t, mirror(t, s)) },
-			History: func(t *testing.T) []loadtest.Row { t.Helper(); return history(t, mirror(t, s)) },
-			Spoil:   func(t *testing.T) { t.Helper(); s.Put(gsBucket, gsTable+"part-0.parquet", []byte("PAR1")) },
-			Stages: func(t *testing.T) []load.Stage {
-				t.Helper()
-				path := filepath.Join(t.TempDir(), "stages.parquet")
-				if err := os.WriteFile(path, s.Objects(t, gsBucket, "exports/crm/crm_stages/")["stages.parquet"], 0o600); err != nil {
-					t.Fatal(err)
-				}
-				return loadtest.ReadStages(t, duck(t), fmt.Sprintf(askStages, "'"+path+"'"))
-			},
-			SpoilStages: func(t *testing.T) {
-				t.Helper()
-				s.Put(gsBucket, "exports/crm/crm_stages/stages.parquet", []byte("PAR1"))
-			},
-			Fingerprint: func(t *testing.T) string {
-				t.Helper()
-				return fmt.Sprint(s.Generations(t, gsBucket))
-			},
-		}
+		return gsHarness(s, gsClient(t, s, nil))
 	})
+}
+
+// gsHarness is a destination on a server.
+func gsHarness(s *gcstest.Server, c *gcs.Client) loadtest.Harness {
+	return loadtest.Harness{
+		New: func(t *testing.T) load.Loader {
+			t.Helper()
+			return openGS(t, c, func(o *parquet.GSOptions) { staged(&o.Options) })
+		},
+		Read:    func(t *testing.T) []loadtest.Row { t.Helper(); return current(t, mirror(t, s)) },
+		History: func(t *testing.T) []loadtest.Row { t.Helper(); return history(t, mirror(t, s)) },
+		Spoil:   func(t *testing.T) { t.Helper(); s.Put(gsBucket, gsTable+"part-0.parquet", []byte("PAR1")) },
+		HashKey: func(t *testing.T) []string { t.Helper(); return hashKeys(t, mirror(t, s)) },
+		Stages: func(t *testing.T) []load.Stage {
+			t.Helper()
+			path := filepath.Join(t.TempDir(), "stages.parquet")
+			if err := os.WriteFile(path, s.Objects(t, gsBucket, "exports/crm/crm_stages/")["stages.parquet"], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return loadtest.ReadStages(t, duck(t), fmt.Sprintf(askStages, "'"+path+"'"))
+		},
+		SpoilStages: func(t *testing.T) {
+			t.Helper()
+			s.Put(gsBucket, "exports/crm/crm_stages/stages.parquet", []byte("PAR1"))
+		},
+		Fingerprint: func(t *testing.T) string {
+			t.Helper()
+			return fmt.Sprint(s.Generations(t, gsBucket))
+		},
+	}
 }
 
 // gsState is what the bucket holds, without the names of commits and what they

@@ -20,6 +20,7 @@ const (
 	latestName   = "latest.json"
 	viewsName    = "views.sql"
 	lockName     = ".lock"
+	goingName    = "_destroying.json" // see Loader.Destroy
 	currentFile  = "contacts.parquet"
 
 	monthKey = "created_month"

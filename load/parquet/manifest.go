@@ -23,9 +23,15 @@ type Manifest struct {
 	CreatedAt     time.Time `json:"created_at"`
 	// Schema is the one schema of every file in current. History files may
 	// lack columns that were added later.
-	Schema  schemas.Table `json:"schema"`
-	Current []File        `json:"current"`
-	History []File        `json:"history"`
+	Schema schemas.Table `json:"schema"`
+	// Compatibility is the form in which this commit wrote files, standard or
+	// plain; those of earlier ones stay as they are. Timezone is that of the
+	// views. Both are empty in manifests of before they were kept.
+	Compatibility string `json:"compatibility,omitempty"`
+	Timezone      string `json:"timezone,omitempty"`
+
+	Current []File `json:"current"`
+	History []File `json:"history"`
 	// Published lists the files this commit moved into place, relative to the
 	// table: whoever finds the manifest ahead of latest.json moves the rest.
 	Published []string `json:"published,omitempty"`

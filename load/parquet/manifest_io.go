@@ -13,8 +13,12 @@ import (
 )
 
 // OpenManifest reads the manifest of the table in dir (<path>/<table>). The
-// error wraps fs.ErrNotExist where nothing was ever committed.
+// error wraps fs.ErrNotExist where nothing was ever committed. What is left of a
+// table whose destruction was stopped is an error.
 func OpenManifest(dir string) (*Manifest, error) {
+	if _, err := os.Lstat(filepath.Join(dir, goingName)); err == nil {
+		return nil, goingError(dir)
+	}
 	return readManifest(filepath.Join(dir, manifestsDir, latestName))
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/load"
+	"github.com/sluice-etl/sluice/load/views"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
@@ -23,16 +24,33 @@ import (
 // returns the manifest that would put it in place. Nothing that a reader looks
 // at has changed when it returns.
 func (l *Loader) stage(ctx context.Context, prev *Manifest, p load.Package) (*Manifest, error) {
-	table, err := unite(prev.Schema, p.Table, prev.Rows() > 0)
+	next, result, err := l.stageRows(ctx, prev, p)
 	if err != nil {
 		return nil, err
+	}
+	next.Results = lastResults(append(next.Results, Committed{Package: p.Serial, RunID: p.RunID, At: next.CreatedAt, Result: result}))
+	if err := l.stageCoverage(p, next); err != nil {
+		return nil, err
+	}
+	if err := l.stageViews(next); err != nil {
+		return nil, err
+	}
+	return next, flushStaging(l.o.FS, l.dir)
+}
+
+// stageRows is stage but for the package's own result, its coverage and the
+// views.
+func (l *Loader) stageRows(ctx context.Context, prev *Manifest, p load.Package) (next *Manifest, result load.Result, err error) {
+	table, err := unite(prev.Schema, p.Table, prev.Rows() > 0)
+	if err != nil {
+		return nil, result, err
 	}
 	mode, err := verifyMode(p.Verify)
 	if err != nil {
-		return nil, err
+		return nil, result, err
 	}
 	if err := makeDir(l.o.FS, filepath.Join(l.dir, stagingDir)); err != nil {
-		return nil, err
+		return nil, result, err
 	}
 	fill := newFiller(l.mem)
 	defer fill.release()
@@ -53,13 +71,13 @@ func (l *Loader) stage(ctx context.Context, prev *Manifest, p load.Package) (*Ma
 	for _, f := range prev.Current {
 		mo, err := monthOfPath(f.Path)
 		if err != nil {
-			return nil, err
+			return nil, result, err
 		}
 		m.stored[mo] = f
 	}
 	err = m.run(ctx)
 	if err = errors.Join(err, later.wait()); err != nil {
-		return nil, err
+		return nil, result, err
 	}
 	return l.describe(prev, p, table, m)
 }
@@ -73,13 +91,14 @@ func monthOfPath(rel string) (month, error) {
 	return month(y*12 + m - 1), nil //nolint:gosec // years have at most a few digits
 }
 
-// describe writes the manifest after m, and the small files that go with it.
-func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m *merge) (*Manifest, error) {
+// describe makes the manifest after m, with the results of earlier packages, and
+// says what m did.
+func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m *merge) (*Manifest, load.Result, error) {
 	slices.SortFunc(m.current, byPath)
 	slices.SortFunc(m.history.done, byPath)
 	next := &Manifest{
 		FormatVersion: FormatVersion, Number: prev.Number + 1, Lineage: p.Lineage, Pipeline: p.Pipeline, Table: l.o.Table,
-		Package: p.Serial, RunID: p.RunID, CreatedAt: l.o.Clock.Now(), Schema: table,
+		Package: p.Serial, RunID: p.RunID, CreatedAt: l.o.Clock.Now(), Schema: table, Compatibility: l.compatibility(), Timezone: views.Zone(l.o.Timezone),
 		Current: slices.Clone(m.current), History: slices.Concat(prev.History, m.history.done), Results: slices.Clone(prev.Results),
 	}
 	for _, f := range prev.Current {
@@ -94,17 +113,7 @@ func (l *Loader) describe(prev *Manifest, p load.Package, table schemas.Table, m
 		next.Published = append(next.Published, f.Path)
 		result.Files = append(result.Files, load.File{Path: f.Path, Rows: f.Rows, Bytes: f.Bytes})
 	}
-	if err := m.describeIDs(next); err != nil {
-		return nil, err
-	}
-	next.Results = lastResults(append(next.Results, Committed{Package: p.Serial, RunID: p.RunID, At: next.CreatedAt, Result: result}))
-	if err := l.stageCoverage(p, next); err != nil {
-		return nil, err
-	}
-	if err := l.stageViews(next); err != nil {
-		return nil, err
-	}
-	return next, flushStaging(l.o.FS, l.dir)
+	return next, result, m.describeIDs(next)
 }
 
 // gainersFirst orders the files written for current so that a contact that
