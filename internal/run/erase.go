@@ -455,14 +455,39 @@ func (x *erasure) state(ctx context.Context) (n int64, err error) {
 			}
 		}
 	}
+	copies, err := x.backups(ctx, func(p *state.Pipeline) int64 { clean(p); return n })
+	if err != nil {
+		return 0, err
+	}
 	st, err := x.Store.Load(ctx, x.pipeline)
 	if err != nil {
 		return 0, err
 	}
 	if clean(st); n == 0 || x.dryRun {
-		return n, nil
+		return n + copies, nil
 	}
 	_, err = x.Store.Update(ctx, x.pipeline, func(p *state.Pipeline) error { clean(p); return nil })
+	return n + copies, err
+}
+
+// backups takes the contact's id out of the copies that are kept of state.
+func (x *erasure) backups(ctx context.Context, clean func(*state.Pipeline) int64) (n int64, err error) {
+	err = x.Store.RewriteBackups(ctx, func(path string, data []byte) ([]byte, error) {
+		if !strings.Contains(string(data), x.id) {
+			return nil, nil
+		}
+		parsed, err := state.Parse(path, data)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range parsed.Pipelines { // the one
+			found := clean(p)
+			if n += found; found > 0 && !x.dryRun {
+				return json.MarshalIndent(p, "", "  ")
+			}
+		}
+		return nil, nil
+	})
 	return n, err
 }
 

@@ -189,8 +189,11 @@ func (m *renaming) moveRuns(ctx context.Context) error {
 func (m *renaming) moveAside(context.Context) error {
 	from, to := m.quarantine(m.from), m.quarantine(m.to)
 	files, err := from.Files()
-	if err != nil || len(files) == 0 {
+	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(from.Dir()); errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
 	if err := atomicfile.MakeDirs(m.disk(), to.Dir(), 0o700); err != nil {
 		return fmt.Errorf("move quarantine: %w", err)
