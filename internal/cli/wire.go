@@ -54,14 +54,15 @@ func pipeline(cfg *config.Config, name string) (*config.Pipeline, error) {
 
 // store opens the state that cfg names.
 func (a *app) store(cfg *config.Config) (*state.Store, error) {
+	options := []state.Option{state.WithVersion(version()), state.WithPushCommand("sluice" + a.fileFlag() + " state push")}
 	if cfg.State.URL == "" {
-		return state.Open(cfg.State.Path, a.Clock, state.WithVersion(version()))
+		return state.Open(cfg.State.Path, a.Clock, options...)
 	}
 	client, err := a.buckets.get()
 	if err != nil {
 		return nil, err
 	}
-	return state.OpenGCS(client, cfg.State.URL, cfg.State.Path, a.Clock, state.WithVersion(version()))
+	return state.OpenGCS(client, cfg.State.URL, cfg.State.Path, a.Clock, options...)
 }
 
 // sources keeps the sandboxes that run in this process, by source: a scheduled
