@@ -73,6 +73,15 @@ func Parse(name string, data []byte, dir string, env func(string) (string, bool)
 }
 
 func (r *reader) parse(text string, badLine, size int) *Config {
+	root := r.yaml(text, badLine, size)
+	if root == nil {
+		return nil
+	}
+	return r.build(root)
+}
+
+// yaml reads the file as far as YAML goes, nil where it is no mapping.
+func (r *reader) yaml(text string, badLine, size int) *value {
 	switch {
 	case size > maxFile:
 		r.errorf(Pos{1, 1}, "", "the file has more than %d KiB", maxFile>>10)
@@ -102,7 +111,7 @@ func (r *reader) parse(text string, badLine, size int) *Config {
 		r.errorf(root.pos, "begin with version: 1", "expected a mapping of keys, got %s", root.describe())
 		return nil
 	}
-	return r.build(root)
+	return root
 }
 
 // String names the place as diagnostics do.

@@ -53,6 +53,11 @@ var (
 	userInfo  = regexp.MustCompile(`://[^/\s"']*@`)
 )
 
+// Masked is a file's text with everything hidden that is, or may be, a secret.
+func Masked(text string) string {
+	return strings.Join(maskLines(strings.Split(text, "\n"), nil), "\n")
+}
+
 // maskLines returns the lines of a file with everything hidden that is, or may
 // be, a secret: the known ones, what follows a key that sounds like one, and
 // users and passwords in URLs. It works on text, because it also serves files
