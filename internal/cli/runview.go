@@ -320,6 +320,9 @@ func (v *plainView) rows(b *strings.Builder, s run.Summary) {
 	if e := s.Enriched; e != nil {
 		row("info", "%s", enriched(e))
 	}
+	if s.InfoFailed > 0 {
+		row("no answer", "%s of the info endpoint, to be asked for again: %s", counted(s.InfoFailed, "contact", "contacts"), fewOf(s.InfoFailedIDs, s.InfoFailed))
+	}
 	unfit(row, s)
 	if ties := repeatedTies(s.Coverage); ties != "" {
 		row("repeated", "%s", ties)
@@ -370,6 +373,9 @@ func enriched(e *run.Enriched) string {
 	}
 	if e.Unusable > 0 {
 		text += ", " + count(e.Unusable) + " as the list has them, for its answer cannot be used"
+	}
+	if e.Failed > 0 {
+		text += ", " + count(e.Failed) + " as the list has them, for it gave no answer"
 	}
 	return text
 }

@@ -142,7 +142,7 @@ type Event struct {
 	Pipeline string    `json:"pipeline"`
 
 	Mode     string    `json:"mode,omitempty"`  // full, incremental, recent, snapshot, backfill, reconcile or retry
-	Phase    string    `json:"phase,omitempty"` // scan (by created_at), changes (by updated_at), recent (by last_message_at), backfill, walk (of ids), confirm (one by one) or retry (of records set aside)
+	Phase    string    `json:"phase,omitempty"` // scan (by created_at), changes (by updated_at), recent (by last_message_at), backfill, walk (of ids), confirm (one by one), info (of contacts without an answer before) or retry (of records set aside)
 	Reason   string    `json:"reason,omitempty"`
 	Contacts int64     `json:"contacts,omitempty"` // rows staged so far
 	Asked    *Enriched `json:"asked,omitempty"`    // progress only, of enrich: info: asked for so far
@@ -178,9 +178,13 @@ type Summary struct {
 	// QuarantinedBy are the records set aside by reason; nil for none.
 	QuarantinedBy map[string]int64 `json:"quarantined_by,omitempty"`
 	Enriched      *Enriched        `json:"enriched,omitempty"` // of enrich: info
-	Cursor        string           `json:"cursor"`             // RFC 3339, empty while there is none
-	DurationMS    int64            `json:"duration_ms"`
-	Files         int              `json:"files"`
+	// InfoFailed are the contacts that wait for an answer of the info endpoint, and
+	// that the next run asks for; InfoFailedIDs names a few.
+	InfoFailed    int64    `json:"info_failed,omitempty"`
+	InfoFailedIDs []string `json:"info_failed_ids,omitempty"`
+	Cursor        string   `json:"cursor"` // RFC 3339, empty while there is none
+	DurationMS    int64    `json:"duration_ms"`
+	Files         int      `json:"files"`
 	// Misfits are the values that stand as text beside their column, by column;
 	// Discarded those that the contract left out, by field.
 	Misfits    map[string]int64 `json:"misfits,omitempty"`

@@ -28,7 +28,7 @@ type comparing struct {
 var _ extract.WindowSink = (*comparing)(nil)
 
 func (c *comparer) comparing() *comparing {
-	return &comparing{comparer: c, chunk: transform.NewChunk(c.r.decoding()), rest: c.r.newEnricher(func(Enriched) {})}
+	return &comparing{comparer: c, chunk: transform.NewChunk(c.r.decoding()), rest: c.r.newEnricher()}
 }
 
 // Decode implements extract.Sink.

@@ -69,6 +69,7 @@ type syncRun struct {
 	span    *span      // what a backfill reads; nil for others
 	recon   *reconcile // what a reconciliation does; nil for others
 	retry   *retry     // what a retry does; nil for others
+	info    *infoLog   // of enrich: info; nil for others
 	claim   *state.Claim
 	began   time.Time
 	client  *extract.Client

@@ -31,22 +31,42 @@ type Enriched struct {
 	Fetched  int64 `json:"fetched"`  // stored with what it has more
 	Missing  int64 `json:"missing"`  // 404: stored as the list has them
 	Unusable int64 `json:"unusable"` // answered with something that cannot be used: stored as the list has them
+	// Failed got no answer, however often they were asked for: stored as the list
+	// has them, and asked for again by the next run. Again are those of them that
+	// had failed before.
+	Failed int64 `json:"failed,omitempty"`
+	Again  int64 `json:"failed_again,omitempty"`
 }
 
-func (e Enriched) total() int64 { return e.Fetched + e.Missing + e.Unusable }
+func (e Enriched) total() int64 { return e.Fetched + e.Missing + e.Unusable + e.Failed }
+
+func (e Enriched) plus(n Enriched) Enriched {
+	return Enriched{
+		Fetched: e.Fetched + n.Fetched, Missing: e.Missing + n.Missing, Unusable: e.Unusable + n.Unusable,
+		Failed: e.Failed + n.Failed, Again: e.Again + n.Again,
+	}
+}
 
 func (e Enriched) since(before Enriched) Enriched {
-	return Enriched{Fetched: e.Fetched - before.Fetched, Missing: e.Missing - before.Missing, Unusable: e.Unusable - before.Unusable}
+	return e.plus(Enriched{-before.Fetched, -before.Missing, -before.Unusable, -before.Failed, -before.Again})
 }
 
 // EnrichError says that the info endpoint did not tell what `enrich: info` asks
 // it for. What was staged before is kept for the next run.
 type EnrichError struct {
 	Refused bool // the key may not read it
-	Err     error
+	// Failed of the Asked contacts got no answer, more than a run puts up with; 0
+	// where it is about one contact.
+	Failed, Asked int64
+	Err           error // the last one's
 }
 
-func (e *EnrichError) Error() string { return "read contacts by the info endpoint: " + e.Err.Error() }
+func (e *EnrichError) Error() string {
+	if e.Failed > 0 {
+		return fmt.Sprintf("read contacts by the info endpoint: no answer for %d of %d, the last: %s", e.Failed, e.Asked, e.Err.Error())
+	}
+	return "read contacts by the info endpoint: " + e.Err.Error()
+}
 
 func (e *EnrichError) Unwrap() error { return e.Err }
 
@@ -55,7 +75,10 @@ func (e *EnrichError) Hint() string {
 	if e.Refused {
 		return "the key reads the list of contacts and not single ones: give it that right, or leave enrich: info out of the pipeline"
 	}
-	return "run again: it goes on from what was read so far. If one contact never answers, tell the vendor the request, or leave enrich: info out of the pipeline"
+	if e.Failed > 0 {
+		return "the endpoint is down, or too slow: run again later, it goes on from what was read so far, or leave enrich: info out of the pipeline"
+	}
+	return "run again: it goes on from what was read so far"
 }
 
 // enricher adds to the contacts of a page what the info endpoint has more of
@@ -66,20 +89,35 @@ type enricher struct {
 	decoding transform.Options
 	idKey    string // the member that is the contact's id
 	workers  int
-	note     func(Enriched)
+	// answered is told of each contact that the endpoint had an answer for,
+	// failed of one that got none and why: with an error of it the walk ends. Both
+	// are called from any goroutine. failed is nil where such a contact is an error
+	// by itself.
+	answered func(askedFor, Enriched) error
+	failed   func(askedFor, error) error
 }
 
-// newEnricher returns nil where the job takes contacts as the list has them.
-// note is told of each contact asked for, from any goroutine.
-func (r *syncRun) newEnricher(note func(Enriched)) *enricher {
+// askedFor is a contact of the list to ask for.
+type askedFor struct {
+	id      string // empty: not to be asked for
+	created int64  // microseconds
+}
+
+// newEnricher returns nil where the job takes contacts as the list has them. Its
+// answered does nothing.
+func (r *syncRun) newEnricher() *enricher {
 	if !r.job.Enrich {
 		return nil
 	}
+	return newEnricher(r.client, r.decoding(), cmp.Or(r.job.Source.Concurrency, defaultWorkers))
+}
+
+func newEnricher(client *extract.Client, decoding transform.Options, workers int) *enricher {
 	e := &enricher{
-		client: r.client, rules: newInfoRules(r.job.Contract), decoding: r.decoding(), idKey: schemas.ColID,
-		workers: cmp.Or(r.job.Source.Concurrency, defaultWorkers), note: note,
+		client: client, rules: newInfoRules(decoding.Contract), decoding: decoding, idKey: schemas.ColID, workers: workers,
+		answered: func(askedFor, Enriched) error { return nil },
 	}
-	for _, col := range r.job.Contract.Columns {
+	for _, col := range decoding.Contract.Columns {
 		if col.Name == schemas.ColID {
 			e.idKey = col.Ref.Key
 		}
@@ -131,21 +169,23 @@ func pageOf(records [][]byte) []byte {
 	return append(append([]byte{'['}, bytes.Join(records, []byte{','})...), ']')
 }
 
-// choose returns the ids to ask for, empty for rows that are not kept: those
-// skipped, set aside, or outside the filters. A filter by a custom field is no
-// reason: the info endpoint may be where the field stands.
-func (e *enricher) choose(records []json.RawMessage, skip []bool) ([]string, error) {
+// choose returns the contacts to ask for, without those of rows that are not
+// kept: skipped, set aside, or outside the filters. A filter by a custom field is
+// no reason: the info endpoint may be where the field stands.
+func (e *enricher) choose(records []json.RawMessage, skip []bool) ([]askedFor, error) {
 	o := e.decoding
 	o.Filter, o.Bury, o.BuryField = o.Bury, nil, nil
 	passing := transform.NewChunk(o)
-	ids := make([]string, len(records))
+	asked := make([]askedFor, len(records))
 	for i, record := range records {
 		if i < len(skip) && skip[i] {
 			continue
 		}
-		if _, err := passing.Decode(pageOf([][]byte{record})); err != nil {
+		rows, err := passing.Decode(pageOf([][]byte{record}))
+		if err != nil {
 			return nil, fmt.Errorf("decode record: %w", err)
 		}
+		created := rows[0].Created // of one row, which the next page replaces
 		if passing.Keep(nil, transform.Meta{}) == 0 {
 			continue
 		}
@@ -154,15 +194,15 @@ func (e *enricher) choose(records []json.RawMessage, skip []bool) ([]string, err
 			return nil, fmt.Errorf("read record: %w", err)
 		}
 		if k := find(members, e.idKey); k >= 0 {
-			ids[i] = stringOf(members[k].value)
+			asked[i] = askedFor{stringOf(members[k].value), created}
 		}
 	}
-	return ids, nil
+	return asked, nil
 }
 
 // fetch enriches records from one on, until all are done or so many bytes are
 // held that they should be decoded first, and returns where it came to.
-func (e *enricher) fetch(ctx context.Context, records []json.RawMessage, ids []string, from int) (until int, err error) {
+func (e *enricher) fetch(ctx context.Context, records []json.RawMessage, asked []askedFor, from int) (until int, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var (
@@ -178,10 +218,10 @@ func (e *enricher) fetch(ctx context.Context, records []json.RawMessage, ids []s
 		if first != nil || held > enrichedBytes {
 			return 0, false
 		}
-		for until < len(ids) && ids[until] == "" {
+		for until < len(asked) && asked[until].id == "" {
 			until++
 		}
-		if until == len(ids) {
+		if until == len(asked) {
 			return 0, false
 		}
 		until++
@@ -193,7 +233,7 @@ func (e *enricher) fetch(ctx context.Context, records []json.RawMessage, ids []s
 			o.Filter, o.Bury, o.BuryField = nil, nil, nil
 			checker := transform.NewChunk(o)
 			for i, ok := next(); ok; i, ok = next() {
-				record, err := e.one(ctx, checker, records[i], ids[i])
+				record, err := e.one(ctx, checker, records[i], asked[i])
 				mu.Lock()
 				if err != nil && first == nil {
 					first = err
@@ -210,8 +250,8 @@ func (e *enricher) fetch(ctx context.Context, records []json.RawMessage, ids []s
 }
 
 // one returns a record with what the info endpoint has more of it.
-func (e *enricher) one(ctx context.Context, checker *transform.Chunk, record []byte, id string) ([]byte, error) {
-	served, found, err := e.client.Contact(ctx, id)
+func (e *enricher) one(ctx context.Context, checker *transform.Chunk, record []byte, c askedFor) ([]byte, error) {
+	served, found, err := e.client.Contact(ctx, c.id)
 	var (
 		other   *extract.WrongContactError
 		denied  *extract.ForbiddenError
@@ -219,22 +259,20 @@ func (e *enricher) one(ctx context.Context, checker *transform.Chunk, record []b
 	)
 	switch {
 	case errors.As(err, &other): // merged into another one, it may be
-		e.note(Enriched{Unusable: 1})
-		return record, nil
+		return record, e.answered(c, Enriched{Unusable: 1})
+	case err != nil && e.failed != nil && ctx.Err() == nil && noAnswer(err):
+		return record, e.failed(c, err)
 	case err != nil:
 		return record, &EnrichError{Refused: errors.As(err, &denied) || errors.As(err, &unknown), Err: err}
 	case !found:
-		e.note(Enriched{Missing: 1})
-		return record, nil
+		return record, e.answered(c, Enriched{Missing: 1})
 	}
 	joined, err := e.rules.join(record, served)
 	if err != nil || !same(checker, record, joined) {
 		// A contact is not set aside for what the list does not serve.
-		e.note(Enriched{Unusable: 1})
-		return record, nil //nolint:nilerr // it is counted, and the list's record stands
+		return record, e.answered(c, Enriched{Unusable: 1})
 	}
-	e.note(Enriched{Fetched: 1})
-	return joined, nil
+	return joined, e.answered(c, Enriched{Fetched: 1})
 }
 
 // same reports whether the decoder takes a joined record, and for the contact
@@ -258,7 +296,7 @@ func (s *staging) noteEnriched(n Enriched) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &s.counts.Info
-	c.Fetched, c.Missing, c.Unusable = c.Fetched+n.Fetched, c.Missing+n.Missing, c.Unusable+n.Unusable
+	*c = c.plus(n)
 	if c.total()%enrichedTell == 0 {
 		s.emit(Event{Type: "progress", Phase: s.phase, Mark: s.lastMark, Contacts: s.counts.Rows, Pages: s.counts.Pages, Asked: c.copied()})
 	}

@@ -454,6 +454,12 @@ func (x *erasure) state(ctx context.Context) (n int64, err error) {
 				*text = strings.ReplaceAll(*text, x.id, erasedName)
 			}
 		}
+		for _, f := range p.InfoFailed {
+			if strings.EqualFold(f.ID, x.id) {
+				n++
+			}
+		}
+		p.InfoFailed = slices.DeleteFunc(p.InfoFailed, func(f state.InfoFailed) bool { return strings.EqualFold(f.ID, x.id) })
 	}
 	copies, err := x.backups(ctx, func(p *state.Pipeline) int64 { clean(p); return n })
 	if err != nil {

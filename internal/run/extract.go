@@ -110,7 +110,11 @@ func (r *syncRun) newStaging(registry *schemas.Registry, stats func() extract.St
 		}
 	}
 	st.before, r.counts = st.counts, st.counts
-	st.enrich = r.newEnricher(st.noteEnriched)
+	if st.enrich = r.newEnricher(); st.enrich != nil {
+		st.info = newInfoLog(r.st.InfoFailed, s)
+		st.enrich.answered, st.enrich.failed = st.noteAnswered, st.noteNoAnswer
+	}
+	r.info = st.info
 	return st
 }
 
@@ -160,6 +164,9 @@ func (r *syncRun) walkPhases(ctx context.Context, pager extract.Pager, st *stagi
 	}
 	if r.session.start.Mode == modeFull && !r.job.Full && st.nobodyPasses() {
 		return nil, &NobodyPassesError{Pipeline: r.job.Pipeline, Read: r.session.rows()}
+	}
+	if err := r.askAgain(ctx, st); err != nil {
+		return nil, err
 	}
 	cursor := r.session.phases[last].Progress.Final
 	if r.st.Cursor != nil && cursor.Before(*r.st.Cursor) && !r.ahead(*r.st.Cursor) {

@@ -76,6 +76,7 @@ type partRecord struct {
 	Reasons   quarantine.Counts  `json:"reasons,omitempty"` // of Rejects
 	Outside   int64              `json:"outside,omitempty"` // rows that do not pass the filters
 	Clients   []string           `json:"client_ids,omitempty"`
+	Info      []infoChange       `json:"info,omitempty"` // contacts without an answer, of this part and parts to come
 	Counts    counts             `json:"counts"`
 }
 

@@ -69,6 +69,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 		p.RecordSource(seen)
 		p.Registry = merged.Entries()
 		p.LeftOut = s.leftOut(p.LeftOut, r.kind == kindSync)
+		r.rememberInfo(p)
 		r.pkg = ref.Serial
 		rec := r.record("sealed", nil)
 		rec.CursorAfter, rec.Coverage = cursor, cov
@@ -81,6 +82,7 @@ func (r *syncRun) sealPackage(ctx context.Context, registry *schemas.Registry, c
 	}
 	r.st = st
 	r.summary.Coverage = cov
+	r.tellInfo()
 	r.emit(Event{Type: "package_sealed", Package: r.pkg, Contacts: s.rows()})
 	return nil
 }

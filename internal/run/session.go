@@ -32,6 +32,7 @@ const (
 	phaseConfirm    = "confirm" // of single contacts
 	phaseBackfill   = "backfill"
 	phaseRetry      = "retry" // of records set aside
+	phaseInfo       = "info"  // of contacts that got no answer before
 )
 
 // session is one run's staging area: its directory, its journal, and what the

@@ -60,6 +60,7 @@ type staging struct {
 	// account refuses client ids that belong to another account.
 	account func(clientIDs []string) error
 	enrich  *enricher // nil: contacts are taken as the list has them
+	info    *infoLog  // with enrich alone
 
 	mu      sync.Mutex
 	journal *journal
@@ -316,7 +317,7 @@ func (s *staging) journalPart(part partRecord) error {
 	defer s.mu.Unlock()
 	s.counts.Rejects += part.Rejects
 	s.update()
-	part.Phase, part.ReadSince, part.NextRow, part.Counts = s.phase, s.readSince, s.nextRow, s.counts
+	part.Phase, part.ReadSince, part.NextRow, part.Counts, part.Info = s.phase, s.readSince, s.nextRow, s.counts, s.takeInfo()
 	for id := range s.clients {
 		part.Clients = append(part.Clients, id)
 	}

@@ -68,6 +68,9 @@ type Pipeline struct {
 	// Columns are those of the contract that the last package was made by: no
 	// later contract may retype them or leave them out.
 	Columns []Column `json:"columns,omitempty"`
+	// InfoFailed are the contacts that got no answer of the info endpoint, those
+	// that were asked for longest ago first.
+	InfoFailed []InfoFailed `json:"info_failed,omitempty"`
 	// NextPackage is the serial that the next sealed package takes; the first
 	// package is 1.
 	NextPackage int64 `json:"next_package"`
