@@ -10,7 +10,7 @@ const (
 )
 
 // Hold notes that ColOverflow has values of these fields: where new_columns is
-// freeze or discard from now on, they are not new, and stay there. Beyond 2000
+// freeze from now on, they are not new, and stay there. Beyond 2000
 // fields, and of keys beyond 200 bytes, nothing is noted. The overflow has to be
 // settled.
 func (r *Registry) Hold(refs ...FieldRef) {

@@ -31,7 +31,7 @@
 // left out and counted; with freeze, Seal fails and names the first contact, in
 // order of arrival, that has such a value. type_conflicts alone decides about
 // "<column>__text", also where new_columns is freeze. A field that went to the
-// overflow because the table was full is not new: it stays there.
+// overflow because the table was full is not new under freeze: it stays there.
 //
 // What the contract hashes, masks or drops leaves this package as that alone,
 // in columns, "<column>__text", the overflow and _sluice_hash; only the filters

@@ -35,8 +35,8 @@ func overflowing(t *testing.T, rules string) *schemas.Registry {
 	return newRegistryOf(t, contract, reg.Entries())
 }
 
-func TestAFieldInTheOverflowIsNotNewAndStaysThere(t *testing.T) {
-	for _, rules := range []string{"new_columns: freeze\n", "new_columns: discard\n", "new_columns: freeze\nmax_columns: 1\n"} {
+func TestAFieldInTheOverflowIsNotNewToAFrozenTableAndStaysThere(t *testing.T) {
+	for _, rules := range []string{"new_columns: freeze\n", "new_columns: freeze\nmax_columns: 1\n"} {
 		reg := overflowing(t, rules)
 		s := sealed(t, reg, somebody(`"hat":3,"shoe":{"size":4}`))
 		if got := valueOf(t, s, schemas.ColOverflow, 0); got != `{"contact:shoe":{"size":4}}` || len(s.Discarded) > 0 {
@@ -55,6 +55,13 @@ func TestAFieldThatTheOverflowHasNotHadIsNew(t *testing.T) {
 	var frozen *schemas.FreezeError
 	if _, err := c.Seal(reg, "run", nil); !errors.As(err, &frozen) || frozen.Field != "contact:glove" || !frozen.New {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAFieldInTheOverflowThatIsDiscardedGoes(t *testing.T) {
+	s := sealed(t, overflowing(t, "new_columns: discard\n"), somebody(`"hat":3,"shoe":4`))
+	if got := valueOf(t, s, schemas.ColOverflow, 0); got != "null" || s.Discarded["contact:shoe"] != 1 {
+		t.Errorf("the overflow is %s, left out %v", got, s.Discarded)
 	}
 }
 

@@ -81,10 +81,10 @@ func (s *sealer) fields() []found {
 	return append(declared, others...)
 }
 
-// held reports whether a field that may get no column stays in the overflow,
-// which has had values of it: it is not new.
+// held reports whether a field of a frozen table stays in the overflow, which has
+// had values of it: it is not new.
 func (s *sealer) held(f found) bool {
-	return f.rule.NewColumns != schemas.Evolve && s.reg.Held(f.raw.ref)
+	return f.rule.NewColumns == schemas.Freeze && s.reg.Held(f.raw.ref)
 }
 
 // place converts the values of a field to the type of its column. fits is
