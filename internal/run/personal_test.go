@@ -85,6 +85,33 @@ func TestColumnsThatBeginToBeProtectedAreNamed(t *testing.T) {
 	}
 }
 
+// A place of custom fields that is kept as a whole shows no more than they do.
+func TestAPlaceOfProtectedFieldsIsProtectedAsAWhole(t *testing.T) {
+	const places = "custom_fields: {customer: {places: [metadata], policy: POLICY}, ticket: {}}\n"
+	entries := []schemas.RegistryEntry{
+		{Scope: schemas.ScopeContact, Key: "metadata", Column: "metadata", Type: schemas.JSON},
+		{Scope: schemas.ScopeContact, Key: "city", Column: "city", Type: schemas.String},
+	}
+	for policy, want := range map[string]schemas.Policy{"keep": "", "hash": schemas.Hash, "mask": schemas.Mask, "drop": schemas.Mask} {
+		c := personalJob(t, personalContract+strings.Replace(places, "POLICY", policy, 1)).Contract
+		reg, err := schemas.NewRegistry(c, entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := columnPolicies(reg); got["metadata"] != want || got["city"] != "" {
+			t.Errorf("%s: the policies are %v", policy, got)
+		}
+		st := &state.Pipeline{Registry: entries, Policies: map[string]schemas.Policy{"contact:phone": schemas.Hash}}
+		if got := slices.Contains(nowProtected(st, c), "metadata"); got != (policy != "keep") {
+			t.Errorf("%s: that it begins to be protected is %t", policy, got)
+		}
+		st.Policies["cf_customer"] = schemas.Hash
+		if got := nowProtected(st, c); len(got) > 0 {
+			t.Errorf("%s: protected before, %v begin to be", policy, got)
+		}
+	}
+}
+
 func TestPoliciesAreRememberedAsTheyAreCompared(t *testing.T) {
 	c := personalJob(t, personalContract+"undeclared: hash\n").Contract
 	st := &state.Pipeline{
