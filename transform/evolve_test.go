@@ -264,6 +264,8 @@ func TestDeclaredColumnsTakeTextThatIsTheValue(t *testing.T) {
 		{"amount", "ticket", "Amount", `"12.50"`, "12.5", ""},
 		{"amount", "ticket", "Amount", `"1e2"`, "100", ""},
 		{"amount", "ticket", "Amount", `"1e400"`, "null", "1e400"},
+		{"amount", "ticket", "Amount", `-9223372036854775808`, "-9.223372036854776e+18", ""},
+		{"amount", "ticket", "Amount", `9223372036854775807`, "null", "9223372036854775807"},
 		{"amount", "ticket", "Amount", `"1,234.50"`, "null", "1,234.50"},
 		{"amount", "ticket", "Amount", `"NaN"`, "null", "NaN"},
 		{"amount", "ticket", "Amount", `"0.1000000000000000055"`, "null", "0.1000000000000000055"},

@@ -11,7 +11,7 @@ import (
 // are its values there, where they do.
 func kindOfNumber(text []byte) (k schemas.Kinds, i int64, f float64) {
 	if i, ok := parseInt(text); ok {
-		if f := float64(i); math.Abs(f) < 1<<63 && int64(f) == i {
+		if f := float64(i); f < 1<<63 && int64(f) == i {
 			return schemas.KindInt, i, f
 		}
 		return schemas.KindLongInt, i, 0
