@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/schemas"
 	"github.com/sluice-etl/sluice/transform"
 )
@@ -28,6 +29,9 @@ const previewLong = `Fetches one page of contacts, narrowed by what the pipeline
 filter, shows a few of them, and the columns that the page would give: their
 types, how much of them is null, and up to three of the shortest values, as the
 contract has them stored. It writes nothing: no state, no files.
+
+With enrich: info it asks for 20 contacts, or as many as are shown, and the info
+endpoint for each of them, one request a contact under the source's limits.
 
 A column marked + is new: the pipeline has not exported it yet. One marked !
 takes the text of values that do not fit. What the contract leaves out is listed
@@ -80,7 +84,7 @@ func (a *app) preview(ctx context.Context, args []string, o previewOptions) erro
 	if err != nil {
 		return err
 	}
-	s, err := a.takeSample(ctx, cfg, p, c, known)
+	s, err := a.takeSample(ctx, cfg, p, c, known, o.rows)
 	if err != nil {
 		return err
 	}
@@ -149,7 +153,8 @@ type pageSample struct {
 	registry *schemas.Registry // that of state, and what the page adds
 	before   schemas.Table     // the table without the page
 	sealed   *transform.Sealed
-	requests int64
+	requests int64         // attempts, those to the info endpoint included
+	asked    *run.Enriched // of enrich: info
 	// frozen says why a run would fail: the contract has no place for a value.
 	frozen *schemas.FreezeError
 	// served are all fields of the page, with those that the contract leaves
@@ -160,14 +165,14 @@ type pageSample struct {
 // takeSample asks for one page and decodes it: as a run would, and once more
 // without the contract, to tell what it leaves out. Nothing of the latter but
 // the fields' names is kept.
-func (a *app) takeSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, c *schemas.Contract, known *schemas.Registry) (*pageSample, error) {
+func (a *app) takeSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, c *schemas.Contract, known *schemas.Registry, rows int) (*pageSample, error) {
 	key, err := hashKey(cfg, p, c)
 	if err != nil {
 		return nil, err
 	}
 	s := &pageSample{contract: c, registry: known, before: known.Table()}
 	o := transform.Options{Contract: c, HashKey: key, Filter: p.Filters}
-	page, meta, err := a.fetchSample(ctx, cfg, p, o, s)
+	page, meta, err := a.fetchSample(ctx, cfg, p, o, s, rows)
 	if err != nil {
 		return nil, err
 	}
@@ -195,8 +200,12 @@ func (a *app) takeSample(ctx context.Context, cfg *config.Config, p *config.Pipe
 	return s, nil
 }
 
-// fetchSample returns the body of one page.
-func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, o transform.Options, s *pageSample) (page []byte, meta transform.Meta, err error) {
+// enrichedSample is how many contacts are looked at where each is asked for by
+// itself, unless more are shown.
+const enrichedSample = 20
+
+// fetchSample returns the body of one page, as a run would take it.
+func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pipeline, o transform.Options, s *pageSample, rows int) (page []byte, meta transform.Meta, err error) {
 	sources := a.newSources()
 	defer func() { err = errors.Join(err, sources.close()) }()
 	source, _, err := sources.open(ctx, cfg, p.Source)
@@ -209,7 +218,11 @@ func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pip
 		return nil, meta, err
 	}
 	defer client.Close()
-	response, err := client.Page(ctx, sampleQuery(p), func(body []byte, info extract.PageInfo) error {
+	q := sampleQuery(p)
+	if p.Enrich == enrichInfo {
+		q.Limit = min(q.Limit, max(rows, enrichedSample))
+	}
+	response, err := client.Page(ctx, q, func(body []byte, info extract.PageInfo) error {
 		meta.Request = info.Request
 		if _, err := transform.NewChunk(o).Decode(body); err != nil {
 			if errors.Is(err, transform.ErrBadPage) {
@@ -223,7 +236,14 @@ func (a *app) fetchSample(ctx context.Context, cfg *config.Config, p *config.Pip
 	if err != nil {
 		return nil, meta, err
 	}
-	meta.ExtractedAt, s.requests = response.ReceivedAt, response.Requests
+	if p.Enrich == enrichInfo {
+		var asked run.Enriched
+		if page, asked, err = run.EnrichPage(ctx, client, o, source.Concurrency, page); err != nil {
+			return nil, meta, err
+		}
+		s.asked = &asked
+	}
+	meta.ExtractedAt, s.requests = response.ReceivedAt, client.Stats().Requests
 	return page, meta, nil
 }
 

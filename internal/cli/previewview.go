@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/schemas"
 )
 
@@ -26,6 +27,9 @@ func previewText(p *config.Pipeline, s *pageSample, rows, width int) string {
 	n := s.sealed.Record.NumRows()
 	fmt.Fprintf(&b, "%s of source %s, by %s; nothing was written\n\n",
 		counted(n, "contact", "contacts"), p.Source.Name, counted(s.requests, "request", "requests"))
+	if s.asked != nil {
+		fmt.Fprintf(&b, "info: %s\n\n", enriched(s.asked))
+	}
 	if n > 0 && rows > 0 {
 		writeSample(&b, s, rows, width)
 		b.WriteString("\n")
@@ -222,15 +226,16 @@ func previewJSON(p *config.Pipeline, s *pageSample, rows int) (string, error) {
 	out := struct {
 		Pipeline  string            `json:"pipeline"`
 		Source    string            `json:"source"`
-		Requests  int64             `json:"requests"`
-		Contacts  int64             `json:"contacts"` // of the page, those that pass the filters
+		Requests  int64             `json:"requests"`           // attempts, those to the info endpoint included
+		Enriched  *run.Enriched     `json:"enriched,omitempty"` // of enrich: info
+		Contacts  int64             `json:"contacts"`           // of the page, those that pass the filters
 		WouldFail string            `json:"would_fail,omitempty"`
 		Columns   []previewColumn   `json:"columns"`
 		Rows      []json.RawMessage `json:"rows"`
 		LeftOut   []leftOut         `json:"left_out"`
 		SetAside  []previewRecord   `json:"set_aside"`
 	}{
-		Pipeline: p.Name, Source: p.Source.Name, Requests: s.requests, Contacts: s.sealed.Record.NumRows(),
+		Pipeline: p.Name, Source: p.Source.Name, Requests: s.requests, Enriched: s.asked, Contacts: s.sealed.Record.NumRows(),
 		Columns: s.columns(), Rows: []json.RawMessage{}, LeftOut: s.leftOut(), SetAside: []previewRecord{},
 	}
 	if s.frozen != nil {

@@ -20,7 +20,8 @@ type quarantineRetryOptions struct {
 const quarantineRetryLong = `Makes rows of the records set aside that can be rows by now, of one pipeline or
 of all. A record that is stored is decoded again under the contract of today. One
 that is not, or still fails, is fetched again by the contact's id, in two
-requests. One that is neither stored nor has an id cannot be retried: a run with
+requests. With enrich: info each takes one more, for what a run would store of it
+besides. One that is neither stored nor has an id cannot be retried: a run with
 --full, or a backfill, reads it again, and drop removes it here.
 
 The rows are committed as a package of their own, beside other runs. Newer rows

@@ -211,3 +211,32 @@ func TestAContactThatIsGoneIsNotAskedForAgain(t *testing.T) {
 		t.Errorf("without enrich there are %v", got)
 	}
 }
+
+// What a retry stores is what a run would have stored.
+func TestARetriedContactHasWhatInfoTells(t *testing.T) {
+	for _, store := range []run.QuarantineStore{run.StoreRaw, run.StoreReference} {
+		o := contacts(120)
+		o.BareList = true
+		w := newWorld(t, o)
+		ids := w.ids(3)
+		b := w.broken()
+		b.harm(undated, ids...)
+		job, s := w.enrichedJob()
+		job.Quarantine.Store = store
+		w.mustRun(job)
+		b.mend()
+		s.asked.Store(0)
+		if got := w.mustRetry(job, run.Retry{}); got.Passed != 3 || s.asked.Load() != 6 {
+			t.Errorf("%s: %+v, %d requests to the info endpoint", store, got, s.asked.Load())
+		}
+		cells := w.cells("lake")
+		for _, id := range ids {
+			if !enriched(cells[id]) {
+				t.Errorf("%s: contact %s is stored as %v", store, id, cells[id])
+			}
+		}
+		if c := w.mustCompare(job, run.Comparison{All: true, Values: true}); c.Same != c.Checked || c.Checked != 120 {
+			t.Errorf("%s: verify --source: %+v", store, c)
+		}
+	}
+}
