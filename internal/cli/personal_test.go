@@ -3,9 +3,15 @@
 package cli
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-etl/sluice/internal/clock"
 )
@@ -112,6 +118,15 @@ func TestAPolicyThatBeginsToProtectSaysWhatStaysPlain(t *testing.T) {
 	if got := w.sluice(t, "run").mustBe(t, 0).out; strings.Contains(got, "plain text") {
 		t.Errorf("it is said again:\n%s", got)
 	}
+	saysWhereItStays(t, w, "lake", "local")
+	w.write(t, "contract.yaml", keptContract())
+	saysWhereItStays(t, w) // nothing is protected
+	w.write(t, "contract.yaml", leakContract)
+	if err := os.RemoveAll(filepath.Join(w.dir, "out", "contacts")); err != nil {
+		t.Fatal(err)
+	}
+	w.sluice(t, "run", "--full").mustBe(t, 0)
+	saysWhereItStays(t, w, "local") // the other table began anew
 	s.mu.Lock()
 	for _, c := range s.contacts {
 		c["client_id"] = "another account"
@@ -120,6 +135,110 @@ func TestAPolicyThatBeginsToProtectSaysWhatStaysPlain(t *testing.T) {
 	s.mu.Unlock()
 	if got := w.sluice(t, "run").mustBe(t, 1).err; !strings.Contains(got, "hmac-sha256:") || strings.Contains(got, "another account") {
 		t.Errorf("contacts of another account were taken, or it is named:\n%s", got)
+	}
+}
+
+// saysWhereItStays fails unless verify and schema name these destinations, and no
+// other, as those that have plain text of phone from before.
+func saysWhereItStays(t *testing.T, w *world, want ...string) {
+	t.Helper()
+	var verified, listed []string
+	for _, e := range events(t, w.sluice(t, "verify", "--json").mustBe(t, 0).out) {
+		if columns, _ := e["plain_text"].([]any); slices.Contains(columns, any("phone")) {
+			verified = append(verified, e["destination"].(string))
+		}
+	}
+	var schema struct {
+		Columns []struct {
+			Name    string   `json:"name"`
+			PlainIn []string `json:"plain_text_in"`
+		} `json:"columns"`
+	}
+	if err := json.Unmarshal([]byte(w.sluice(t, "schema", "nightly", "--json").mustBe(t, 0).out), &schema); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range schema.Columns {
+		switch c.Name {
+		case "phone":
+			listed = c.PlainIn
+		case "id", "platform":
+			if c.PlainIn != nil {
+				t.Errorf("%s is not protected, and said to be plain in %v", c.Name, c.PlainIn)
+			}
+		}
+	}
+	if !slices.Equal(verified, want) || !slices.Equal(listed, want) {
+		t.Errorf("verify names %q, schema %q, want %q", verified, listed, want)
+	}
+	said := w.sluice(t, "verify").mustBe(t, 0).out
+	if got := strings.Count(said, "plain text  "); got != len(want) {
+		t.Errorf("verify says it %d times, want %d:\n%s", got, len(want), said)
+	}
+	said = w.sluice(t, "schema", "nightly").mustBe(t, 0).out
+	for _, name := range []string{"lake", "local"} {
+		if strings.Contains(said, "("+name+" has plain text of ") != slices.Contains(want, name) {
+			t.Errorf("of %s schema says\n%s", name, said)
+		}
+	}
+}
+
+// A tombstone without its plain text has no hash of it either, and tables agree.
+func TestTheHashOfATombstoneIsNotThatOfItsPlainText(t *testing.T) {
+	t.Parallel()
+	w, s := protectedWorld(t)
+	w.sluice(t, "run").mustBe(t, 0)
+	hash := func() string {
+		return w.sluice(t, "query", "SELECT _sluice_hash FROM contacts_all WHERE id = 'contact-001'").mustBe(t, 0).out
+	}
+	before := hash()
+	s.remove("contact-001")
+	w.write(t, "contract.yaml", leakContract)
+	w.sluice(t, "run").mustBe(t, 0)
+	if hash() != before {
+		t.Fatal("the contact was read again, so that this test shows nothing")
+	}
+	w.sluice(t, "reconcile", "nightly", "--max-share", "50%").mustBe(t, 0)
+	if hash() == before {
+		t.Error("the tombstone has the hash of the plain text")
+	}
+	w.sluice(t, "verify").mustBe(t, 0)
+	w.sluice(t, "verify", "--parity").mustBe(t, 0)
+	w.sluice(t, "verify", "--source", "--sample", "all", "nightly").mustBe(t, 0)
+	w.write(t, "contract.yaml", keptContract())
+	s.put(plantedContact(1, 0)) // it returns as it was
+	w.sluice(t, "run").mustBe(t, 0)
+	if hash() != before {
+		t.Error("the contact that returned has another hash")
+	}
+	w.sluice(t, "verify").mustBe(t, 0)
+	w.sluice(t, "verify", "--parity").mustBe(t, 0)
+}
+
+func TestARunsRecordCountsWhatTheContractDidToValues(t *testing.T) {
+	t.Parallel()
+	w, _ := protectedWorld(t)
+	w.write(t, "contract.yaml", strings.NewReplacer("undeclared: hash\n", "undeclared: hash\nnew_columns: discard\n", "platform, type: string", "platform, type: int64").Replace(leakContract))
+	w.sluice(t, "run").mustBe(t, 0)
+	past := events(t, w.sluice(t, "runs", "--json").mustBe(t, 0).out)
+	record, _ := past[0]["coverage"].(map[string]any)
+	discarded, _ := record["discarded"].(map[string]any)
+	misfits, _ := record["misfits"].(map[string]any)
+	policies, _ := record["policies"].(map[string]any)
+	if discarded["contact:notes"] != 5.0 || misfits["platform"] != 5.0 {
+		t.Errorf("left out %v, did not fit %v", discarded, misfits)
+	}
+	want := map[string]any{
+		"contact": "hash", "ticket": "hash", "cf_customer": "mask", "cf_ticket": "drop",
+		"contact:client_id": "hash", "contact:phone": "hash", "contact:email": "mask", "contact:name": "drop",
+	}
+	if diff := cmp.Diff(want, policies); diff != "" {
+		t.Errorf("policies (-want +got):\n%s", diff)
+	}
+	if id, _ := record["hash_key_id"].(string); len(id) != 16 {
+		t.Errorf("the key is %q", id)
+	}
+	if found := leaks(w.sluice(t, "runs", "--json").out); len(found) > 0 {
+		t.Errorf("records hold %q", found)
 	}
 }
 

@@ -82,6 +82,9 @@ func (a *app) schema(ctx context.Context, names []string, asJSON bool, page dict
 			return err
 		}
 		columns, notes := registered(reg), views.Notes(viewsOf(p, reg.Table()))
+		if err := a.markPlain(ctx, cfg, p, reg, columns); err != nil {
+			return err
+		}
 		if asJSON {
 			if err := writeSchemaJSON(&b, p.Name, columns, notes); err != nil {
 				return err
@@ -95,6 +98,7 @@ func (a *app) schema(ctx context.Context, names []string, asJSON bool, page dict
 		if len(reg.Entries()) == 0 {
 			b.WriteString("(no fields beyond the contract have been met yet)\n")
 		}
+		writePlainIn(&b, columns)
 		for _, note := range notes {
 			fmt.Fprintf(&b, "view %s\n", note)
 		}
@@ -118,6 +122,9 @@ type fieldColumn struct {
 	LastSeen  *time.Time       `json:"last_seen,omitempty"`
 	LastRun   string           `json:"last_run,omitempty"`
 	Observed  map[string]int64 `json:"observed,omitempty"`
+	// PlainIn are the destinations of which history has values from before the
+	// contract protected them.
+	PlainIn []string `json:"plain_text_in,omitempty"`
 }
 
 // registered returns the columns of the table with what the registry knows of

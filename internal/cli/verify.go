@@ -119,6 +119,9 @@ type checked struct {
 	Destination string `json:"destination"`
 	load.Verified
 	Faults int64 `json:"faults"`
+	// PlainText are the columns of which history has values from before the
+	// contract protected them.
+	PlainText []string `json:"plain_text,omitempty"`
 }
 
 // faultLine is a fault as --json prints it.
@@ -200,6 +203,9 @@ func (a *app) verifyTable(ctx context.Context, cfg *config.Config, p *config.Pip
 		lost := run.LostTableError{Committed: known.Position}
 		found(load.Fault{Kind: "missing_table", Detail: lost.Error()})
 	}
+	if out.PlainText, err = plainIn(cfg, p, st, d.Name); err != nil {
+		return out, err
+	}
 	return out, a.printVerified(out, d.Place(p.Table), shown, o)
 }
 
@@ -244,6 +250,7 @@ func (a *app) writeVerified(b *strings.Builder, t checked, place string, shown [
 		return
 	case t.Faults == 0:
 		fmt.Fprintf(b, "%s: %s: sound: %s (%s)\n", t.Pipeline, t.Destination, what, place)
+		writePlain(b, t.PlainText)
 		return
 	}
 	fmt.Fprintf(b, "%s: %s: %s in %s (%s)\n", t.Pipeline, t.Destination, counted(t.Faults, "fault", "faults"), what, place)
@@ -257,6 +264,7 @@ func (a *app) writeVerified(b *strings.Builder, t checked, place string, shown [
 	if left := t.Faults - int64(len(shown)); left > 0 {
 		fmt.Fprintf(b, "  and %s more; --json prints them all\n", count(left))
 	}
+	writePlain(b, t.PlainText)
 }
 
 // megabytes is a size as people say it.
