@@ -33,9 +33,6 @@ func (l *Loader) converge(ctx context.Context, c load.Convergence) error {
 	if err := inv.lay.ours(c.Lineage); err != nil { // or is going
 		return err
 	}
-	if err := l.sameMethod(inv.lay, inv.last); err != nil {
-		return err
-	}
 	if c.Wants(load.KindDataset, "") {
 		if err := l.ensureDataset(ctx, inv.lay.dataset); err != nil {
 			return err
@@ -53,14 +50,8 @@ func (l *Loader) converge(ctx context.Context, c load.Convergence) error {
 	}
 	table := joined(c.Table, inv.lay)
 	if c.Wants(load.KindTable, l.o.Table) {
-		if err := inv.retyped(table); err != nil {
+		if err := inv.convergeTable(ctx, c.Lineage, table); err != nil {
 			return err
-		}
-		for _, b := range l.blueprints(table, c.Lineage, "") {
-			b.relabel = true
-			if err := l.ensureTable(ctx, b, inv.lay.named(b.name), inv.lay.dataset); err != nil {
-				return err
-			}
 		}
 	} else {
 		table = inv.only(table)
@@ -76,6 +67,23 @@ func (l *Loader) converge(ctx context.Context, c load.Convergence) error {
 		}
 	}
 	return inv.convergeViews(ctx, c, table)
+}
+
+// convergeTable makes the four tables of the contacts, or what they lack.
+func (inv *inventory) convergeTable(ctx context.Context, lineage string, table schemas.Table) error {
+	if err := inv.sameMethod(inv.lay, inv.last); err != nil {
+		return err
+	}
+	if err := inv.retyped(table); err != nil {
+		return err
+	}
+	for _, b := range inv.blueprints(table, lineage, "") {
+		b.relabel = true
+		if err := inv.ensureTable(ctx, b, inv.lay.named(b.name), inv.lay.dataset); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // only are the columns of a table that stand there: the views that are wanted

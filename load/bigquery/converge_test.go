@@ -163,6 +163,38 @@ func TestConvergedViewsAreNotLookedAtByTheCommitsAfter(t *testing.T) {
 	}
 }
 
+func TestAViewThatWasLeftAsItWasIsMadeByTheNextCommit(t *testing.T) {
+	t.Parallel()
+	s := standIn(t, bqtest.Options{})
+	l := &Loader{remoteAt(t, s, Options{})}
+	only := []load.ResourceName{{Kind: load.KindDataset}, {Kind: load.KindTable, Name: "contacts"}, {Kind: load.KindView, Name: "contacts_all"}}
+	if err := l.Converge(t.Context(), load.Convergence{Lineage: testLineage, Table: loadtest.Table(), Only: only}); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := l.table(t.Context(), "contacts_active"); m != nil || err != nil {
+		t.Fatalf("a view that was not asked for is %v, %v", m, err)
+	}
+	commit(t, l, loadtest.Spec{Serial: 1, Rows: many(3)})
+	unlike(t, l, "after a commit")
+}
+
+func TestViewsFollowWhileTheirTableWaitsForAReplacement(t *testing.T) {
+	t.Parallel()
+	s := standIn(t, bqtest.Options{})
+	g := newLedger(t, s, Stream, "crm")
+	if err := g.through("first", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	g.method = CDC
+	l := g.loader()
+	do(t, l, "DROP VIEW crm.contacts_runs")
+	only := []load.ResourceName{{Kind: load.KindView, Name: "contacts_runs"}}
+	if err := l.Converge(t.Context(), load.Convergence{Lineage: testLineage, Table: loadtest.Table(), Only: only}); err != nil {
+		t.Fatal(err)
+	}
+	resource(t, l.remote, "contacts_runs")
+}
+
 func TestNothingIsMadeWithoutALineageOrWithoutItsDataset(t *testing.T) {
 	t.Parallel()
 	s := standIn(t, bqtest.Options{})

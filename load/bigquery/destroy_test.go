@@ -182,6 +182,23 @@ func TestWhatAReplacementHasLeftGoesWithTheTable(t *testing.T) {
 	}
 }
 
+func TestWhatOthersHaveMadeUnderNamesOfViewsStays(t *testing.T) {
+	t.Parallel()
+	s := standIn(t, bqtest.Options{})
+	l := settled(t, s, Options{})
+	do(t, l, "CREATE OR REPLACE VIEW crm.contacts_runs AS SELECT 1 AS theirs")
+	do(t, l, "DROP VIEW crm.contacts_unattended")
+	do(t, l, "CREATE TABLE crm.contacts_unattended (theirs INT64)")
+	do(t, l, "CREATE OR REPLACE TABLE FUNCTION crm.contacts_as_of(n INT64) AS SELECT n AS theirs")
+	unlike(t, l, "with names that are taken")
+	if err := l.Destroy(t.Context(), load.Destruction{Lineage: testLineage}); err != nil {
+		t.Fatal(err)
+	}
+	if left := namesOf(t, l); !slices.Equal(left, []string{"contacts_as_of", "contacts_runs", "contacts_unattended"}) {
+		t.Errorf("left are %v", left)
+	}
+}
+
 func TestATableOfSomebodyElseAmongOursKeepsAllFromBeingRemoved(t *testing.T) {
 	t.Parallel()
 	s := standIn(t, bqtest.Options{})

@@ -84,9 +84,9 @@ func (l *Loader) inventory(ctx context.Context, lineage string) (*inventory, err
 }
 
 // listLast is last without a job: of the record of the last package its serial,
-// status and method. It goes through the list of records, some 100,000 a page,
-// which "tabledata.list" gives free of charge (BigQuery pricing, "Free
-// operations").
+// status and method. It goes through the list of records by tabledata.list, some
+// 100,000 a page, as one who browses a table ("Managing table data", "Browse table
+// data").
 func (l *Loader) listLast(ctx context.Context) (*commitRecord, error) {
 	out := &commitRecord{}
 	for token := ""; ; {

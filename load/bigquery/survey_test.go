@@ -176,7 +176,7 @@ func TestADatasetIsToBeWhereItIsUnlessAnotherLocationIsAskedFor(t *testing.T) {
 
 func TestAnotherKindOfMethodForcesAReplacementThatTheSurveyExplains(t *testing.T) {
 	t.Parallel()
-	for _, c := range changes() {
+	for _, c := range [][2]Method{{Stream, CDC}, {CDC, Load}} {
 		s := standIn(t, bqtest.Options{})
 		g := newLedger(t, s, c[0], "crm")
 		if err := g.through("first", false, nil); err != nil {
@@ -319,6 +319,10 @@ func TestLabelsOfOthersStayAndOursFollowTheSettings(t *testing.T) {
 	r := resourceOf(t, l, load.KindTable, "contacts")
 	if have(r, "labels.theirs") != "x" || have(r, "labels.team") != "crm" || valueOf(r.Want, "labels.team") != "sales" || valueOf(r.Want, "labels.theirs") != "" {
 		t.Errorf("want %s, have %s", printed(r.Want), printed(r.Have))
+	}
+	commit(t, l, loadtest.Spec{Serial: 1, Rows: many(3)})
+	if m := resource(t, l.remote, "contacts"); m.Labels["team"] != "crm" {
+		t.Errorf("after a commit the labels are %v", m.Labels)
 	}
 	converge(t, l, loadtest.Table())
 	unlike(t, l, "labelled anew")
