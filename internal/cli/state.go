@@ -203,11 +203,13 @@ func (a *app) statePullCommand() *cobra.Command {
 	f.SortFlags = false
 	f.StringVar(&o.pipeline, "pipeline", "", "only the document of this pipeline")
 	f.BoolVar(&o.resources, "resources", false, "only the document of resources")
-	c.MarkFlagsMutuallyExclusive("pipeline", "resources")
 	return c
 }
 
 func (a *app) statePull(ctx context.Context, o statePullOptions) error {
+	if o.pipeline != "" && o.resources {
+		return &usageError{command: "sluice state pull", err: errors.New("--pipeline and --resources ask for one document each: give one of them, or none for all")}
+	}
 	cfg, err := a.load(config.Offline())
 	if err != nil {
 		return err

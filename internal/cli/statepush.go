@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -74,6 +75,9 @@ func (a *app) statePush(ctx context.Context, name string, force bool) error {
 		return err
 	}
 	parsed, err := state.Parse(title, data)
+	if errors.Is(err, state.ErrCorrupt) {
+		return &userError{err: err, hint: "nothing was changed; give a file that `sluice state pull`, a backup or a rescue made"}
+	}
 	if err != nil {
 		return err
 	}

@@ -159,8 +159,8 @@ func (a *app) printForgotten(address string, f run.Forgotten, o stateRmOptions) 
 	case f.Destination != "":
 		fmt.Fprintf(&b, "  the next run reads everything, and %s takes it; its table stays\n", oneLine(f.Destination))
 	default:
-		fmt.Fprintf(&b, "  the next run of %s reads everything under another lineage, which the tables of lineage %s refuse.\n", oneLine(f.Pipeline), f.Lineage)
-		fmt.Fprintf(&b, "  The ways out: `sluice%s state push FILE` with that copy, another table or path for the pipeline,\n  or moving the old tables away\n", a.fileFlag())
+		fmt.Fprintf(&b, "  the next run of %s reads everything under another lineage, which the tables of\n  lineage %s refuse.\n", oneLine(f.Pipeline), f.Lineage)
+		fmt.Fprintf(&b, "  The ways out: `sluice%s state push` of the copy that is kept, another table or path for the\n  pipeline, or moving the old tables away\n", a.fileFlag())
 	}
 	return a.printState(b.String())
 }

@@ -191,7 +191,11 @@ func writeShownPipeline(b *strings.Builder, p shownPipeline) {
 
 func writeShownDestination(b *strings.Builder, address string, d shownDestination) {
 	fmt.Fprintf(b, "%s\n", visible(address))
-	shownRow(b, "position", fmt.Sprintf("package %s", count(d.Position)))
+	position := "nothing committed yet"
+	if d.Position > 0 {
+		position = "package " + count(d.Position)
+	}
+	shownRow(b, "position", position)
 	queue := "nothing waits"
 	if len(d.Queue) > 0 {
 		var serials []string

@@ -80,13 +80,16 @@ func (m *renaming) taken(by string) error {
 // mark says in the old document where it goes. From here on nothing but this
 // reads it.
 func (m *renaming) mark(ctx context.Context) error {
-	_, err := m.Store.Load(ctx, m.from)
+	absent := fmt.Errorf("rename pipeline: %s has no state: %w", m.from, os.ErrNotExist)
+	p, err := m.Store.Load(ctx, m.from)
 	var moved *state.MovedError
 	switch {
 	case errors.As(err, &moved) && moved.To == m.to:
 		m.out.Resumed = true
 	case err != nil:
 		return err
+	case p.Serial == 0:
+		return absent
 	default:
 		if err := m.free(ctx); err != nil {
 			return err
@@ -94,7 +97,7 @@ func (m *renaming) mark(ctx context.Context) error {
 	}
 	old, backup, err := m.Store.Edit(ctx, m.from, func(p *state.Pipeline) error {
 		if p.Serial == 0 {
-			return fmt.Errorf("rename pipeline: %s has no state: %w", m.from, os.ErrNotExist)
+			return absent
 		}
 		if err := m.idleFrom.Check(p); err != nil {
 			return err
