@@ -22,6 +22,9 @@ const mostFaults = 10
 // Judge compares tables with the source that they were filled from, by DuckDB
 // over bare globs and a flattening of its own. It is used by one goroutine.
 type Judge struct {
+	// Rules are those of the tables' contract; nil: the built-in one's.
+	Rules *Rules
+
 	db     *sql.DB
 	source map[string]map[string]any // as of the last Look
 	now    map[string]string         // their versions
@@ -112,9 +115,16 @@ func (j *Judge) CheckDatabase(ctx context.Context, path, name string, table sche
 		_, detachErr := j.db.ExecContext(ctx, "DETACH judged")
 		err = errors.Join(err, detachErr)
 	}()
-	return j.compare(ctx, relations{
-		current: `judged._sluice."` + name + `__current"`, history: `judged._sluice."` + name + `__history"`,
-	}, table, e)
+	r := relations{current: `judged._sluice."` + name + `__current"`, history: `judged._sluice."` + name + `__history"`}
+	for _, relation := range []string{r.current, r.history} {
+		differ, err := j.described(ctx, relation, table)
+		if err != nil {
+			return nil, err
+		}
+		faults = append(faults, differ...)
+	}
+	differ, err := j.compare(ctx, r, table, e)
+	return append(faults, differ...), err
 }
 
 // relations are the SQL of a table's two parts.
@@ -144,7 +154,7 @@ func (j *Judge) compare(ctx context.Context, r relations, table schemas.Table, e
 		case row[schemas.ColDeletedAt] != nil:
 			faults = append(faults, fmt.Sprintf("contact %s is marked as deleted, and the source has it", id))
 		default:
-			faults = append(faults, CompareContact(table, j.source[id], row)...)
+			faults = append(faults, j.contact(table, id, row)...)
 		}
 	}
 	for _, id := range sorted(rows) {
@@ -165,6 +175,14 @@ func (j *Judge) compare(ctx context.Context, r relations, table schemas.Table, e
 	}
 	more, err := j.history(ctx, r, e)
 	return atMost(append(faults, more...)), err
+}
+
+// contact says which cells of a contact's row differ from the source.
+func (j *Judge) contact(table schemas.Table, id string, row map[string]any) []string {
+	if j.Rules != nil {
+		return j.Rules.Compare(table, []byte(j.now[id]), row)
+	}
+	return CompareContact(table, j.source[id], row)
 }
 
 // atMost leaves out what nobody would read.
