@@ -91,6 +91,28 @@ func TestACommandForOnePipelineListsTheAccounts(t *testing.T) {
 	}
 }
 
+func TestTheExampleOfManyAccountsRunsAsItStands(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "## Many accounts")
+	_, section, _ = strings.Cut(section, "```yaml\n")
+	example, _, ok := strings.Cut(section, "```")
+	if !ok {
+		t.Fatal("the page has no example")
+	}
+	w := newWorld(t, example)
+	w.sluice(t, "fmt", "--check").mustBe(t, 0)
+	r := w.sluice(t, "run", "nightly").mustBe(t, 0)
+	for _, account := range []string{"acme", "globex"} {
+		if _, err := os.Stat(filepath.Join(w.dir, "out", "contacts_"+account, "current")); err != nil || !strings.Contains(r.out, `nightly["`+account+`"]: done`) {
+			t.Errorf("%v\n%s", err, r.out)
+		}
+	}
+}
+
 func TestCompletionOffersAccounts(t *testing.T) {
 	t.Parallel()
 	w := newAgency(t)

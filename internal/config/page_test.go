@@ -27,8 +27,67 @@ values, ` + "`$${`" + ` is a literal ` + "`${`" + `.
 	for _, k := range Keys() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Path, valueOf(k), defaultOf(k), cell(describe(k)))
 	}
+	b.WriteString(afterTheTable)
 	return b.String()
 }
+
+// afterTheTable is what follows; its example is run by a test of the commands.
+const afterTheTable = `
+## Many accounts
+
+` + "`for_each`" + ` makes one source, or one pipeline, of a block for each account. In the
+block, ` + "`${each.key}`" + ` is the account and ` + "`${each.value.NAME}`" + ` what ` + "`for_each`" + ` has for
+it; ` + "`${each.value.NAME:-default}`" + ` where it may be left out. ` + "`defaults`" + ` holds keys that
+are the same everywhere.
+
+` + "```yaml" + `
+version: 1
+defaults:
+  sources:
+    type: contacts_api
+    url: ${CONTACTS_API_URL:-sandbox://?contacts=1000}
+  pipelines:
+    schedule: "0 3 * * *"
+
+sources:
+  crm:
+    api_key: ${each.value.api_key}
+    for_each: &accounts
+      acme: {api_key: "${ACME_KEY:-sandbox}", timezone: America/Santiago}
+      globex: {api_key: "${GLOBEX_KEY:-sandbox}", timezone: America/Lima}
+
+destinations:
+  lake: {type: parquet, path: out}
+
+pipelines:
+  nightly:
+    for_each: *accounts
+    source: crm
+    destinations: [lake]
+    timezone: ${each.value.timezone}
+` + "```" + `
+
+This is two sources, ` + "`crm[\"acme\"]` and `crm[\"globex\"]`" + `, and two pipelines,
+` + "`nightly[\"acme\"]` and `nightly[\"globex\"]`" + `, each with a state and a table of its own:
+` + "`contacts_acme` and `contacts_globex`" + `. A pipeline with ` + "`for_each`" + ` reads the source of the
+same account; one without names it, as in ` + "`source: 'crm[\"acme\"]'`" + `.
+
+` + "`sluice run nightly` runs all accounts, `sluice run nightly.acme`" + ` one. An account that
+fails stops no other: the exit code is 4 then. Accounts on one host share its
+` + "`requests_per_second`" + `: where they differ, the lowest holds.
+
+Where a block gives a key itself, its default does not count; ` + "`null`" + ` leaves the key
+out. A default that does not go with a block (` + "`days`" + ` without ` + "`sync: recent`" + `, a key of
+another type of destination, ` + "`api_key` beside `api_key_file`" + `) is not taken. A fault in
+a default is reported at its place in ` + "`defaults`" + `.
+
+## Layout and editors
+
+` + "`sluice fmt`" + ` lays out the file, and contract files that it is given, in one way, and keeps
+comments; ` + "`--check`" + ` exits 1 where there is something to change, for a CI, and ` + "`--diff`" + `
+shows it. ` + "`sluice config-schema`" + ` prints a JSON Schema, made from the table above, by
+which an editor completes keys and marks what is wrong.
+`
 
 func valueOf(k Key) string {
 	switch {
