@@ -10,7 +10,7 @@ import (
 
 // hashKeys commits packages under two keys, and one that hashes nothing.
 func hashKeys(b *bench) {
-	if b.Harness.HashKey == nil {
+	if b.HashKey == nil {
 		b.t.Skip("this destination does not tell the key of its hashes")
 	}
 	const first, second = "0123456789abcdef", "fedcba9876543210"
@@ -18,7 +18,7 @@ func hashKeys(b *bench) {
 		p := b.build(Spec{Serial: int64(i) + 1, Rows: []Row{Contact("a", inMonth(1), at(i+1), "name", step.key+"of Ana")}})
 		p.HashKey = step.key
 		b.commit(p)
-		said := b.Harness.HashKey(b.t)
+		said := b.HashKey(b.t)
 		if len(said) != 2 {
 			b.t.Fatalf("%d places tell of a key, want those of current and history", len(said))
 		}
