@@ -27,7 +27,7 @@ func (l *GSLoader) Converge(ctx context.Context, c load.Convergence) error {
 	}
 	stages := s.stages < 0 && l.local.stagesWanted(c)
 	if !stages && l.local.idle(s, c) {
-		return nil
+		return l.sweepIdle(ctx, s)
 	}
 	leave, err := l.enter(ctx, "")
 	if err != nil {
@@ -47,6 +47,14 @@ func (l *GSLoader) Converge(ctx context.Context, c load.Convergence) error {
 		Message: fmt.Sprintf("gave up: other commits were faster %d times", mostRestarts), Path: l.URL(),
 		hint: "Let no run write to this table meanwhile, and try again.",
 	}, leave())
+}
+
+// sweepIdle removes what a convergence has staged that was stopped at its end.
+func (l *GSLoader) sweepIdle(ctx context.Context, s standing) error {
+	if s.m == nil || s.pending {
+		return nil
+	}
+	return l.sweep(ctx, s.m.Number)
 }
 
 // makeStages makes the table of stages, without any. The caller holds the

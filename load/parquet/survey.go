@@ -33,7 +33,7 @@ const (
 // standing is what stands at a table's place.
 type standing struct {
 	m       *Manifest // nil where there is no table
-	pending bool      // it may not be wholly in place
+	pending bool      // it may not be wholly in place, or has left something
 	missing int       // of the files that it names
 	runs    bool      // whether there are coverage records
 	views   string    // what views.sql says
@@ -73,7 +73,8 @@ func (l *Loader) stand(lineage string) (s standing, err error) {
 	if s.m, err = t.ours(l.dir, lineage); err != nil {
 		return s, err
 	}
-	s.pending, s.runs = t.pending != nil, hasRuns(l.dir)
+	_, statErr := os.Lstat(filepath.Join(l.dir, stagingDir))
+	s.pending, s.runs = t.pending != nil || statErr == nil, hasRuns(l.dir)
 	text, err := os.ReadFile(filepath.Join(l.dir, viewsName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return s, explain("read", filepath.Join(l.dir, viewsName), err)

@@ -66,8 +66,12 @@ func Views(o ViewsOptions) string {
 		b.WriteString("--   CREATE SECRET (TYPE gcs, KEY_ID '...', SECRET '...');\n")
 	}
 	text := views.SQL(vo)
-	if text == "" {
+	switch {
+	case text == "":
 		text = "-- Nothing has been exported yet.\n"
+	case !o.HasCurrent && !o.HasHistory:
+		// DuckDB refuses a glob without a match: these views read no files.
+		b.WriteString("-- There are no rows yet, and these views read none: run this again after the first run.\n")
 	}
 	b.WriteString(text)
 	return b.String()
