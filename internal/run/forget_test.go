@@ -163,3 +163,38 @@ func TestAQueueThatIsThereIsPushedAndCommitted(t *testing.T) {
 	w.same("lake")
 	w.tidy()
 }
+
+func TestAnErasedContactIsInNoCopyOfStateEither(t *testing.T) {
+	const id = "0b0e7a52-6f0c-4f0e-9d53-2f6b1c8e4d11"
+	w := newWorld(t, contacts(30))
+	w.mustRun(w.job())
+	name := func(p *state.Pipeline) error {
+		p.Destination("lake").Error = "row of " + id + " was refused"
+		p.RecordRun(state.RunRecord{RunID: "x", Error: "contact " + id})
+		return nil
+	}
+	if _, _, err := w.store.Edit(t.Context(), "nightly", name); err != nil {
+		t.Fatal(err)
+	}
+	e := &run.Engine{Store: w.store, Clock: clock.System{}}
+	for _, to := range []string{"daily", "nightly"} { // which leaves a copy under either name
+		from := map[string]string{"daily": "nightly", "nightly": "daily"}[to]
+		if _, err := e.RenamePipeline(t.Context(), from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	job := run.Job{Pipeline: "nightly"}
+	dry, err := e.Erase(t.Context(), job, id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := e.Erase(t.Context(), job, id, false); err != nil || out.Named != dry.Named || out.Named < 6 {
+		t.Fatalf("%+v, a dry run said %+v, %v", out, dry, err)
+	}
+	if left := w.whereabouts(sandbox.Contact{ID: id}, "state"); len(left) > 0 {
+		t.Errorf("it is still in %v", left)
+	}
+	if out, err := e.Erase(t.Context(), job, id, false); err != nil || out.Any() {
+		t.Errorf("erased again: %+v, %v", out, err)
+	}
+}
