@@ -22,13 +22,13 @@ func (l *Loader) Destroy(ctx context.Context, d load.Destruction) error {
 	if d.Lineage == "" {
 		return errors.New("destroy table: no lineage is given")
 	}
-	var any bool
+	var some bool
 	err := l.reading(ctx, func(s *session) error {
 		goes, err := s.going(ctx, l.o, d)
-		any = goes.any()
+		some = goes.any()
 		return err
 	})
-	if err != nil || !any {
+	if err != nil || !some {
 		return err
 	}
 	s, err := l.open(ctx, false, 0)

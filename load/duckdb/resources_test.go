@@ -86,6 +86,9 @@ CREATE MACRO double(x) AS x * 2; CREATE SCHEMA other; CREATE TABLE other.contact
 }
 
 func TestLoaderConverges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("DuckDB says nothing to the race detector; the plain tests have it")
+	}
 	t.Parallel()
 	loadtest.RunResources(t, place)
 }
@@ -111,4 +114,72 @@ func converge(t *testing.T, l *duckdb.Loader) {
 	if err := l.Converge(t.Context(), load.Convergence{Lineage: "lineage-a", Table: loadtest.Table()}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// full is a table with a row, views and stages, and its loader.
+func full(t *testing.T) (path string, l *duckdb.Loader) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "crm.duckdb")
+	l = open(t, path, withStages)
+	commit(t, l, one(t, 1, "ana"))
+	if err := l.ReplaceStages(t.Context(), loadtest.StagesOf("run-001")); err != nil {
+		t.Fatal(err)
+	}
+	wantUnlike(t, l)
+	return path, l
+}
+
+func TestWhatSomebodyChangedInTheDatabaseIsSeenAndMendedWhereItCanBe(t *testing.T) {
+	t.Parallel()
+	path, l := full(t)
+	run(t, path, `ALTER TABLE _sluice.contacts__history DROP COLUMN email; ALTER TABLE _sluice.contacts__history ADD COLUMN note VARCHAR;
+ALTER TABLE crm_stages DROP COLUMN pipeline_name; CREATE VIEW old_report AS SELECT 1 AS n;
+UPDATE _sluice.tables SET views = replace(views, '"names":[', '"names":["old_report",')`)
+	wantUnlike(t, l, "table contacts lacks history.column.email", "table crm_stages lacks column.pipeline_name", "view old_report is not wanted")
+	converge(t, l)
+	wantUnlike(t, l)
+	if got := lines(t, path, "SELECT view_name FROM duckdb_views() WHERE view_name = 'old_report'"); len(got) > 0 {
+		t.Error("the view that nothing wants is still there")
+	}
+	commit(t, l, one(t, 2, "bo"))
+	wantUnlike(t, l)
+}
+
+func TestATableThatSomebodyDroppedFromTheDatabaseIsMadeAnewWithoutRows(t *testing.T) {
+	t.Parallel()
+	path, l := full(t)
+	run(t, path, "DROP TABLE _sluice.contacts__current")
+	err := l.Converge(t.Context(), load.Convergence{Lineage: "lineage-a", Table: loadtest.Table()})
+	if err == nil || !hinted(err, "sluice destroy") {
+		t.Errorf("half of a table gives %v", err)
+	}
+	run(t, path, "DROP TABLE _sluice.contacts__history")
+	wantUnlike(t, l, "table contacts is missing")
+	converge(t, l)
+	wantUnlike(t, l)
+	if at, err := l.Check(t.Context(), "lineage-a"); err != nil || at != 0 {
+		t.Errorf("it is at %d, %v", at, err)
+	}
+	commit(t, l, one(t, 7, "bo"))
+	if n := len(query(t, path, "FROM contacts")); n != 1 {
+		t.Errorf("%d contacts", n)
+	}
+	wantSound(t, l)
+}
+
+func TestASurveyKnowsViewsOfAnEarlierVersionAndOfADatabaseThatWasCopied(t *testing.T) {
+	t.Parallel()
+	path, l := full(t)
+	run(t, path, `UPDATE _sluice.tables SET views = json_merge_patch(views::JSON, '{"made": null, "timezone": null}')::VARCHAR`)
+	if got := lines(t, path, "SELECT views FROM _sluice.tables"); strings.Contains(got[0], "made") {
+		t.Fatalf("the record is still %s", got)
+	}
+	wantUnlike(t, l)
+	converge(t, l)
+	// An erasure copies everything to another file.
+	commit(t, l, one(t, 2, "bo"))
+	if _, err := l.Erase(t.Context(), load.Erasure{Lineage: "lineage-a", ID: "bo"}); err != nil {
+		t.Fatal(err)
+	}
+	wantUnlike(t, l)
 }

@@ -1,17 +1,23 @@
 package parquet_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-etl/sluice/internal/gcs/gcstest"
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/load/loadtest"
 	"github.com/sluice-etl/sluice/load/parquet"
 	"github.com/sluice-etl/sluice/load/views"
+	"github.com/sluice-etl/sluice/schemas"
 )
 
 // second has the loader keep another table.
@@ -192,4 +198,121 @@ func TestGSLoaderConverges(t *testing.T) {
 			},
 		}
 	})
+}
+
+func unlike(t *testing.T, l load.Surveyor, table schemas.Table) []string {
+	t.Helper()
+	list, err := l.Survey(t.Context(), "lineage-a", table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loadtest.Unlike(list)
+}
+
+func wantUnlike(t *testing.T, l load.Surveyor, want ...string) {
+	t.Helper()
+	if d := cmp.Diff(append([]string{}, want...), unlike(t, l, loadtest.Table())); d != "" {
+		t.Errorf("not as wanted (-want +got):\n%s", d)
+	}
+}
+
+func converge(t *testing.T, l load.Converger) error {
+	t.Helper()
+	return l.Converge(t.Context(), load.Convergence{Lineage: "lineage-a", Table: loadtest.Table()})
+}
+
+func TestWhatSomebodyChangedInTheFolderIsSeen(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	l := open(t, root, on(unsynced{}))
+	commit(t, l, loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: []loadtest.Row{contact("a", 1, 1)}}))
+	wantUnlike(t, l)
+	sql := filepath.Join(l.Dir(), "views.sql")
+	text := readText(t, sql)
+	writeText(t, sql, text+"\nCREATE OR REPLACE VIEW \"old_report\" AS\nSELECT 1;\n")
+	wantUnlike(t, l, "view old_report is not wanted")
+	if err := converge(t, l); err != nil {
+		t.Fatal(err)
+	}
+	if readText(t, sql) != text {
+		t.Error("views.sql is not as it was")
+	}
+	if err := os.Remove(sql); err != nil {
+		t.Fatal(err)
+	}
+	missing := unlike(t, l, loadtest.Table())
+	if len(missing) < 10 || !slices.Contains(missing, "view contacts is missing") {
+		t.Errorf("without views.sql there is not as wanted: %q", missing)
+	}
+	if err := converge(t, l); err != nil {
+		t.Fatal(err)
+	}
+	wantUnlike(t, l)
+	if err := os.Remove(filepath.Join(l.Dir(), "current", "created_month=2026-01", "contacts.parquet")); err != nil {
+		t.Fatal(err)
+	}
+	wantUnlike(t, l, "table contacts has files 1 missing, not complete")
+	var hinted interface{ Hint() string }
+	if err := converge(t, l); !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "sluice verify") {
+		t.Errorf("converging a table that has lost a file gives %v", err)
+	}
+	if err := os.RemoveAll(l.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if got := unlike(t, l, loadtest.Table()); !slices.Contains(got, "table contacts is missing") {
+		t.Errorf("without its folder there is not as wanted: %q", got)
+	}
+}
+
+func TestOtherSettingsAreSeenAndTakenOver(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	lima, err := time.LoadLocation("America/Lima")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(t, open(t, root, on(unsynced{})), loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: []loadtest.Row{contact("a", 1, 1)}}))
+	before := snapshot(t, filepath.Join(root, "contacts", "current"))
+	l := open(t, root, on(unsynced{}), plain, func(o *parquet.Options) { o.Timezone = lima })
+	got := unlike(t, l, loadtest.Table())
+	for _, want := range []string{"table contacts has compatibility standard, not plain", "table contacts has timezone UTC, not America/Lima"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%q is not among %q", want, got)
+		}
+	}
+	if err := converge(t, l); err != nil {
+		t.Fatal(err)
+	}
+	wantUnlike(t, l)
+	if d := cmp.Diff(before, snapshot(t, filepath.Join(root, "contacts", "current"))); d != "" {
+		t.Errorf("files were written anew (-want +got):\n%s", d)
+	}
+	// Manifests of before did not tell: nothing is known to differ.
+	latest := filepath.Join(l.Dir(), "_manifests", "latest.json")
+	text := readText(t, latest)
+	for _, line := range []string{" \"compatibility\": \"plain\",\n", " \"timezone\": \"America/Lima\",\n"} {
+		if !strings.Contains(text, line) {
+			t.Fatalf("the manifest has no %s", line)
+		}
+		text = strings.Replace(text, line, "", 1)
+	}
+	writeText(t, latest, text)
+	wantUnlike(t, open(t, root, on(unsynced{}), func(o *parquet.Options) { o.Timezone = lima }))
+}
+
+func TestEffectsOfANewColumnAreTold(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	l := open(t, root, on(unsynced{}))
+	commit(t, l, loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: []loadtest.Row{contact("a", 1, 1), contact("b", 2, 1)}}))
+	list, err := l.Survey(t.Context(), "lineage-a", loadtest.Table(loadtest.Extra("cf_ticket_y", schemas.Int64)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := list[0].Effects; len(e) != 1 || !strings.HasPrefix(e[0], "Every file of current is written anew") || !strings.Contains(e[0], ": 2 files, ") {
+		t.Errorf("effects are %q", e)
+	}
+	if h := list[0].Holds; h.Contacts != 2 || h.Versions != 2 || h.Files != 3 || h.Bytes == 0 {
+		t.Errorf("it holds %+v", h)
+	}
 }
