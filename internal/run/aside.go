@@ -9,6 +9,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/sluice-etl/sluice/internal/quarantine"
+	"github.com/sluice-etl/sluice/internal/state"
 	"github.com/sluice-etl/sluice/transform"
 )
 
@@ -230,5 +231,5 @@ func (e *QuarantineLimitError) Error() string {
 
 // Hint says what to do.
 func (e *QuarantineLimitError) Hint() string {
-	return fmt.Sprintf("nothing was committed and the cursor stays. `sluice quarantine list %s` shows them: mend the source, or the contract, and run again; where they are to be left out, allow more under quarantine in the pipeline", e.Pipeline)
+	return fmt.Sprintf("nothing was committed and the cursor stays. `sluice quarantine list %s` shows them: mend the source, or the contract, and run again; where they are to be left out, allow more under quarantine in the pipeline", state.Typed(e.Pipeline))
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/sluice-etl/sluice/internal/state"
 )
 
 // FutureFormatError refuses a file that a newer Sluice wrote.
@@ -210,9 +212,9 @@ func (e *NotReadyError) Error() string {
 // Hint says what to do.
 func (e *NotReadyError) Hint() string {
 	if e.Kind == kindBackfill {
-		return fmt.Sprintf("run `sluice run %s`: it reads the range as well, with all the rest", e.Pipeline)
+		return fmt.Sprintf("run `sluice run %s`: it reads the range as well, with all the rest", state.Typed(e.Pipeline))
 	}
-	return fmt.Sprintf("run `sluice run %s` first", e.Pipeline)
+	return fmt.Sprintf("run `sluice run %s` first", state.Typed(e.Pipeline))
 }
 
 // ColumnsMovedError says that a run beside this one gave a new field another
@@ -415,7 +417,7 @@ func (e *LeftShareError) Error() string {
 
 // Hint says what to do.
 func (e *LeftShareError) Hint() string {
-	return fmt.Sprintf("nothing was marked. Look at the source: is the key that of the same account, does the filter still mean the same? If so many have left, say so with `sluice run %s --full`", e.Pipeline)
+	return fmt.Sprintf("nothing was marked. Look at the source: is the key that of the same account, does the filter still mean the same? If so many have left, say so with `sluice run %s --full`", state.Typed(e.Pipeline))
 }
 
 // NobodyPassesError is a full read of which no contact passes the filters:
@@ -431,7 +433,7 @@ func (e *NobodyPassesError) Error() string {
 
 // Hint says what to do.
 func (e *NobodyPassesError) Hint() string {
-	return fmt.Sprintf("nothing was written. Check how the values are spelt (`sluice preview %s` shows a page), and whether list rows show the custom field at all (`sluice doctor`); if an empty table is what you want, say so with `sluice run %s --full`", e.Pipeline, e.Pipeline)
+	return fmt.Sprintf("nothing was written. Check how the values are spelt (`sluice preview %s` shows a page), and whether list rows show the custom field at all (`sluice doctor`); if an empty table is what you want, say so with `sluice run %s --full`", state.Typed(e.Pipeline), state.Typed(e.Pipeline))
 }
 
 // DaysAloneError refuses a backfill of recent contacts from a source that does

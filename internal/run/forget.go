@@ -46,7 +46,7 @@ func (e *QueuedError) Error() string {
 
 // Hint says what to do.
 func (e *QueuedError) Hint() string {
-	return fmt.Sprintf("nothing was changed. `sluice run %s` commits them; with --force they are lost", e.Pipeline)
+	return fmt.Sprintf("nothing was changed. `sluice run %s` commits them; with --force they are lost", state.Typed(e.Pipeline))
 }
 
 // Forgotten is what Engine.Forget or Engine.ForgetDestination has removed, or

@@ -155,7 +155,7 @@ func (e *NoPairError) Error() string {
 
 // Hint says what to do.
 func (e *NoPairError) Hint() string {
-	return "compare the one there is with the source: sluice verify --source " + e.Pipeline
+	return "compare the one there is with the source: sluice verify --source " + state.Typed(e.Pipeline)
 }
 
 // MovedOnError says that a table changed while it was compared.

@@ -48,7 +48,7 @@ func (e *StaleError) Hint() string {
 	if e.Pipeline == "" {
 		return "another process saved it meanwhile and its version was kept: run the same command again"
 	}
-	return "another process saved it meanwhile and its version was kept; see `sluice runs " + e.Pipeline + "`, then run again"
+	return "another process saved it meanwhile and its version was kept; see `sluice runs " + Typed(e.Pipeline) + "`, then run again"
 }
 
 // HeldError names who holds a lock.
