@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/load/duckdb"
+	"github.com/sluice-etl/sluice/load/loadtest"
 )
 
 // jobVar names the job of a child process: this binary, started again, to be
@@ -27,9 +28,10 @@ const jobVar = "SLUICE_DUCKDB_CHILD"
 type childJob struct {
 	Path     string
 	Packages []load.Package
-	Hold     string // access mode, as DuckDB spells it
-	FileSize uint64 // if not 0: bytes that files may grow to
-	Erase    string // id of a contact that it erases instead
+	Hold     string          // access mode, as DuckDB spells it
+	FileSize uint64          // if not 0: bytes that files may grow to
+	Erase    string          // id of a contact that it erases instead
+	Stages   *load.StageList // that it puts in place of those there are
 }
 
 func TestMain(m *testing.M) {
@@ -65,7 +67,7 @@ func child(text string) error {
 		}
 	}
 	ctx := context.Background()
-	l, err := duckdb.New(duckdb.Options{Path: job.Path, Table: "contacts", Wait: -1})
+	l, err := duckdb.New(duckdb.Options{Path: job.Path, Table: "contacts", Wait: -1, Stages: loadtest.StagesTable})
 	if err != nil {
 		return err
 	}
@@ -73,6 +75,10 @@ func child(text string) error {
 		fmt.Println("begun")
 		_, err := l.Erase(ctx, load.Erasure{Lineage: "lineage-a", ID: job.Erase})
 		return err
+	}
+	if job.Stages != nil {
+		fmt.Println("begun")
+		return l.ReplaceStages(ctx, *job.Stages)
 	}
 	at, err := l.Check(ctx, job.Packages[0].Lineage)
 	if err != nil {

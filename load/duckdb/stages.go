@@ -3,6 +3,7 @@ package duckdb
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sluice-etl/sluice/load"
@@ -109,15 +110,19 @@ func (s *session) writeStages(ctx context.Context, o Options, list load.StageLis
 	if err != nil {
 		return err
 	}
-	orNull := func(text string) any {
+	orNull := func(text string) string {
 		if text == "" {
-			return nil
+			return "NULL"
 		}
-		return text
+		return views.QuoteText(text)
 	}
-	for _, st := range list.Stages {
-		_, err := s.exec(ctx, "INSERT INTO "+rel+" VALUES (?, ?, ?, ?, ?, ?, ?)", st.PipelineID, orNull(st.PipelineName), st.StageID, orNull(st.StageName),
-			st.Position, list.RunID, list.ExtractedAt)
+	// A statement for each would take a second for some thousand.
+	for some := range slices.Chunk(list.Stages, 500) {
+		rows := make([]string, len(some))
+		for i, st := range some {
+			rows[i] = fmt.Sprintf("(%s, %s, %s, %s, %d)", views.QuoteText(st.PipelineID), orNull(st.PipelineName), views.QuoteText(st.StageID), orNull(st.StageName), st.Position)
+		}
+		_, err := s.exec(ctx, "INSERT INTO "+rel+" SELECT *, ?, ? FROM (VALUES "+strings.Join(rows, ", ")+")", list.RunID, list.ExtractedAt)
 		if err != nil {
 			return err
 		}

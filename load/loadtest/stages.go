@@ -3,6 +3,7 @@ package loadtest
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -24,6 +25,18 @@ func StagesOf(run string) load.StageList {
 		{PipelineID: "p2", StageID: "s1", StageName: "New", Position: 0},
 		{PipelineID: "p2", StageID: "s3", Position: 1},
 	}}
+}
+
+// ManyStages are some thousand stages, in pipelines of a hundred.
+func ManyStages(run string, stages int) load.StageList {
+	l := load.StageList{RunID: run, ExtractedAt: Epoch.Add(2 * time.Hour)}
+	for i := range stages {
+		l.Stages = append(l.Stages, load.Stage{
+			PipelineID: fmt.Sprintf("00000000-0000-4000-8000-%012d", i/100), PipelineName: fmt.Sprintf("Pipeline %d", i/100),
+			StageID: fmt.Sprintf("00000000-0000-4000-9000-%012d", i), StageName: fmt.Sprintf("Etapa Nº %d", i), Position: int64(i % 100),
+		})
+	}
+	return l
 }
 
 // ReadStages scans the rows of a query for pipeline_id, pipeline_name, stage_id,

@@ -169,6 +169,9 @@ func (l *Loader) refreshViews(ctx context.Context, runID string) (err error) {
 	if err != nil || t.latest == nil || t.pending != nil || len(t.latest.Schema.Columns) == 0 {
 		return err
 	}
+	if err := atomicfile.RemoveTempsOn(l.o.FS, l.dir); err != nil { // of what a killed process left
+		return explain("clean", l.dir, err)
+	}
 	path := filepath.Join(l.dir, viewsName)
 	sql := []byte(Views(l.viewsFor(t.latest)))
 	old, err := os.ReadFile(path)
