@@ -97,8 +97,7 @@ func (l *layout) continued(raw string, indent int) bool {
 		l.out = append(l.out, laidLine{text: ""})
 		return !l.scan.quoted() || strings.Trim(raw, " ") == ""
 	}
-	end, _ := l.scan.take(strings.TrimLeft(raw, " \t"), false)
-	_ = end
+	l.scan.take(strings.TrimLeft(raw, " \t"), false)
 	text := raw[indent:]
 	if !l.scan.quoted() {
 		text = strings.TrimRight(text, " \t")
@@ -182,10 +181,9 @@ func (l *layout) enter(list bool, col int, inner bool) {
 func (l *layout) value(i int, prefix, rest string, isKey, top bool) (taken int, ok bool) {
 	text := strings.TrimLeft(rest, " \t")
 	lead := len(rest) - len(text)
-	comment := ""
 	l.scan = scan{}
 	end, begins := l.scan.take(text, true)
-	text, comment = text[:end], text[end:]
+	text, comment := text[:end], text[end:]
 	bare := strings.TrimRight(text, " \t")
 	gap := len(text) - len(bare)
 	if bare == "" {
