@@ -86,9 +86,9 @@ func (m *merge) upserts() string {
 	return fmt.Sprintf(`SELECT w._sluice_row, w._sluice_change FROM (
   %s
 ) AS w JOIN (
-  SELECT s._sluice_row AS n FROM %s AS s LEFT JOIN %s AS t ON t.id = s.id
-  WHERE s._sluice_extracted_at >= %s AND s._sluice_extracted_at <= %s AND s._sluice_package = %d
-    AND (t.id IS NULL OR (%s) OR (s._sluice_package = t._sluice_package AND s._sluice_row = t._sluice_row))
+  SELECT _s._sluice_row AS n FROM %s AS _s LEFT JOIN %s AS _t ON _t.id = _s.id
+  WHERE _s._sluice_extracted_at >= %s AND _s._sluice_extracted_at <= %s AND _s._sluice_package = %d
+    AND (_t.id IS NULL OR (%s) OR (_s._sluice_package = _t._sluice_package AND _s._sluice_row = _t._sluice_row))
 ) AS newer ON newer.n = w._sluice_row
 ORDER BY w._sluice_row`, strings.TrimSuffix(m.winners(), "\nORDER BY _sluice_row"), m.o.quoted(m.o.history()), m.o.quoted(m.o.Table),
 		literal(m.staged.ExtractedFrom), literal(m.staged.ExtractedTo), m.pkg.Serial, isGreater)
