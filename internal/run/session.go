@@ -215,8 +215,10 @@ func (l leftover) resume() (*session, error) {
 			return nil, err
 		}
 	}
-	s.journal, err = openJournal(l.disk, l.dir, l.whole)
-	return s, err
+	if s.journal, err = openJournal(l.disk, l.dir, l.whole); err != nil {
+		return nil, err // a session without a journal cannot be closed
+	}
+	return s, nil
 }
 
 // checkPart says whether a journalled part is still there in full.
