@@ -61,7 +61,7 @@ type Job struct {
 	// Frozen lets no table change: a run that finds new columns fails with a
 	// *FrozenError before anything is committed.
 	Frozen bool
-	Verify     load.Verify
+	Verify load.Verify
 	// Quarantine says what becomes of records that cannot be rows.
 	Quarantine Quarantine
 	// Destinations in configured order; each Loader is opened and closed by the caller.
