@@ -1,9 +1,11 @@
 """Reads what Sluice exports with pyarrow and pandas, cell by cell as DuckDB.
 
 It serves a small contacts endpoint with values that readers stumble over, has
-Sluice export it twice, as standard and as plain Parquet, with changes and a new
-column in between, and compares every cell that pyarrow.dataset and pandas give
-with the text that DuckDB (`sluice query`) gives for it.
+Sluice export it again and again, as standard and as plain Parquet: fields are new,
+vanish, return, have values that do not fit and are more than there is room for.
+After each run a bare glob has to have the same columns in pyarrow and in DuckDB
+(`sluice query`), those of before among them. At the end every cell that
+pyarrow.dataset and pandas give is compared with the text that DuckDB gives for it.
 
 Usage: readers.py PATH-OF-SLUICE
 """
@@ -24,6 +26,7 @@ import uuid
 import pandas
 import pyarrow
 import pyarrow.dataset
+import pyarrow.parquet
 
 UTC = datetime.timezone.utc
 CONTACTS = 500
@@ -61,6 +64,7 @@ def contact(n, now):
         "birthday": pick(DATES),
         "custom_fields": {
             "integer": pick(INTEGERS), "float": pick(FLOATS), "text": pick(TEXTS), "object": pick(OBJECTS), "flag": pick(BOOLEANS),
+            "secret": "in no column",
         },
     }
 
@@ -111,23 +115,72 @@ BIRTHDAY = """  - name: birthday
 """
 
 
+# What each run after the first changes: which contacts, their custom fields, and
+# the columns that come of it. The contract has room for eight found columns.
+CHANGES = [
+    ("a field is new", 9, {"later": "a column of the second run"}, {"cf_customer_later"}),
+    ("it vanishes, and others come", 7, {"later": None, "LATER": 7, "nps": 1.5}, {"cf_customer_later_*", "cf_customer_nps"}),
+    ("it returns, and a value does not fit", 9, {"later": "back", "integer": "many"}, {"cf_customer_integer__text"}),
+    ("more than there is room for", 5, {"one too many": 1, "two": {"too": "many"}}, {"other_fields__json"}),
+]
+CONTRACT = """max_columns: 8
+exclude: [cf_customer.secret]
+"""
+
+
 def export(sluice, work):
-    """Exports all contacts, and again after changes."""
+    """Exports all contacts, and again after each of the changes."""
     repo = pathlib.Path(__file__).resolve().parent.parent
     contract = (repo / "schemas" / "contacts.yaml").read_text(encoding="utf-8")
-    (work / "contacts.yaml").write_text(contract.replace("columns:\n", "columns:\n" + BIRTHDAY, 1), encoding="utf-8")
+    contract = contract.replace("columns:\n", "columns:\n" + BIRTHDAY, 1) + "\n" + CONTRACT
+    (work / "contacts.yaml").write_text(contract, encoding="utf-8")
     now = datetime.datetime.now(UTC)
     Endpoint.contacts = [contact(n, now) for n in range(CONTACTS)]
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (work / "pipelines.yaml").write_text(PIPELINES % f"http://127.0.0.1:{server.server_port}", encoding="utf-8")
     run(sluice, work, "run")
-    for n in range(0, CONTACTS, 9):
-        row = Endpoint.contacts[n]
-        row["updated_at"] = stamp(datetime.datetime.now(UTC))
-        row["custom_fields"]["later"] = "a column of the second run"
-    run(sluice, work, "run")
+    known = {d: columns(sluice, work, d, "the first run", {}, None) for d in DESTINATIONS}
+    for what, every, fields, new in CHANGES:
+        for n in range(0, CONTACTS, every):
+            row = Endpoint.contacts[n]
+            row["updated_at"] = stamp(datetime.datetime.now(UTC))
+            row["custom_fields"].update(fields)
+        run(sluice, work, "run")
+        known = {d: columns(sluice, work, d, what, known[d], new) for d in DESTINATIONS}
     server.shutdown()
+
+
+def columns(sluice, work, destination, what, before, new):
+    """Returns the columns of current, which pyarrow and DuckDB have to agree on."""
+    current = work / destination / "contacts" / "current"
+    schema = pyarrow.dataset.dataset(str(current), format="parquet").schema
+    for file in sorted(current.glob("**/*.parquet")):
+        if not pyarrow.parquet.read_schema(file).equals(schema):
+            sys.exit(f"readers: {destination}, {what}: {file} has another schema than the others")
+    sql = f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet('{current}/**/*.parquet', hive_partitioning = false))"
+    run(sluice, work, "query", sql, "-o", "columns.jsonl")
+    with open(work / "columns.jsonl", encoding="utf-8") as f:
+        there = [(c["column_name"], c["column_type"]) for c in map(json.loads, f)]
+    here = [(f.name, DUCKDB_TYPES[str(f.type)]) for f in schema]
+    if here != there:
+        sys.exit(f"readers: {destination}, {what}: pyarrow has {here}, DuckDB {there}")
+    found = dict(here)
+    if any(found.get(name) != kind for name, kind in before.items()):
+        sys.exit(f"readers: {destination}, {what}: columns were {before}, and are {found}")
+    if any("secret" in name for name in found):
+        sys.exit(f"readers: {destination}, {what}: there is a column of a field that is left out")
+    came = {"cf_customer_later_*" if name.startswith("cf_customer_later_") else name for name in found if name not in before}
+    if new is not None and came != new:
+        sys.exit(f"readers: {destination}, {what}: the columns that came are {sorted(came)}, not {sorted(new)}")
+    return found
+
+
+DESTINATIONS = ("standard", "plain")
+DUCKDB_TYPES = {
+    "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "string": "VARCHAR", "date32[day]": "DATE",
+    "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE",
+}
 
 
 def run(sluice, work, *args):
@@ -211,6 +264,7 @@ def check(sluice, work, destination):
     for column, kind in {
         "cf_customer_integer": "int64", "cf_customer_float": "double", "cf_customer_flag": "bool", "cf_customer_text": "string",
         "cf_customer_object": "string", "birthday": "date32[day]", "last_message_at": "timestamp[us, tz=UTC]", "cf_customer_later": "string",
+        "cf_customer_nps": "double", "cf_customer_integer__text": "string", "other_fields__json": "string",
     }.items():
         if str(schema.field(column).type) != kind:
             sys.exit(f"readers: {destination}: {column} is {schema.field(column).type}, not {kind}")
@@ -235,7 +289,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="sluice-readers-") as folder:
         work = pathlib.Path(folder)
         export(sluice, work)
-        cells = sum(check(sluice, work, d) for d in ("standard", "plain"))
+        cells = sum(check(sluice, work, d) for d in DESTINATIONS)
     print(f"readers: ok: {cells:,} cells as DuckDB reads them (pyarrow {pyarrow.__version__}, pandas {pandas.__version__})")
 
 
