@@ -21,7 +21,8 @@ type Fault struct {
 	// Call is a method: "AppendRows" (each request of a stream counts),
 	// "BatchCommitWriteStreams", "jobs.insert", "jobs.getQueryResults",
 	// "tables.patch". "job" is the work of a job, after jobs.insert: a fault
-	// there makes the job fail, or keeps it running.
+	// there makes the job fail, or keeps it running; with After the latter only,
+	// for a job that took effect does not fail.
 	Call  string
 	Skip  int // so many calls pass first
 	Times int // then so many meet the fault; 0 is one, below 0 all

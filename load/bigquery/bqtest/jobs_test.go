@@ -246,3 +246,36 @@ func TestWhatTheStandInDoesNotKnowItRefuses(t *testing.T) {
 		t.Errorf("a collation: %v", err)
 	}
 }
+
+func TestAJobThatTookEffectDoesNotFail(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]Fault{"an error": {Drop: true}, "a cancellation": {Delay: time.Hour}} {
+		s := serve(t)
+		s.query("CREATE TABLE t (n INT64)")
+		goOn := make(chan struct{})
+		f.Call, f.After, f.OnCall = "job", true, func() { <-goOn }
+		s.Inject(f)
+		src := bigquery.NewReaderSource(strings.NewReader(`{"n": 1}`))
+		src.SourceFormat = bigquery.JSON
+		j, err := s.ds.Table("t").LoaderFrom(src).Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := j.Status(t.Context()); err != nil || st.State != bigquery.Running {
+			t.Errorf("%s: before, %+v, %v", name, st, err)
+		}
+		close(goOn)
+		if f.Delay > 0 {
+			if err := j.Cancel(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		st, err := j.Wait(t.Context())
+		if err != nil || st.Err() != nil {
+			t.Errorf("%s: after, %+v, %v", name, st, err)
+		}
+		if got := s.query("SELECT n FROM t"); len(got) != 1 {
+			t.Errorf("%s: rows %v", name, got)
+		}
+	}
+}
