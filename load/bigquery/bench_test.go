@@ -211,7 +211,7 @@ func BenchmarkStage(b *testing.B) {
 			}
 			rows, before := int64(0), cpu(b)
 			for b.Loop() {
-				st, err := r.stage(b.Context(), s.Package, table)
+				st, err := r.stage(b.Context(), s.Package, table, false)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -57,19 +57,31 @@ func (l *Loader) Commit(ctx context.Context, p load.Package) (load.Result, error
 	if err := checkPackage(p); err != nil {
 		return load.Result{}, err
 	}
-	before := l.scanned.Load()
+	if remember := p.Remember; remember != nil {
+		p.Remember = func(ctx context.Context, note []byte) error {
+			if err := remember(ctx, note); err != nil {
+				return err
+			}
+			p.Memo = slices.Clone(note) // for the next try
+			return nil
+		}
+	}
+	anew, before := false, l.scanned.Load()
 	for try := 1; ; try++ {
-		result, err := l.commit(ctx, p)
+		result, err := l.commit(ctx, p, anew)
 		result.BytesScanned = l.scanned.Load() - before
-		if err == nil || try == mostCommits || !overtaken(err) {
+		lost := misstaged(err) && !anew
+		if err == nil || try == mostCommits || !overtaken(err) && !lost {
 			return result, err
 		}
 		// Another process committed while this one was at it, perhaps this very
-		// package: look again.
+		// package: look again. Or the staged rows have changed since an earlier
+		// commit noted them: only another attempt at staging helps.
+		anew = lost
 	}
 }
 
-// mostCommits bounds how often a commit begins anew because of another.
+// mostCommits bounds how often a commit begins anew, for either reason.
 const mostCommits = 4
 
 // overtaken reports whether a script failed because of another that committed
@@ -79,7 +91,15 @@ func overtaken(err error) bool {
 	return errors.As(err, &je) && (strings.Contains(je.message, assertPosition) || strings.Contains(je.message, "concurrent update"))
 }
 
-func (l *Loader) commit(ctx context.Context, p load.Package) (load.Result, error) {
+// misstaged reports whether a script has found other rows in the staging table
+// than the package has. It changed nothing then.
+func misstaged(err error) bool {
+	var je *jobError
+	return errors.As(err, &je) && strings.Contains(je.message, assertStaged)
+}
+
+// commit tries once; anew: it stages the rows again, whatever is noted.
+func (l *Loader) commit(ctx context.Context, p load.Package, anew bool) (load.Result, error) {
 	lay, last, done, err := l.admit(ctx, p)
 	if err != nil {
 		return load.Result{}, err
@@ -96,7 +116,7 @@ func (l *Loader) commit(ctx context.Context, p load.Package) (load.Result, error
 	}
 	st := staged{}
 	if len(p.Parts) > 0 {
-		if st, err = l.stage(ctx, p, table); err != nil {
+		if st, err = l.stage(ctx, p, table, anew); err != nil {
 			return load.Result{}, err
 		}
 	}

@@ -51,8 +51,8 @@ type memo struct {
 
 // stage brings every row of the package into the staging table, once under the
 // attempt and time that it returns. It goes on with what an earlier commit of
-// the package has noted.
-func (r *remote) stage(ctx context.Context, p load.Package, table schemas.Table) (staged, error) {
+// the package has noted, unless it is to begin anew.
+func (r *remote) stage(ctx context.Context, p load.Package, table schemas.Table, anew bool) (staged, error) {
 	s, err := survey(ctx, p, table)
 	if err != nil {
 		return s, err
@@ -68,7 +68,7 @@ func (r *remote) stage(ctx context.Context, p load.Package, table schemas.Table)
 		}
 	}
 	now := r.o.Clock.Now().Truncate(time.Microsecond)
-	usable := m.Method == method && m.Rows == s.Rows && m.Attempt > 0 && now.Sub(m.StagedAt) < stagedTrust
+	usable := !anew && m.Method == method && m.Rows == s.Rows && m.Attempt > 0 && now.Sub(m.StagedAt) < stagedTrust
 	if method == Load {
 		m, err = r.stageByLoad(ctx, p, table, m, usable)
 	} else {

@@ -36,7 +36,7 @@ func TestEveryValueArrivesAsItIs(t *testing.T) {
 			rows := edges()
 			rows[3] = rows[3].With("name", strings.Repeat("漢", 1<<20/3))
 			p := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: rows, Extra: edgeColumns(), PartRows: 3})
-			got, err := r.stage(t.Context(), p, prepare(t, r, p))
+			got, err := r.stage(t.Context(), p, prepare(t, r, p), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,7 @@ func TestPartsWithDifferentColumnsArriveTogether(t *testing.T) {
 			}
 		}
 		p := loadtest.Build(t, loadtest.Spec{Serial: 5, Rows: rows, Extra: edgeColumns(), PartRows: 100})
-		got, err := r.stage(t.Context(), p, prepare(t, r, p))
+		got, err := r.stage(t.Context(), p, prepare(t, r, p), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +145,7 @@ func TestRowsArriveOnceThroughEveryFault(t *testing.T) {
 			var n notes
 			p.Remember = n.remember
 			s.Inject(f)
-			got, err := r.stage(t.Context(), p, table)
+			got, err := r.stage(t.Context(), p, table, false)
 			if err != nil {
 				t.Fatalf("%s, %+v: %v", method, f, err)
 			}
@@ -166,7 +166,7 @@ func TestAppendsWhoseAnswersWereLostAreNotMadeTwice(t *testing.T) {
 	}
 	var n notes
 	p.Remember = n.remember
-	got, err := r.stage(t.Context(), p, table)
+	got, err := r.stage(t.Context(), p, table, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,11 +206,11 @@ func TestAStageThatWasKilledIsGoneOnWith(t *testing.T) {
 			stop.fault.OnCall = kill
 			stop.fault.Code, stop.fault.Status = codes.Unavailable, http.StatusServiceUnavailable
 			s.Inject(stop.fault)
-			if _, err := r.stage(ctx, p, table); !errors.Is(err, context.Canceled) {
+			if _, err := r.stage(ctx, p, table, false); !errors.Is(err, context.Canceled) {
 				t.Fatalf("error %v", err)
 			}
 			p.Memo = n.last()
-			got, err := remoteAt(t, s, Options{Method: stop.method}).stage(t.Context(), p, table)
+			got, err := remoteAt(t, s, Options{Method: stop.method}).stage(t.Context(), p, table, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +220,7 @@ func TestAStageThatWasKilledIsGoneOnWith(t *testing.T) {
 			}
 			// Once more, now that it is done.
 			p.Memo = n.last()
-			again, err := r.stage(t.Context(), p, table)
+			again, err := r.stage(t.Context(), p, table, false)
 			if err != nil || again.Attempt != got.Attempt || !again.StagedAt.Equal(got.StagedAt) {
 				t.Errorf("again %+v, error %v", again, err)
 			}
@@ -249,7 +249,7 @@ func TestAnotherAttemptBeginsWhereNothingIsLeftOfTheLast(t *testing.T) {
 		p := loadtest.Build(t, loadtest.Spec{Serial: 3, Rows: rows})
 		var n notes
 		p.Memo, p.Remember = note, n.remember
-		got, err := r.stage(t.Context(), p, prepare(t, r, p))
+		got, err := r.stage(t.Context(), p, prepare(t, r, p), false)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -270,7 +270,7 @@ func TestWithoutNotesEachAttemptHasItsOwnNumber(t *testing.T) {
 		table := prepare(t, r, p)
 		var attempts []int64
 		for range 3 {
-			got, err := r.stage(t.Context(), p, table)
+			got, err := r.stage(t.Context(), p, table, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -289,7 +289,7 @@ func TestNewColumnsAreWaitedFor(t *testing.T) {
 	s := standIn(t, bqtest.Options{Clock: now, SchemaDelay: time.Hour})
 	r := remoteAt(t, s, Options{})
 	first := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: many(5)})
-	if _, err := r.stage(t.Context(), first, prepare(t, r, first)); err != nil {
+	if _, err := r.stage(t.Context(), first, prepare(t, r, first), false); err != nil {
 		t.Fatal(err)
 	}
 	rows := []loadtest.Row{loadtest.Contact("new", loadtest.Epoch, loadtest.Epoch, "an_int", int64(5))}
@@ -297,12 +297,12 @@ func TestNewColumnsAreWaitedFor(t *testing.T) {
 	table := prepare(t, r, p)
 	r.first = time.Nanosecond
 	var e *Error
-	if _, err := r.stage(t.Context(), p, table); !errors.As(err, &e) || !strings.Contains(e.Message, "an_int") {
+	if _, err := r.stage(t.Context(), p, table, false); !errors.As(err, &e) || !strings.Contains(e.Message, "an_int") {
 		t.Errorf("a wait that is too short: error %v", err)
 	}
 	r.first = time.Millisecond
 	s.Inject(bqtest.Fault{Call: "CreateWriteStream", Skip: 3, OnCall: func() { now.passed.Add(int64(2 * time.Hour)) }})
-	got, err := r.stage(t.Context(), p, table)
+	got, err := r.stage(t.Context(), p, table, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestAPackageWithoutRowsIsStagedAtOnce(t *testing.T) {
 		p := load.Package{Serial: 1, Lineage: testLineage, Table: loadtest.Table()}
 		var n notes
 		p.Remember = n.remember
-		if got, err := r.stage(t.Context(), p, p.Table); err != nil || got.Rows != 0 || got.Attempt != 1 {
+		if got, err := r.stage(t.Context(), p, p.Table, false); err != nil || got.Rows != 0 || got.Attempt != 1 {
 			t.Errorf("staged %+v, error %v", got, err)
 		}
 	}
@@ -349,7 +349,7 @@ func TestAFileOfSeveralChunksIsLoadedOnce(t *testing.T) {
 	}
 	p := loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: rows, PartRows: 5})
 	s.Inject(bqtest.Fault{Call: "jobs.insert", After: true, Status: http.StatusServiceUnavailable, Reason: "backendError"})
-	got, err := r.stage(t.Context(), p, prepare(t, r, p))
+	got, err := r.stage(t.Context(), p, prepare(t, r, p), false)
 	if err != nil {
 		t.Fatal(err)
 	}
