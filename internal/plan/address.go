@@ -51,7 +51,9 @@ func targeted(in Input) ([]Resource, error) {
 		if !slices.ContainsFunc(in.Resources, func(r Resource) bool { return names(t, r) }) {
 			e := &TargetError{Target: t}
 			for _, r := range in.Resources {
-				e.Known = append(e.Known, r.Address)
+				if r.Kind != KindView { // of which there are many
+					e.Known = append(e.Known, r.Address)
+				}
 			}
 			slices.Sort(e.Known)
 			return nil, e
@@ -81,7 +83,7 @@ func names(target string, r Resource) bool {
 // TargetError is a target that names no resource.
 type TargetError struct {
 	Target string
-	Known  []string // addresses, sorted
+	Known  []string // addresses, sorted, without those of views
 }
 
 func (e *TargetError) Error() string {

@@ -183,8 +183,10 @@ func change(r Resource, destroy bool) Change {
 	}
 	switch {
 	case destroy || r.Want == nil:
-		c.Effects = nil
 		c.Action = removal(r, destroy)
+		if c.Action != Forget {
+			c.Effects = nil
+		}
 		if c.Action == Destroy {
 			c.Attributes = attributes(r.Have, nil)
 		}
@@ -282,7 +284,9 @@ func drift(r Resource) (Drift, bool) {
 		return d, d.Gone
 	}
 	for _, a := range r.Applied {
-		if h := value(r.Have, a.Name); h == nil || *h != a.Value {
+		h, w := value(r.Have, a.Name), value(r.Want, a.Name)
+		// What is as it is asked for by now is nobody's worry.
+		if asked := h != nil && w != nil && *h == *w; !asked && (h == nil || *h != a.Value) {
 			d.Attributes = append(d.Attributes, Attribute{Name: a.Name, From: &a.Value, To: h})
 		}
 	}

@@ -170,7 +170,7 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 // noteWritten notes what the run's own package took at a destination, for plans
 // of later runs.
 func (r *syncRun) noteWritten(destination string, ref state.PackageRef, result load.Result) {
-	w := state.Written{Bytes: ref.Bytes} // what is sent to a destination without files
+	w := state.Written{Bytes: ref.Bytes, Scanned: result.BytesScanned} // what is sent to a destination without files
 	if len(result.Files) > 0 {
 		w.Bytes = 0
 		for _, f := range result.Files {

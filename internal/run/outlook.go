@@ -69,7 +69,12 @@ func (e *Engine) Outlook(ctx context.Context, job Job, count bool) (Outlook, err
 	if err != nil {
 		return Outlook{}, err
 	}
-	if err := errors.Join(state.CheckSource(st, job.Identity), checkContract(st, job.Contract)); err != nil {
+	if job.Identity.Scheme != "" { // else nobody said which source it is
+		if err := state.CheckSource(st, job.Identity); err != nil {
+			return Outlook{}, err
+		}
+	}
+	if err := checkContract(st, job.Contract); err != nil {
 		return Outlook{}, err
 	}
 	r := &syncRun{Engine: e, job: job, kind: kindSync, st: st, began: e.Clock.Now()}
@@ -78,7 +83,7 @@ func (e *Engine) Outlook(ctx context.Context, job Job, count bool) (Outlook, err
 	}
 	var out Outlook
 	var pager *extract.Client
-	if count || len(job.Pipelines) > 0 {
+	if count || len(job.Pipelines) > 0 && job.Source.BaseURL != "" {
 		source := job.Source
 		source.MaxRequests, source.MaxBytes = 0, 0
 		if pager, err = extract.NewClient(source, e.Clock); err != nil {
