@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-etl/sluice/internal/config"
-	"github.com/sluice-etl/sluice/internal/plan"
 	"github.com/sluice-etl/sluice/internal/run"
 )
 
@@ -19,197 +19,239 @@ import (
 // to change.
 const exitPending = 2
 
-const planLong = `Shows what "sluice apply" would do, and changes nothing. It asks the destinations
-of all pipelines, or of those named; the source is not asked.
+const planLong = `Shows what "sluice apply" would do, and changes nothing: tables, views and
+datasets that would be made, changed, replaced or forgotten, what something else
+has changed there since, and what the next runs would read, which takes a few
+requests to the source.
 
-For now a plan has one kind of change: tables that have to be replaced, because a
-setting of the destination cannot change where the table is, such as a method of
-BigQuery from or to cdc. What a run adds by itself (new tables, columns, views) is
-not listed, nor what it would read.`
+Every resource has an address: destination.lake.table.contacts,
+destination.lake.view.contacts_active, destination.warehouse.dataset,
+pipeline.nightly. --target limits the plan to one, or to all that begin so.
 
-const applyLong = `Shows the plan, asks, and replaces the tables that it lists. What that does, and
-for whom, stands under each. Contacts and versions are kept: a table is made anew
-from what the destination holds, and nothing is read from the source.
+A plan that was saved with --out is what "sluice apply FILE" does, and nothing
+else: it is refused where the file, state's resources or a destination have
+changed meanwhile. Nightly runs do not make it stale, unless they add columns.`
 
-Away from a terminal it needs --auto-approve. Runs of a pipeline are kept out while
-its table is replaced. Stopped on the way, the same command does the rest; until
-then the destination takes nothing, and what is for it waits.`
+const applyLong = `Shows the plan, asks, and does it: datasets, tables, views, pipelines, in this
+order, with state saved after each destination; then it runs the pipelines.
+What fails stops nothing else, and the next apply does the rest.
+
+Away from a terminal changes need --auto-approve, or a plan that was saved by
+"sluice plan --out FILE" and looked at. --no-data leaves the runs out.
+
+Data is never removed by it: what the file no longer names is forgotten and
+stays where it is ("sluice destroy" removes). A table that is replaced is made
+anew from what the destination holds; nothing is read from the source.`
+
+// planFlags are those that plan, apply and destroy share.
+func planFlags(c *cobra.Command, o *planOptions) {
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringArrayVar(&o.targets, "target", nil, "only this address, and those that begin with it; may be repeated")
+}
 
 func (a *app) planCommand() *cobra.Command {
-	detailed := false
+	var o planOptions
+	var out string
+	var asJSON, detailed, refresh bool
 	c := command(&cobra.Command{
 		Use:     "plan [PIPELINE...] [flags]",
-		Short:   "Shows which tables have to be replaced",
+		Short:   "Shows what would change, in the destinations and in the data",
 		Long:    planLong,
-		Example: "  sluice plan\n  sluice plan nightly --detailed-exitcode",
+		Example: "  sluice plan\n  sluice plan nightly --out nightly.plan\n  sluice plan --no-data --detailed-exitcode",
 		RunE: func(c *cobra.Command, names []string) error {
-			return a.plan(c.Context(), names, detailed)
+			o.pipelines, o.unseen = names, !refresh
+			return a.showPlan(c.Context(), o, out, asJSON, detailed)
 		},
 		ValidArgsFunction: a.completePipelines,
 	})
-	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 where something is to change, 0 where nothing is")
+	planFlags(c, &o)
+	f := c.Flags()
+	f.StringVar(&out, "out", "", "save the plan to this file, for sluice apply FILE")
+	f.BoolVar(&asJSON, "json", false, "print a JSON object")
+	f.BoolVar(&detailed, "detailed-exitcode", false, "exit 2 where something is to change, 0 where nothing is")
+	f.BoolVar(&refresh, "refresh", true, "look at the destinations; false: trust what was last applied")
+	f.BoolVar(&o.noData, "no-data", false, "do not ask the source how much the next runs would read")
 	return c
 }
 
 func (a *app) applyCommand() *cobra.Command {
+	var o planOptions
 	approved := false
 	c := command(&cobra.Command{
-		Use:     "apply [PIPELINE...] [flags]",
-		Short:   "Replaces the tables that a plan shows, once approved",
+		Use:     "apply [PLANFILE | PIPELINE...] [flags]",
+		Short:   "Does what a plan shows, once approved",
 		Long:    applyLong,
-		Example: "  sluice apply\n  sluice apply nightly --auto-approve",
+		Example: "  sluice apply\n  sluice apply nightly.plan\n  sluice apply nightly --auto-approve --no-data",
 		RunE: func(c *cobra.Command, names []string) error {
-			return a.apply(c.Context(), names, approved)
+			o.pipelines = names
+			return a.apply(c.Context(), o, approved)
 		},
 		ValidArgsFunction: a.completePipelines,
 	})
+	planFlags(c, &o)
+	c.Flags().BoolVar(&o.noData, "no-data", false, "make and change tables and views, and run nothing")
 	c.Flags().BoolVar(&approved, "auto-approve", false, "do not ask")
 	return c
 }
 
 // print writes a part of a result.
 func (a *app) print(text string) error {
-	if _, err := io.WriteString(a.Streams.Out, visible(text)); err != nil {
+	if _, err := io.WriteString(a.Streams.Out, visiblePaint(text)); err != nil {
 		return fmt.Errorf("print plan: %w", err)
 	}
 	return nil
 }
 
-func (a *app) plan(ctx context.Context, names []string, detailed bool) error {
-	_, p, _, err := a.makePlan(ctx, names)
+// visiblePaint is visible for a text that was painted: of the control characters
+// the colours stay.
+func visiblePaint(text string) string {
+	const escape = "\x1b["
+	parts := strings.Split(text, escape)
+	for i, p := range parts {
+		if i > 0 && !isColour(p) {
+			p = "\ufffd[" + p
+		} else if i > 0 {
+			p = escape + p
+		}
+		parts[i] = p
+	}
+	// What visible would take out of the colours themselves is put back.
+	joined := strings.Join(parts, "")
+	return strings.ReplaceAll(visible(strings.ReplaceAll(joined, escape, "\ue000")), "\ue000", escape)
+}
+
+// isColour reports whether a text begins with one of paint's colours.
+func isColour(s string) bool {
+	return slices.ContainsFunc([]string{"31m", "32m", "33m", "0m"}, func(c string) bool { return strings.HasPrefix(s, c) })
+}
+
+func (a *app) showPlan(ctx context.Context, o planOptions, out string, asJSON, detailed bool) error {
+	e, err := a.look(ctx, o)
 	if err != nil {
 		return err
 	}
-	if p.Empty() {
-		return a.print(nothingToChange)
+	doc := a.document(e, o)
+	if out != "" {
+		if err := savePlan(out, doc); err != nil {
+			return err
+		}
 	}
-	if err := a.print(planText(p, a.outPaint()) + "\nNothing was changed: `sluice" + a.fileFlag() + " apply` does this, once approved.\n"); err != nil {
+	switch {
+	case asJSON:
+		data, err := doc.encode()
+		if err != nil {
+			return err
+		}
+		if _, err := a.Streams.Out.Write(data); err != nil {
+			return fmt.Errorf("print plan: %w", err)
+		}
+	case out != "":
+		err = a.print(planText(e.plan, a.outPaint()) + "\nSaved to " + out + ": `sluice" + a.fileFlag() + " apply " + out + "` does this and nothing else.\n")
+	case e.plan.Empty():
+		err = a.print(planText(e.plan, a.outPaint()))
+	default:
+		err = a.print(planText(e.plan, a.outPaint()) + "\nNothing was changed: `sluice" + a.fileFlag() + " apply` does this, once approved.\n")
+	}
+	if err != nil {
 		return err
 	}
-	if detailed {
+	if detailed && !e.plan.Empty() {
 		return &exitCodeError{code: exitPending, err: errors.New("changes are pending")}
 	}
 	return nil
 }
 
-const nothingToChange = "No changes. No table has to be replaced.\n"
-
-// makePlan asks the destinations of the pipelines named, of all where none is.
-func (a *app) makePlan(ctx context.Context, names []string) (*config.Config, plan.Plan, []run.Replacement, error) {
-	cfg, chosen, err := a.loadNamed(names, config.Offline())
-	if err != nil {
-		return nil, plan.Plan{}, nil, err
-	}
-	var all []run.Replacement
-	for _, p := range chosen {
-		err := a.withDestinations(ctx, cfg, p, func(e *run.Engine, job run.Job) error {
-			list, err := e.Replacements(ctx, job)
-			all = append(all, list...)
-			return err
-		})
-		if err != nil {
-			return nil, plan.Plan{}, nil, fmt.Errorf("plan pipeline %s: %w", p.Name, err)
+func (a *app) apply(ctx context.Context, o planOptions, approved bool) error {
+	saved := a.planFile(o.pipelines)
+	var doc planDocument
+	if saved != "" {
+		if len(o.targets) > 0 {
+			return &usageError{command: "sluice apply", err: errors.New("a saved plan has its targets; --target goes with `sluice plan --out`")}
 		}
-	}
-	made, err := planned(cfg, all)
-	return cfg, made, all, err
-}
-
-// withDestinations opens a pipeline's destinations, and nothing of its source,
-// for as long as do takes.
-func (a *app) withDestinations(ctx context.Context, cfg *config.Config, p *config.Pipeline, do func(*run.Engine, run.Job) error) (err error) {
-	store, err := a.store(cfg)
-	if err != nil {
-		return err
-	}
-	job := run.Job{Pipeline: p.Name}
-	defer func() { err = errors.Join(err, closeDestinations(job)) }()
-	if err := a.openDestinations(ctx, cfg, p, &job); err != nil {
-		return err
-	}
-	return do(&run.Engine{Store: store, Clock: a.Clock, Log: a.log}, job)
-}
-
-func (a *app) apply(ctx context.Context, names []string, approved bool) error {
-	cfg, p, list, err := a.makePlan(ctx, names)
-	if err != nil {
-		return err
-	}
-	if p.Empty() {
-		return a.print(nothingToChange)
-	}
-	if err := a.print(planText(p, a.outPaint())); err != nil {
-		return err
-	}
-	if !approved {
-		if err := a.approvePlan(ctx); err != nil {
+		var err error
+		if doc, err = readPlan(saved); err != nil {
 			return err
 		}
+		o.pipelines, o.targets, o.destroy, o.unseen = doc.Pipelines, doc.Targets, doc.Destroy, !doc.Refreshed
+	}
+	e, err := a.look(ctx, o)
+	if err != nil {
+		return err
+	}
+	if saved != "" {
+		if err := doc.refusal(saved, e, a.document(e, o)); err != nil {
+			return err
+		}
+	}
+	if err := a.print(planText(e.plan, a.outPaint())); err != nil {
+		return err
+	}
+	if !e.plan.Empty() {
+		if !approved && saved == "" {
+			if err := a.approvePlan(ctx, "Do you want to perform these actions?"); err != nil {
+				return err
+			}
+		}
+		if err := a.print("\n"); err != nil {
+			return err
+		}
+	}
+	done := a.carryOut(ctx, e)
+	return a.afterwards(ctx, e, o, done)
+}
+
+// afterwards says what was done, and runs what is to be run.
+func (a *app) afterwards(ctx context.Context, e *estate, o planOptions, done applied) error {
+	if !e.plan.Empty() {
+		if err := a.print("\n" + done.text(o.destroy) + "\n"); err != nil {
+			return err
+		}
+	}
+	var failed error
+	if len(done.failed) > 0 {
+		failed = &applyError{done: done.total(), err: errors.Join(done.failed...)}
+	}
+	var ready []*config.Pipeline
+	for _, s := range e.plan.Syncs {
+		if p := e.cfg.Pipeline(s.Pipeline); p != nil && !done.broken[s.Pipeline] {
+			ready = append(ready, p)
+		}
+	}
+	if o.noData || o.destroy || len(ready) == 0 || ctx.Err() != nil {
+		return failed
 	}
 	if err := a.print("\n"); err != nil {
-		return err
+		return errors.Join(failed, err)
 	}
-	done, failed := 0, []error{}
-	for _, r := range list {
-		err := a.replace(ctx, cfg, r)
-		if err == nil {
-			done++
-			continue
+	err := a.runAll(ctx, e.cfg, ready, e.store, runOptions{})
+	if failed != nil {
+		a.show(failed)
+		return &exitCodeError{code: exitError, err: errors.Join(failed, err)}
+	}
+	return err
+}
+
+// planFile is the plan that the arguments name; empty where they name
+// pipelines, or nothing.
+func (a *app) planFile(args []string) string {
+	if len(args) != 1 {
+		return ""
+	}
+	cfg, _ := config.Load(a.file, a.Env, config.Offline())
+	if cfg != nil {
+		if _, err := cfg.Select(args); err == nil {
+			return ""
 		}
-		failed = append(failed, err)
-		if ctx.Err() != nil {
-			break
-		}
 	}
-	if len(failed) > 0 {
-		return &applyError{done: done, err: errors.Join(failed...)}
+	if strings.ContainsAny(args[0], "./\\") || isFile(args[0]) {
+		return args[0]
 	}
-	return a.print(fmt.Sprintf("\nApply complete: %s replaced.\n\nNext: sluice%s run\n", counted(done, "table", "tables"), a.fileFlag()))
-}
-
-// applyError is an apply of which some steps failed.
-type applyError struct {
-	done int
-	err  error
-}
-
-func (e *applyError) Error() string {
-	if e.done == 0 {
-		return e.err.Error()
-	}
-	return fmt.Sprintf("%v (%s replaced)", e.err, counted(e.done, "other table was", "other tables were"))
-}
-
-// Unwrap returns the causes.
-func (e *applyError) Unwrap() []error { return []error{e.err} }
-
-// Hint says what to do.
-func (e *applyError) Hint() string {
-	return "nothing is lost; the same command does the rest"
-}
-
-// replace does one change of a plan.
-func (a *app) replace(ctx context.Context, cfg *config.Config, r run.Replacement) error {
-	p, err := pipeline(cfg, r.Pipeline)
-	if err != nil {
-		return err
-	}
-	address := addressOf(cfg, r)
-	if err := a.print(address + ": replacing...\n"); err != nil {
-		return err
-	}
-	return a.withDestinations(ctx, cfg, p, func(e *run.Engine, job run.Job) error {
-		began := a.Clock.Now()
-		out, err := e.Replace(ctx, job, r)
-		if err != nil {
-			return err
-		}
-		return a.print(fmt.Sprintf("%s: replaced, %s in %s\n", address, counted(out.Contacts, "row", "rows"), duration(a.Clock.Now().Sub(began))))
-	})
+	return ""
 }
 
 // approvePlan asks whether to go on.
-func (a *app) approvePlan(ctx context.Context) error {
+func (a *app) approvePlan(ctx context.Context, question string) error {
 	no := func(why string) error {
 		err := &userError{message: "nothing was changed", hint: why}
 		a.show(err)
@@ -218,7 +260,7 @@ func (a *app) approvePlan(ctx context.Context) error {
 	if !a.Streams.InTerminal {
 		return no("it has to be approved: give --auto-approve, or run it on a terminal")
 	}
-	answer, err := a.ask(ctx, "\nDo you want to perform these actions?\n  Only 'yes' will be accepted to approve.\n\n  Enter a value: ")
+	answer, err := a.ask(ctx, "\n"+question+"\n  Only 'yes' will be accepted to approve.\n\n  Enter a value: ")
 	if err != nil {
 		return err
 	}
@@ -263,7 +305,7 @@ func (a *app) showAwaited(cfg *config.Config, list []run.Replacement) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(a.err, visible("\n"+planText(p, a.errPaint())+"\n")); err != nil {
+	if _, err := io.WriteString(a.err, visiblePaint("\n"+planText(p, a.errPaint())+"\n")); err != nil {
 		return fmt.Errorf("print plan: %w", err)
 	}
 	waits := &userError{

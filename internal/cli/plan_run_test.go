@@ -66,7 +66,7 @@ func TestAnotherMethodIsShownApprovedAndThenDone(t *testing.T) {
 	w.sluice(t, "verify", "--parity").mustBe(t, 0)
 	w.write(t, "pipelines.yaml", yaml)
 	back := w.sluice(t, "apply", "nightly", "--auto-approve").mustBe(t, 0)
-	if !strings.Contains(back.out, `method: "cdc" -> "stream" # forces replacement`) || !strings.Contains(back.out, "Apply complete: 1 table replaced.") || back.err != "" {
+	if !strings.Contains(back.out, `"cdc" -> "stream"  # forces replacement`) || !strings.Contains(back.out, "Apply complete: 0 added, 0 changed, 1 replaced, 0 destroyed.") {
 		t.Errorf("got\n%s%s", back.out, back.err)
 	}
 	w.sluice(t, "run").mustBe(t, 0)

@@ -90,7 +90,7 @@ func markOf(c plan.Change) (mark, note string) {
 	case plan.Destroy:
 		return "  -", ""
 	case plan.Forget:
-		return "  .", " will be forgotten, and stays where it is"
+		return "  .", " will be forgotten"
 	default:
 		return "   ", ""
 	}
@@ -100,13 +100,14 @@ func markOf(c plan.Change) (mark, note string) {
 func planText(p plan.Plan, colour paint) string {
 	var b strings.Builder
 	writeDrift(&b, p.Drift, colour)
-	for i, c := range p.Changes {
+	changes := withoutForgottenViews(p.Changes)
+	for i, c := range changes {
 		block := changeText(c, colour)
 		b.WriteString(block)
 		// What takes one line stands beside its like.
 		next := ""
-		if i+1 < len(p.Changes) {
-			next = changeText(p.Changes[i+1], plainly)
+		if i+1 < len(changes) {
+			next = changeText(changes[i+1], plainly)
 		}
 		if strings.Count(block, "\n") > 1 || next == "" || strings.Count(next, "\n") > 1 {
 			b.WriteString("\n")
@@ -114,6 +115,16 @@ func planText(p plan.Plan, colour paint) string {
 	}
 	writeSyncs(&b, p.Syncs)
 	return b.String() + planSummary(p) + "\n"
+}
+
+// withoutForgottenViews leaves out the views that are forgotten with the tables
+// of their destination.
+func withoutForgottenViews(list []plan.Change) []plan.Change {
+	return slices.DeleteFunc(slices.Clone(list), func(c plan.Change) bool {
+		return c.Action == plan.Forget && c.Kind == plan.KindView && slices.ContainsFunc(list, func(o plan.Change) bool {
+			return o.Action == plan.Forget && o.Kind == plan.KindTable && o.Destination == c.Destination
+		})
+	})
 }
 
 // changeText is what becomes of one resource.
@@ -215,9 +226,12 @@ func writeDrift(b *strings.Builder, list []plan.Drift, colour paint) {
 		return
 	}
 	b.WriteString("Changed outside of Sluice since it was last applied:\n\n")
-	for _, d := range list {
+	for i, d := range list {
 		if d.Gone {
-			b.WriteString(colour("-", "  -") + " " + d.Address + " is gone\n\n")
+			b.WriteString(colour("-", "  -") + " " + d.Address + " is gone\n")
+			if i+1 == len(list) || !list[i+1].Gone {
+				b.WriteString("\n")
+			}
 			continue
 		}
 		b.WriteString(colour("~", "  ~") + " " + d.Address + "\n")

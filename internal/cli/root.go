@@ -61,7 +61,7 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 
 	root.AddCommand(
-		a.runCommand(), a.planCommand(), a.applyCommand(), a.backfillCommand(), a.reconcileCommand(), a.verifyCommand(), a.eraseCommand(), a.quarantineCommand(), a.scheduleCommand(),
+		a.runCommand(), a.planCommand(), a.applyCommand(), a.destroyCommand(), a.backfillCommand(), a.reconcileCommand(), a.verifyCommand(), a.eraseCommand(), a.quarantineCommand(), a.scheduleCommand(),
 		a.queryCommand(), a.previewCommand(), a.schemaCommand(), a.runsCommand(), a.stateCommand(),
 		a.initCommand(), a.validateCommand(), a.fmtCommand(), a.configSchemaCommand(), a.sandboxCommand(), a.versionCommand(),
 		a.doctorCommand(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,9 @@ import (
 
 type runOptions struct {
 	full bool // read everything again
-	json bool // events on stdout
+	// frozen lets no table change.
+	frozen bool
+	json   bool // events on stdout
 	// backfilled is the range of a backfill, as its summary names it; empty
 	// for a run.
 	backfilled string
@@ -52,12 +55,13 @@ func (a *app) runCommand() *cobra.Command {
 	})
 	c.Flags().SortFlags = false
 	c.Flags().BoolVar(&o.full, "full", false, "read everything again, not only what changed")
-	c.Flags().BoolVar(&o.json, "json", false, "print events to stdout, one JSON object a line, the last of each pipeline of type run_finished")
+	c.Flags().BoolVar(&o.frozen, "frozen", false, "change no table: show what would change, and exit 3")
+	c.Flags().BoolVar(&o.json, "json", false, "print events, one JSON object a line, the last of each pipeline of type run_finished")
 	return c
 }
 
-// run runs the pipelines one after the other.
-func (a *app) run(ctx context.Context, names []string, o runOptions) (err error) {
+// run runs the pipelines that the arguments name.
+func (a *app) run(ctx context.Context, names []string, o runOptions) error {
 	cfg, chosen, err := a.loadNamed(names)
 	if err != nil {
 		return err
@@ -66,17 +70,44 @@ func (a *app) run(ctx context.Context, names []string, o runOptions) (err error)
 	if err != nil {
 		return err
 	}
+	if o.frozen {
+		if err := a.mustStand(ctx, names); err != nil {
+			return err
+		}
+	}
+	return a.runAll(ctx, cfg, chosen, store, o)
+}
+
+// mustStand refuses where a run would change a table, or make one.
+func (a *app) mustStand(ctx context.Context, names []string) error {
+	e, err := a.look(ctx, planOptions{pipelines: names, noData: true})
+	if err != nil || e.plan.Empty() {
+		return err
+	}
+	if _, err := io.WriteString(a.err, visiblePaint(planText(e.plan, a.errPaint())+"\n")); err != nil {
+		return fmt.Errorf("print plan: %w", err)
+	}
+	refused := &userError{message: "run --frozen changes no table, and nothing was read", hint: "`sluice" + a.fileFlag() + " apply --no-data` does what the plan says, once approved"}
+	a.show(refused)
+	return &exitCodeError{code: exitApproval, err: refused}
+}
+
+// runAll runs pipelines one after the other. One that fails stops no other.
+func (a *app) runAll(ctx context.Context, cfg *config.Config, chosen []*config.Pipeline, store *state.Store, o runOptions) (err error) {
 	s := a.newSources()
 	defer func() { err = errors.Join(err, s.close()) }()
 
 	var failed []error
 	var awaited []run.Replacement
+	frozen := false
 	approval := true // and nothing else is what those that failed wait for
 	for _, p := range chosen {
 		view := a.runView(cfg, p, o)
 		err := a.runOne(ctx, cfg, p, store, s, view, func(e *run.Engine, j run.Job) (run.Summary, error) {
-			j.Full = o.full
-			return e.Run(ctx, j)
+			j.Full, j.Frozen = o.full, o.frozen
+			sum, err := e.Run(ctx, j)
+			a.noteApplied(ctx, cfg, p, e, j)
+			return sum, err
 		})
 		if err != nil {
 			if len(chosen) > 1 {
@@ -85,6 +116,7 @@ func (a *app) run(ctx context.Context, names []string, o runOptions) (err error)
 			failed = append(failed, err)
 			list, all := run.Unapproved(p.Name, err)
 			awaited = append(awaited, list...)
+			frozen = frozen || errors.As(err, new(*run.FrozenError))
 			if !all {
 				a.show(err)
 				approval = false
@@ -102,6 +134,8 @@ func (a *app) run(ctx context.Context, names []string, o runOptions) (err error)
 	switch {
 	case len(failed) == 0:
 		return nil
+	case len(failed) == len(chosen) && frozen:
+		return &exitCodeError{code: exitApproval, err: errors.Join(failed...)}
 	case len(failed) == len(chosen):
 		return &exitCodeError{code: exitError, err: errors.Join(failed...)}
 	default:

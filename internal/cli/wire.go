@@ -171,19 +171,39 @@ func contract(cfg *config.Config, p *config.Pipeline) (*schemas.Contract, error)
 // job resolves one pipeline into what the engine takes. The caller closes the
 // loaders with the returned function.
 func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s *sources) (run.Job, func() error, error) {
-	c, err := contract(cfg, p)
+	j, err := a.bareJob(ctx, cfg, p, s, true)
 	if err != nil {
 		return run.Job{}, nil, err
+	}
+	closeAll := func() error { return closeDestinations(j) }
+	if err := a.openDestinations(ctx, cfg, p, &j); err != nil {
+		return run.Job{}, nil, errors.Join(err, closeAll())
+	}
+	return j, closeAll, nil
+}
+
+// bareJob is a pipeline's job without its destinations, and where it is not to
+// be asked without its source.
+func (a *app) bareJob(ctx context.Context, cfg *config.Config, p *config.Pipeline, s *sources, asks bool) (run.Job, error) {
+	c, err := contract(cfg, p)
+	if err != nil {
+		return run.Job{}, err
 	}
 	key, err := hashKey(cfg, p, c)
 	if err != nil {
-		return run.Job{}, nil, err
+		return run.Job{}, err
 	}
-	source, identity, err := s.open(ctx, cfg, p.Source)
-	if err != nil {
-		return run.Job{}, nil, err
+	var source extract.Source
+	var identity state.SourceIdentity
+	if asks {
+		if source, identity, err = s.open(ctx, cfg, p.Source); err != nil {
+			return run.Job{}, err
+		}
+	} else {
+		identity = state.SourceIdentity{Scheme: p.Source.Scheme, Host: p.Source.Host}
 	}
 	source.Private = !c.KeepsAll()
+	source.MaxRequests, source.MaxBytes = p.MaxRequests, p.MaxBytes
 	j := run.Job{
 		HashKey: key,
 
@@ -197,11 +217,7 @@ func (a *app) job(ctx context.Context, cfg *config.Config, p *config.Pipeline, s
 	if f := p.Field; f != nil {
 		j.Field = &transform.FieldFilter{Key: f.Key, Value: f.Value, Entity: f.Entity}
 	}
-	closeAll := func() error { return closeDestinations(j) }
-	if err := a.openDestinations(ctx, cfg, p, &j); err != nil {
-		return run.Job{}, nil, errors.Join(err, closeAll())
-	}
-	return j, closeAll, nil
+	return j, nil
 }
 
 // openDestinations adds a pipeline's destinations to its job, up to one that

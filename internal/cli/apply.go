@@ -1,0 +1,252 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/plan"
+	"github.com/sluice-etl/sluice/internal/run"
+	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/load"
+)
+
+// applied counts what was done of a plan.
+type applied struct {
+	done   map[plan.Action]int
+	failed []error
+	// broken are the pipelines of which something failed: their data waits.
+	broken map[string]bool
+}
+
+// carryOut does what a plan says, destination by destination, and saves state
+// after each. What fails stops nothing else.
+func (a *app) carryOut(ctx context.Context, e *estate) (out applied) {
+	out = applied{done: map[plan.Action]int{}, broken: map[string]bool{}}
+	left := e.plan.Ordered()
+	for _, p := range e.chosen {
+		for _, d := range p.Destinations {
+			var own, rest []plan.Change
+			for _, c := range left {
+				if c.Destination == d.Name && (c.Pipeline == p.Name || c.Pipeline == "") && c.Action != plan.Forget {
+					own = append(own, c)
+				} else {
+					rest = append(rest, c)
+				}
+			}
+			if left = rest; len(own) == 0 {
+				continue
+			}
+			if err := a.carryOutAt(ctx, e, p, d, own, &out); err != nil {
+				out.failed = append(out.failed, err)
+				out.broken[p.Name] = true
+			}
+			if ctx.Err() != nil {
+				return out
+			}
+		}
+	}
+	for _, c := range left {
+		if out.broken[c.Pipeline] || c.Action == plan.Destroy && c.Kind != plan.KindPipeline {
+			continue
+		}
+		if err := a.recorded(ctx, e, []plan.Change{c}, &out); err != nil {
+			out.failed = append(out.failed, err)
+		}
+	}
+	return out
+}
+
+// carryOutAt does what is to be done at one destination of a pipeline.
+func (a *app) carryOutAt(ctx context.Context, e *estate, p *config.Pipeline, d *config.Destination, list []plan.Change, out *applied) (err error) {
+	job, err := a.bareJob(ctx, e.cfg, p, nil, false)
+	if err != nil {
+		return err
+	}
+	loader, err := a.loader(ctx, e.cfg, p, d)
+	if err != nil {
+		return fmt.Errorf("open destination %s: %w", d.Name, err)
+	}
+	job.Destinations = []run.Destination{{Name: d.Name, Loader: loader}}
+	defer func() { err = errors.Join(err, closeDestinations(job)) }()
+	engine := &run.Engine{Store: e.store, Clock: a.Clock, Log: a.log}
+	if slices.ContainsFunc(list, func(c plan.Change) bool { return c.Action == plan.Destroy && c.Kind == plan.KindTable }) {
+		return a.destroyAt(ctx, e, engine, job, list, out)
+	}
+	list = slices.DeleteFunc(list, func(c plan.Change) bool { return e.destroy && c.Action == plan.Destroy })
+	var converge []plan.Change
+	for _, c := range list {
+		if c.Action != plan.Replace {
+			converge = append(converge, c)
+			continue
+		}
+		if err := a.replaceAt(ctx, engine, job, c); err != nil {
+			return err
+		}
+		if err := a.recorded(ctx, e, []plan.Change{c}, out); err != nil {
+			return err
+		}
+	}
+	if len(converge) == 0 {
+		return nil
+	}
+	var only []load.ResourceName
+	for _, c := range converge {
+		only = append(only, e.names[c.Address])
+	}
+	if err := engine.Converge(ctx, job, d.Name, only); err != nil {
+		return err
+	}
+	return a.recorded(ctx, e, converge, out)
+}
+
+// replaceAt makes a table anew.
+func (a *app) replaceAt(ctx context.Context, engine *run.Engine, job run.Job, c plan.Change) error {
+	address := c.Address
+	list, err := engine.Replacements(ctx, job)
+	if err != nil {
+		return err
+	}
+	if len(list) != 1 {
+		return &userError{
+			message: address + " cannot be made anew from what it holds",
+			hint:    "nothing was changed. " + strings.Join(c.Effects, " ") + " To begin with an empty table, remove this one (`sluice" + a.fileFlag() + " destroy --target " + address + "`): the next run reads everything",
+		}
+	}
+	if err := a.print(address + ": replacing...\n"); err != nil {
+		return err
+	}
+	began := a.Clock.Now()
+	done, err := engine.Replace(ctx, job, list[0])
+	if err != nil {
+		return err
+	}
+	return a.print(fmt.Sprintf("%s: replaced, %s in %s\n", address, counted(done.Contacts, "row", "rows"), duration(a.Clock.Now().Sub(began))))
+}
+
+// destroyAt removes a pipeline's tables from a destination.
+func (a *app) destroyAt(ctx context.Context, e *estate, engine *run.Engine, job run.Job, list []plan.Change, out *applied) error {
+	stages := slices.ContainsFunc(list, func(c plan.Change) bool { return c.Kind == plan.KindTable && c.Pipeline == "" })
+	own := slices.DeleteFunc(list, func(c plan.Change) bool { return c.Action != plan.Destroy })
+	destination := job.Destinations[0].Name
+	if err := a.print("destination." + destination + ": removing...\n"); err != nil {
+		return err
+	}
+	if err := engine.Destroy(ctx, job, destination, stages); err != nil {
+		return err
+	}
+	return a.recorded(ctx, e, own, out)
+}
+
+// pastTense says what was done.
+func pastTense(c plan.Change) string {
+	switch c.Action {
+	case plan.Create:
+		return "created"
+	case plan.Update:
+		return "changed"
+	case plan.Forget:
+		return "forgotten"
+	case plan.Destroy:
+		if c.Kind == plan.KindPipeline {
+			return "reset: the next run reads everything"
+		}
+		return "removed"
+	default:
+		return ""
+	}
+}
+
+// recorded lets state remember what was done, and says it.
+func (a *app) recorded(ctx context.Context, e *estate, list []plan.Change, out *applied) error {
+	now := a.Clock.Now().UTC()
+	record, err := e.store.UpdateResources(context.WithoutCancel(ctx), func(r *state.Resources) error {
+		for _, c := range list {
+			if c.Action == plan.Forget || c.Action == plan.Destroy {
+				delete(r.Items, c.Address)
+				continue
+			}
+			r.Items[c.Address] = e.item(c, now)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	e.record = record
+	for _, c := range list {
+		out.done[c.Action]++
+		if text := pastTense(c); text != "" {
+			if err := a.print(c.Address + ": " + text + "\n"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// item is what state remembers of a resource that was made or changed.
+func (e *estate) item(c plan.Change, now time.Time) state.Resource {
+	item := state.Resource{Kind: c.Kind, Pipeline: c.Pipeline, Destination: c.Destination, Attributes: map[string]string{}, AppliedAt: now}
+	for _, r := range e.found {
+		if r.Address == c.Address {
+			for _, s := range r.Want {
+				item.Attributes[s.Name] = s.Value
+			}
+		}
+	}
+	item.Place = item.Attributes["place"]
+	if d := e.cfg.Destination(c.Destination); d != nil {
+		item.Type = d.Type
+	}
+	return item
+}
+
+// text is what an apply says at its end.
+func (o applied) text(destroyed bool) string {
+	if destroyed {
+		return "Destroy complete: " + count(o.done[plan.Destroy]) + " destroyed."
+	}
+	text := "Apply complete: " + count(o.done[plan.Create]) + " added, " + count(o.done[plan.Update]) + " changed"
+	if n := o.done[plan.Replace]; n > 0 {
+		text += ", " + count(n) + " replaced"
+	}
+	if n := o.done[plan.Forget]; n > 0 {
+		text += ", " + count(n) + " forgotten"
+	}
+	return text + ", " + count(o.done[plan.Destroy]) + " destroyed."
+}
+
+// total is how many changes were made.
+func (o applied) total() int {
+	n := 0
+	for _, k := range o.done {
+		n += k
+	}
+	return n
+}
+
+// applyError is an apply of which some steps failed.
+type applyError struct {
+	done int
+	err  error
+}
+
+func (e *applyError) Error() string {
+	if e.done == 0 {
+		return e.err.Error()
+	}
+	return fmt.Sprintf("%v (%s made)", e.err, counted(e.done, "other change was", "other changes were"))
+}
+
+// Unwrap returns the causes.
+func (e *applyError) Unwrap() []error { return []error{e.err} }
+
+// Hint says what to do.
+func (e *applyError) Hint() string {
+	return "nothing is lost; the same command does the rest"
+}
