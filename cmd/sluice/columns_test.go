@@ -90,11 +90,11 @@ func (g *growing) same(t *testing.T, e crashtest.Expect) schemas.Table {
 	if err := json.Unmarshal(output(t, sluice(t, g.dir, "schema", "nightly", "--json")), &table); err != nil {
 		t.Fatal(err)
 	}
-	faults, err := g.Columns(t.Context(), g.judge.table(), table)
+	faults, err := g.Columns(t.Context(), g.table(), table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	inLake, err := g.Check(t.Context(), g.judge.table(), table, e)
+	inLake, err := g.Check(t.Context(), g.table(), table, e)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func (a *app) planJob(ctx context.Context, cfg *config.Config, p *config.Pipelin
 // share is noted once.
 func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Resource) {
 	for _, r := range list {
-		address := plan.Address(d.Name, r.Kind, addressName(p, d, r))
+		address := state.ResourceAddress(d.Name, r.Kind, addressName(p, d, r))
 		e.names[address] = load.ResourceName{Kind: r.Kind, Name: r.Name}
 		own := p.Name
 		if r.Kind == load.KindDataset || r.Name == p.StagesTable {

@@ -191,7 +191,7 @@ func (d planDocument) refusal(path string, e *estate, now planDocument) error {
 			reasons = append(reasons, "what stands at destination "+name+" has changed")
 		}
 	}
-	if len(reasons) == 0 && !reflect.DeepEqual(comparable(d.Changes), comparable(now.Changes)) {
+	if len(reasons) == 0 && !reflect.DeepEqual(judged(d.Changes), judged(now.Changes)) {
 		reasons = append(reasons, "the changes would be others")
 	}
 	if len(reasons) == 0 {
@@ -200,8 +200,8 @@ func (d planDocument) refusal(path string, e *estate, now planDocument) error {
 	return &stalePlanError{path: path, reasons: reasons}
 }
 
-// comparable are changes without what is only information.
-func comparable(list []plan.Change) []plan.Change {
+// judged are changes without what is only information.
+func judged(list []plan.Change) []plan.Change {
 	var out []plan.Change
 	for _, c := range list {
 		c.Holds, c.Effects = "", nil

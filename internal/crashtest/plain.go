@@ -251,7 +251,7 @@ func canonical(text string) string {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out) // which sorts the members of a map
 	e.SetEscapeHTML(false)
-	if d.Decode(&v) != nil || d.Decode(&struct{}{}) != io.EOF || e.Encode(v) != nil { //nolint:errorlint // Decode returns it bare
+	if d.Decode(&v) != nil || d.Decode(&struct{}{}) != io.EOF || e.Encode(v) != nil {
 		return text
 	}
 	return strings.TrimSpace(out.String())

@@ -4,35 +4,22 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-)
 
-// DatasetAddress names a destination's dataset.
-func DatasetAddress(destination string) string { return "destination." + destination + ".dataset" }
+	"github.com/sluice-etl/sluice/internal/state"
+)
 
 // TableAddress names a table of a destination.
 func TableAddress(destination, table string) string {
-	return "destination." + destination + ".table." + table
+	return state.ResourceAddress(destination, KindTable, table)
 }
 
 // ViewAddress names a view of a destination.
 func ViewAddress(destination, view string) string {
-	return "destination." + destination + ".view." + view
+	return state.ResourceAddress(destination, KindView, view)
 }
 
 // PipelineAddress names a pipeline.
-func PipelineAddress(name string) string { return "pipeline." + name }
-
-// Address names a resource of a destination by its kind.
-func Address(destination, kind, name string) string {
-	switch kind {
-	case KindDataset:
-		return DatasetAddress(destination)
-	case KindTable:
-		return TableAddress(destination, name)
-	default:
-		return ViewAddress(destination, name)
-	}
-}
+func PipelineAddress(name string) string { return state.PipelineAddress(name) }
 
 // covers reports whether a target names an address: it is the address, or what
 // stands before a dot or a bracket of it.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sluice-etl/sluice/internal/state"
 )
 
 // Action is what is done to a resource.
@@ -32,10 +34,10 @@ func (a Action) Additive() bool { return a == Create || a == Update || a == NoCh
 
 // The kinds of resources, as package load has them, and a pipeline.
 const (
-	KindDataset  = "dataset"
-	KindTable    = "table"
-	KindView     = "view"
-	KindPipeline = "pipeline"
+	KindDataset  = state.KindDataset
+	KindTable    = state.KindTable
+	KindView     = state.KindView
+	KindPipeline = state.KindPipeline
 )
 
 // rank is the order in which kinds depend on each other.
@@ -154,7 +156,7 @@ func New(in Input) (Plan, error) {
 		if c.Action == Destroy && r.Keeps {
 			kept = append(kept, r)
 		}
-		if d, any := drift(r); any {
+		if d, moved := drift(r); moved {
 			mask(d.Attributes, r.Want)
 			p.Drift = append(p.Drift, d)
 		}

@@ -137,7 +137,7 @@ func estate() []Resource {
 		at(KindPipeline, "pipeline.nightly", "nightly", ""),
 		at(KindView, ViewAddress("bq", "contacts_active"), "nightly", "bq"),
 		at(KindTable, TableAddress("bq", "contacts"), "nightly", "bq"),
-		at(KindDataset, DatasetAddress("bq"), "", "bq"),
+		at(KindDataset, "destination.bq.dataset", "", "bq"),
 		at(KindTable, TableAddress("lake", "contacts"), "nightly", "lake"),
 		at(KindTable, TableAddress("lake2", "leads"), `leads["acme"]`, "lake2"),
 		at(KindPipeline, `pipeline.leads["acme"]`, `leads["acme"]`, ""),

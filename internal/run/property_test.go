@@ -230,7 +230,7 @@ func (p *property) run(ctx context.Context, disk *faultfs.FS, full bool) (run.Su
 		job.Source.Concurrency, job.PageSize, e.SealRows = 8, 4, 7
 	}
 	sum, err := e.Run(ctx, job)
-	p.meet(store)
+	p.meet(store) //nolint:contextcheck // ctx may have been cancelled: that was the kill
 	return sum, err
 }
 
