@@ -129,7 +129,7 @@ func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Reso
 		address := state.ResourceAddress(d.Name, r.Kind, addressName(p, d, r))
 		e.names[address] = load.ResourceName{Kind: r.Kind, Name: r.Name}
 		own := p.Name
-		if r.Kind == load.KindDataset || r.Name == p.StagesTable {
+		if r.Kind == load.KindDataset || r.Kind == load.KindTable && r.Name == p.StagesTable {
 			own = ""
 		}
 		found := plan.Resource{
@@ -378,9 +378,13 @@ func limitText(p *config.Pipeline, c *run.SourceCount) string {
 
 // noteApplied lets state remember what a run has made or added, for plans to see
 // what something else changes there. A destination whose table has the columns
-// that are remembered is not looked at. That it could not be noted is logged: the
-// next run, plan or apply makes up for it.
-func (a *app) noteApplied(ctx context.Context, cfg *config.Config, p *config.Pipeline, e *run.Engine, job run.Job) {
+// that are remembered is not looked at, and nothing is where the run has come to
+// no commit. That it could not be noted is logged: the next run, plan or apply
+// makes up for it.
+func (a *app) noteApplied(ctx context.Context, cfg *config.Config, p *config.Pipeline, e *run.Engine, job run.Job, ran error) {
+	if ran != nil && !errors.As(ran, new(*run.DestinationsError)) {
+		return
+	}
 	ctx = context.WithoutCancel(ctx)
 	if err := a.tryNoteApplied(ctx, cfg, p, e, job); err != nil {
 		a.log.WarnContext(ctx, "what the run has made could not be noted", "pipeline", p.Name, "error", err)

@@ -105,9 +105,7 @@ func (a *app) runAll(ctx context.Context, cfg *config.Config, chosen []*config.P
 		view := a.runView(cfg, p, o)
 		err := a.runOne(ctx, cfg, p, store, s, view, func(e *run.Engine, j run.Job) (run.Summary, error) {
 			j.Full, j.Frozen = o.full, o.frozen
-			sum, err := e.Run(ctx, j)
-			a.noteApplied(ctx, cfg, p, e, j)
-			return sum, err
+			return e.Run(ctx, j)
 		})
 		if err != nil {
 			if len(chosen) > 1 {
@@ -165,6 +163,7 @@ func (a *app) runOne(ctx context.Context, cfg *config.Config, p *config.Pipeline
 		view.event(e)
 	}}
 	summary, err := do(engine, job)
+	a.noteApplied(ctx, cfg, p, engine, job, err)
 	view.close()
 	if err != nil {
 		return err

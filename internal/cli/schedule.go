@@ -68,7 +68,7 @@ func (a *app) schedule(ctx context.Context, grace time.Duration) (err error) {
 	}()
 	var entries []schedule.Entry
 	for _, p := range cfg.Pipelines {
-		w := scheduled{app: a, pipeline: p, store: store}
+		w := scheduled{app: a, cfg: cfg, pipeline: p, store: store}
 		if p.Schedule == "" && !w.reconciles() {
 			a.log.WarnContext(ctx, "the pipeline has no schedule and never runs here", slog.String("pipeline", p.Name))
 			continue
@@ -98,6 +98,7 @@ func (a *app) schedule(ctx context.Context, grace time.Duration) (err error) {
 // scheduled is a pipeline that runs at its times.
 type scheduled struct {
 	app      *app
+	cfg      *config.Config
 	pipeline *config.Pipeline
 	store    *state.Store
 }
@@ -128,6 +129,7 @@ func (w scheduled) entries(wire func() (run.Job, error)) ([]schedule.Entry, erro
 			Run: func(ctx context.Context) error {
 				engine := &run.Engine{Store: w.store, Clock: w.app.Clock, Log: w.app.log, Observe: observe(ctx, log)}
 				sum, err := do(ctx, engine, job)
+				w.app.noteApplied(ctx, w.cfg, p, engine, job, err)
 				return report(ctx, log, sum, err)
 			},
 		})
