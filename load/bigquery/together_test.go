@@ -46,6 +46,9 @@ func TestOfTwoThatCommitOnePackageAtOnceBothEndWithItCommittedOnce(t *testing.T)
 						t.Fatalf("round %d, loader %d: %v", round, i, err)
 					}
 				}
+				for i := range got {
+					got[i].BytesScanned = 0 // the one that came later found nothing to do
+				}
 				if want.Files = got[0].Files; !gocmp.Equal(got[0], got[1]) || !gocmp.Equal(got[0], want) {
 					t.Fatalf("round %d: results %+v and %+v, want %+v", round, got[0], got[1], want)
 				}
