@@ -183,7 +183,9 @@ func (e *estate) addUnseen(p *config.Pipeline, table schemas.Table) {
 		})
 	}
 	for address, item := range e.record.Items {
-		if item.Kind == state.KindPipeline || item.Kind == state.KindTable || item.Pipeline != p.Name || e.cfg.Destination(item.Destination) == nil {
+		own := item.Pipeline == p.Name && item.Kind != state.KindTable && e.cfg.Destination(item.Destination) != nil
+		known := slices.ContainsFunc(e.found, func(r plan.Resource) bool { return r.Address == address })
+		if item.Kind == state.KindPipeline || known || !own && !shares(p, address, item) {
 			continue
 		}
 		e.found = append(e.found, plan.Resource{
@@ -191,6 +193,19 @@ func (e *estate) addUnseen(p *config.Pipeline, table schemas.Table) {
 			Want: e.applied(address), Applied: e.applied(address), Unseen: true,
 		})
 	}
+}
+
+// shares reports whether a pipeline asks for what belongs to none alone: a
+// dataset, and the table of the stages with its view.
+func shares(p *config.Pipeline, address string, item state.Resource) bool {
+	if item.Pipeline != "" || !slices.ContainsFunc(p.Destinations, func(d *config.Destination) bool { return d.Name == item.Destination }) {
+		return false
+	}
+	stages := []string{
+		plan.TableAddress(item.Destination, p.StagesTable), plan.ViewAddress(item.Destination, p.StagesTable),
+		plan.ViewAddress(item.Destination, p.Table+"_"+p.StagesTable),
+	}
+	return item.Kind == state.KindDataset || p.StagesTable != "" && slices.Contains(stages, address)
 }
 
 // placed is where the file has a pipeline's table.

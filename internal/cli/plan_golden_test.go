@@ -220,3 +220,18 @@ func TestAFrozenRunChangesNoTable(t *testing.T) {
 	w.sluice(t, "run").mustBe(t, 0)
 	w.sluice(t, "run", "--frozen").mustBe(t, 0)
 }
+
+func TestAPlanThatDoesNotLookTakesSharedThingsForWhatTheyWere(t *testing.T) {
+	t.Parallel()
+	shared := strings.Replace(plans, "stages: off}", "stages: crm_stages}\n  other: {source: crm, table: others, destinations: [lake], stages: crm_stages}", 1)
+	w := newWorld(t, shared)
+	w.sluice(t, "run").mustBe(t, 0)
+	if r := w.sluice(t, "plan", "--no-data", "--refresh=false").mustBe(t, 0); !strings.HasPrefix(r.out, "No changes") {
+		t.Errorf("of both pipelines the plan is\n%s", r.out)
+	}
+	w.write(t, "pipelines.yaml", strings.ReplaceAll(shared, "stages: crm_stages", "stages: off"))
+	r := w.sluice(t, "plan", "--no-data", "--refresh=false").mustBe(t, 0)
+	if !strings.Contains(r.out, ". destination.lake.table.crm_stages will be forgotten") {
+		t.Errorf("a table of stages that nobody asks for is not forgotten:\n%s", r.out)
+	}
+}
