@@ -26,7 +26,7 @@ pipelines:
 func TestHelpReadsAsItShould(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "")
-	for _, name := range []string{"", "run", "plan", "apply", "backfill", "reconcile", "verify", "erase", "quarantine", "quarantine list", "quarantine show", "quarantine retry", "quarantine drop", "schedule", "query", "preview", "schema", "runs", "init", "validate", "fmt", "config-schema", "sandbox", "version", "state", "state list", "state show", "state pull", "state push", "state rm", "state mv"} {
+	for _, name := range []string{"", "run", "plan", "apply", "destroy", "backfill", "reconcile", "verify", "erase", "quarantine", "quarantine list", "quarantine show", "quarantine retry", "quarantine drop", "schedule", "query", "preview", "schema", "runs", "init", "validate", "fmt", "config-schema", "sandbox", "version", "state", "state list", "state show", "state pull", "state push", "state rm", "state mv"} {
 		args := strings.Fields(name + " --help")
 		r := w.sluice(t, args...).mustBe(t, 0)
 		if r.err != "" {

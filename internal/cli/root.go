@@ -16,13 +16,15 @@ const (
 	envFile     = "SLUICE_FILE"
 )
 
-const rootLong = `Sluice exports contacts from a contacts endpoint to Parquet and DuckDB, without
-skipping one. pipelines.yaml says what is read and where it goes; state
-remembers how far each pipeline has come.
+const rootLong = `Sluice exports contacts from a contacts endpoint to Parquet, DuckDB and
+BigQuery, without skipping one. pipelines.yaml says what is read and where it
+goes; state remembers how far each pipeline has come.
 
 Start here:
   sluice init      write a pipelines.yaml that runs as it stands
-  sluice run       export
+  sluice plan      see what would be made, and about how much would be read
+  sluice apply     do that, once approved
+  sluice run       export without being asked, as every night
   sluice query     ask what was exported, in SQL
 
 Exit codes: 0 done; 1 error; 2 changes pending (plan --detailed-exitcode); 3
@@ -32,7 +34,7 @@ interrupted. Results go to stdout, everything else to stderr.`
 func (a *app) root() *cobra.Command {
 	root := command(&cobra.Command{
 		Use:   "sluice",
-		Short: "Exports contacts to Parquet and DuckDB, and queries them",
+		Short: "Exports contacts to Parquet, DuckDB and BigQuery, and queries them",
 		Long:  rootLong,
 		Args:  noArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error {

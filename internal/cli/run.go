@@ -35,7 +35,10 @@ and marks as deleted the contacts of the table that are no longer among it.
 A pipeline that fails stops no other: the exit code is 4 when some failed and
 others are done, 1 when none is done. It is 3 where tables have to be replaced
 first, which "sluice apply" does: their destinations take nothing until then,
-others do.`
+others do.
+
+With --frozen nothing is read where a plan has changes: it shows them and exits
+3, and so it does where what was read would bring new columns.`
 
 const runExample = `  sluice run
   sluice run nightly --full
