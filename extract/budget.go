@@ -22,7 +22,7 @@ func (e *BudgetError) Error() string {
 
 // Hint says what to do.
 func (e *BudgetError) Hint() string {
-	return "what was read is kept, and the next run goes on from there with a limit of its own; raise the limit to read more at once"
+	return "what a run or a backfill has read is kept, and the next run goes on from there with a limit of its own; whatever else reads the source begins anew, and needs a higher limit"
 }
 
 // reserve counts a request that is about to be sent, or refuses it.
