@@ -174,6 +174,7 @@ func (a *app) apply(ctx context.Context, o planOptions, approved bool) error {
 			return err
 		}
 		o.pipelines, o.targets, o.destroy, o.unseen = doc.Pipelines, doc.Targets, doc.Destroy, !doc.Refreshed
+		o.noData = o.noData || doc.NoData
 	}
 	e, err := a.look(ctx, o)
 	if err != nil {

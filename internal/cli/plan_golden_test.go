@@ -137,6 +137,15 @@ func TestASavedPlanIsDoneAsItWasShownOrRefused(t *testing.T) {
 	w.sluice(t, "apply", w.at("second.plan")).mustBe(t, 0)
 }
 
+func TestASavedPlanWithoutDataRunsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, plans)
+	w.sluice(t, "plan", "--no-data", "--out", w.at("tables.plan")).mustBe(t, 0)
+	if r := w.sluice(t, "apply", w.at("tables.plan")).mustBe(t, 0); strings.Contains(r.out, "nightly: done") || !strings.Contains(r.out, "Apply complete: 15 added") {
+		t.Errorf("got\n%s", r.out)
+	}
+}
+
 func TestAPlanFileThatIsNoneIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, plans)

@@ -41,6 +41,9 @@ type planDocument struct {
 	Targets   []string `json:"targets,omitempty"`
 	Destroy   bool     `json:"destroy,omitempty"`
 	Refreshed bool     `json:"refreshed"`
+	// NoData says that what the next runs would read was not asked; applying the
+	// plan runs none.
+	NoData bool `json:"no_data,omitempty"`
 
 	Changes []plan.Change  `json:"changes"`
 	Drift   []plan.Drift   `json:"drift"`
@@ -95,7 +98,7 @@ func (e *estate) fingerprint(destination string) string {
 func (a *app) document(e *estate, o planOptions) planDocument {
 	d := planDocument{
 		FormatVersion: planFormat, Type: "plan", SluiceVersion: version(), CreatedAt: a.Clock.Now().UTC(),
-		Pipelines: o.pipelines, Targets: o.targets, Destroy: o.destroy, Refreshed: !o.unseen,
+		Pipelines: o.pipelines, Targets: o.targets, Destroy: o.destroy, Refreshed: !o.unseen, NoData: o.noData,
 		Changes: e.plan.Changes, Drift: e.plan.Drift, Syncs: e.plan.Syncs, Summary: map[string]int{}, Bound: e.binding(),
 	}
 	for _, action := range []plan.Action{plan.Create, plan.Update, plan.Replace, plan.Forget, plan.Destroy} {
