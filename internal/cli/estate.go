@@ -359,7 +359,7 @@ func sortedNames[V any](m map[string]V) []string {
 
 // syncOf is what the next run of a pipeline would read, as a plan has it.
 func syncOf(p *config.Pipeline, o run.Outlook) plan.Sync {
-	s := plan.Sync{Pipeline: p.Name, Mode: o.Mode, Reason: o.Reason, Since: o.Since, Kept: o.Kept}
+	s := plan.Sync{Pipeline: p.Name, Mode: o.Mode, Reason: o.Reason, Since: o.Since, Kept: o.Kept, PlainText: o.PlainText}
 	if c := o.Count; c != nil {
 		at := c.At
 		s.Counted, s.At, s.Asked = true, &at, c.Asked

@@ -102,11 +102,17 @@ func (l *leakWorld) read(t *testing.T, name string) string {
 // does runs a command, keeps what it prints, and looks for leaks.
 func (l *leakWorld) does(t *testing.T, code int, args ...string) result {
 	t.Helper()
-	got := l.sluice(t, append(args, "-v", "--log-format", "json")...)
-	fmt.Fprintf(&l.printed, "%v\n%s\n%s\n", args, got.out, got.err)
-	got.mustBe(t, code)
+	got := l.keeps(t, code, args...)
 	l.search(t, strings.Join(args, " "))
 	return got
+}
+
+// keeps runs a command and keeps what it prints, for the next search.
+func (l *leakWorld) keeps(t *testing.T, code int, args ...string) result {
+	t.Helper()
+	got := l.sluice(t, append(args, "-v", "--log-format", "json")...)
+	fmt.Fprintf(&l.printed, "%v\n%s\n%s\n", args, got.out, got.err)
+	return got.mustBe(t, code)
 }
 
 // search fails for every planted value that anything produced holds.
@@ -232,6 +238,7 @@ func TestNoPersonalValueLeavesMemoryUnderAPolicy(t *testing.T) {
 	l.does(t, 0, "preview", "nightly")
 	l.does(t, 0, "preview", "nightly", "--json")
 	l.does(t, 0, "preview", "nightly", "--contract")
+	l.planned(t, "first.plan")
 	for _, command := range [][]string{{"preview", "nightly"}, {"run"}} { // what is refused is shown with its answer
 		s.fail(func(w http.ResponseWriter, page []byte) { w.WriteHeader(http.StatusBadRequest); _, _ = w.Write(page) })
 		l.does(t, 1, command...)
@@ -252,6 +259,8 @@ func TestNoPersonalValueLeavesMemoryUnderAPolicy(t *testing.T) {
 		s.put(plantedContact(n, 1))
 	}
 	s.put(rejectedContact(901))
+	l.planned(t, "second.plan")
+	l.does(t, 0, "apply", filepath.Join(l.dir, "second.plan"))
 	l.does(t, 0, "run")
 	l.does(t, 0, "backfill", "nightly", "--from", "2026-07-01", "--to", "2026-07-03", "--by", "created_at")
 	if out := l.does(t, 0, "verify", "--source", "--sample", "all", "--show-values", "nightly").out; !strings.Contains(out, "all 40 contacts") || strings.Contains(out, "changed without") {
@@ -261,8 +270,50 @@ func TestNoPersonalValueLeavesMemoryUnderAPolicy(t *testing.T) {
 	l.does(t, 0, "reconcile", "nightly", "--max-share", "50%")
 	l.does(t, 0, "verify", "nightly")
 	l.does(t, 0, "query", "FROM contacts")
-	l.does(t, 0, "schema", "nightly")
-	l.does(t, 0, "runs")
+	for _, command := range [][]string{
+		{"schema", "nightly"},
+		{"schema", "--json", "nightly"},
+		{"schema", "--dictionary", "-o", filepath.Join(l.dir, "dictionary.md")},
+		{"runs"},
+		{"runs", "--json"},
+		{"state", "show", "pipeline.nightly"},
+		{"state", "pull"},
+		{"quarantine", "show", "contact-901"},
+		{"quarantine", "retry", "nightly"}, // none of them is better by now
+	} {
+		l.keeps(t, 0, command...)
+	}
+	if out := l.does(t, 0, "quarantine", "list").out; !strings.Contains(out, "contact-90") {
+		t.Errorf("nothing was set aside:\n%s", out)
+	}
+	if os.Getenv("SLUICE_SOAK") != "" {
+		l.otherPolicies(t)
+	}
+}
+
+// planned makes plans in all forms, saved ones too.
+func (l *leakWorld) planned(t *testing.T, name string) {
+	t.Helper()
+	l.keeps(t, 0, "plan")
+	l.keeps(t, 0, "plan", "--json")
+	l.does(t, 0, "plan", "--out", filepath.Join(l.dir, name))
+	if !strings.Contains(l.read(t, name), `"syncs"`) {
+		t.Errorf("%s holds no plan of what is read", name)
+	}
+}
+
+// otherPolicies lets each policy hold for the columns that another has had.
+func (l *leakWorld) otherPolicies(t *testing.T) {
+	t.Helper()
+	for i, turn := range []*strings.Replacer{
+		strings.NewReplacer("policy: hash", "policy: mask", "policy: mask", "policy: drop", "policy: drop", "policy: hash"),
+		strings.NewReplacer("policy: hash", "policy: drop", "policy: mask", "policy: hash", "policy: drop", "policy: mask"),
+	} {
+		l.write(t, "contract.yaml", turn.Replace(leakContract))
+		name := fmt.Sprintf("policies-%d.plan", i)
+		l.planned(t, name)
+		l.does(t, 0, "apply", filepath.Join(l.dir, name))
+	}
 }
 
 // interrupted begins a run that is stopped after some pages.

@@ -95,7 +95,9 @@ func TestAPolicyThatBeginsToProtectSaysWhatStaysPlain(t *testing.T) {
 		t.Fatalf("state does not know the account, so that this test shows nothing:\n%s", state)
 	}
 	w.write(t, "contract.yaml", leakContract)
+	saysBeforehandWhatStays(t, w, true)
 	got := w.sluice(t, "run").mustBe(t, 0)
+	saysBeforehandWhatStays(t, w, false)
 	for _, want := range []string{
 		"plain text  the contract protects active_ticket_v2_id", "more from now on; as plain text stays",
 		"lake: up to 5 versions in its history, and contacts that the source no longer shows", "local: up to 5 versions in its history",
@@ -264,4 +266,32 @@ func TestAContactThatIsGoneIsMarkedWithoutItsPlainText(t *testing.T) {
 func (w *world) text(t *testing.T, name string) string {
 	t.Helper()
 	return string(w.bytes(t, name))
+}
+
+// saysBeforehandWhatStays looks whether plans of all forms name the columns of
+// which plain text stays, and no value of them.
+func saysBeforehandWhatStays(t *testing.T, w *world, want bool) {
+	t.Helper()
+	text := w.sluice(t, "plan", "--out", w.at("policies.plan")).mustBe(t, 0).out
+	object := w.sluice(t, "plan", "--json").mustBe(t, 0).out
+	saved := w.text(t, "policies.plan")
+	if is := strings.Contains(text, "the contract protects active_ticket_v2_id"); is != want || is != strings.Contains(text, "reads everything (the contract changed)") {
+		t.Errorf("plain text is named: %t, want %t, in\n%s", is, want, text)
+	}
+	for _, form := range []string{object, saved} {
+		var doc struct {
+			Syncs []struct {
+				PlainText []string `json:"plain_text"`
+			} `json:"syncs"`
+		}
+		if err := json.Unmarshal([]byte(form), &doc); err != nil || len(doc.Syncs) != 1 {
+			t.Fatalf("%v in\n%s", err, form)
+		}
+		if is := slices.Contains(doc.Syncs[0].PlainText, "phone"); is != want {
+			t.Errorf("phone is among %q: %t, want %t", doc.Syncs[0].PlainText, is, want)
+		}
+	}
+	if found := leaks(text + object + saved); len(found) > 0 {
+		t.Errorf("a plan holds %q", found)
+	}
 }

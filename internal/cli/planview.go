@@ -277,6 +277,9 @@ func syncLines(s plan.Sync) []string {
 	if s.Limit != "" {
 		lines = append(lines, s.Limit)
 	}
+	if len(s.PlainText) > 0 {
+		lines = append(lines, "the contract protects "+fewColumns(s.PlainText)+" from now on; what was stored before stays as plain text, and the run's summary says where")
+	}
 	for _, d := range s.Destinations {
 		if text := destinationLine(d); text != "" {
 			lines = append(lines, text)

@@ -13,6 +13,9 @@ type Sync struct {
 	Reason   string `json:"reason"` // why it reads that
 	// Since is where an incremental run reads from; nil for the others.
 	Since *time.Time `json:"since,omitempty"`
+	// PlainText are the columns that the contract protects from this run on; what
+	// was stored of them before stays as plain text.
+	PlainText []string `json:"plain_text,omitempty"`
 	// Counted says that the source was asked how much there is; if it could not
 	// be, CountError says why. Without it the numbers below are 0.
 	Counted    bool   `json:"counted"`

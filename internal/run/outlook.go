@@ -20,6 +20,9 @@ type Outlook struct {
 	Mode, Reason string
 	// Since is where an incremental sync reads from; nil for the others.
 	Since *time.Time
+	// PlainText are the columns that the contract protects from now on; what was
+	// stored of them before stays as it came. Sorted.
+	PlainText []string
 	// Kept are the rows that an unfinished run has staged, which this one goes on
 	// with.
 	Kept         int64
@@ -97,6 +100,9 @@ func (e *Engine) Outlook(ctx context.Context, job Job, count bool) (Outlook, err
 	out.Mode, out.Reason = r.mode()
 	if out.Mode == modeIncremental {
 		out.Since = st.Cursor
+	}
+	if st.Contract != "" {
+		out.PlainText = nowProtected(st, job.Contract)
 	}
 	if out.Kept, err = r.kept(out.Mode); err != nil {
 		return Outlook{}, err
