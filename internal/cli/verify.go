@@ -41,10 +41,11 @@ It reads all there is, about a minute for 5,000,000 contacts and as much for
 each such number of versions, and keeps runs from committing to that table
 meanwhile: they wait a minute, and leave their package to the next run then.
 
-With --source it compares a table with the source instead, cell by cell, by the
-pipeline's own filters and policies: a sample of its contacts, each looked up in
-the list (about a request each), or all of them by one full read that stages
-nothing. It tells apart what changed since (its updated_at at the source is
+With --source it compares a table with the source instead, by the hash of all
+exported cells and the pipeline's own filters and policies: a sample of its
+contacts, each looked up in the list (about a request each), or all of them by one
+full read that stages nothing. It names the columns of some that differ, and tells
+apart what changed since (its updated_at at the source is
 later; the next run brings it), what changed without updated_at (no incremental
 run can see that: see full_every), what the table lacks, and what the source has
 no more (see sluice reconcile).

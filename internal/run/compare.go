@@ -53,7 +53,7 @@ type Compared struct {
 	Destination string `json:"destination"`
 	Seed        uint64 `json:"seed,omitempty"` // of a sample
 	Checked     int64  `json:"checked"`        // of the table, live
-	Same        int64  `json:"same"`           // in every cell
+	Same        int64  `json:"same"`           // in the hash of all cells
 	Since       int64  `json:"since"`          // changed at the source since: its updated_at is later
 	Unseen      int64  `json:"unseen"`         // other cells with the same updated_at: no incremental run sees that
 	Backwards   int64  `json:"backwards"`      // updated_at at the source is earlier
@@ -109,9 +109,10 @@ func (e *CannotCompareError) Error() string {
 func (e *CannotCompareError) Hint() string { return "compare a sample: --sample 1000" }
 
 // Compare reads contacts from the source, by the pipeline's own filters and
-// policies, and compares them with a table cell by cell: a sample, each contact
-// looked up in the list by its created_at, or all of them, in one full read. It
-// stages and changes nothing. The table is read first, so that what changes
+// policies, and compares them with a table by the hash of their cells: a sample,
+// each contact looked up in the list by its created_at, or all of them, in one
+// full read. The examples are compared cell by cell. A cell that was changed in
+// the table without its row's hash is not seen. It stages and changes nothing. The table is read first, so that what changes
 // meanwhile has a later updated_at at the source. It blocks until done or ctx
 // ends, and holds 16 bytes for each contact of the table, 40 where all are
 // compared.

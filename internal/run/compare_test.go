@@ -144,6 +144,21 @@ func TestAComparisonGoesByThePipelinesFilters(t *testing.T) {
 	}
 }
 
+func TestAComparisonGoesByTheHashOfARowAndParityByItsCells(t *testing.T) {
+	slow(t)
+	w := newWorld(t, contacts(60))
+	local, spoil := w.database()
+	job := w.job(append(w.lakes("lake"), local)...)
+	w.mustRun(job)
+	spoil("UPDATE " + table + " SET name = 'Somebody else' WHERE id = '" + w.ids(1)[0] + "'")
+	if c := w.mustCompare(job, run.Comparison{All: true, Destination: "local"}); c.Same != 60 {
+		t.Errorf("the row's hash is that of the source: %+v", c)
+	}
+	if p := w.parity(job, run.ParityCheck{}).Pairs[0]; p.Differ != 1 || p.Same != 59 {
+		t.Errorf("one cell differs: %+v", p)
+	}
+}
+
 // Hundreds of contacts with one created_at are more than a page of a sample.
 func TestAContactAmongManyOfOneMomentIsFound(t *testing.T) {
 	o := contacts(300)
