@@ -336,7 +336,11 @@ func pipelineSettings(p *config.Pipeline, job run.Job) []plan.Setting {
 	add("filters.stage_id", strings.Join(p.Stages, ", "))
 	add("filters.pipeline_id", strings.Join(p.Pipelines, ", "))
 	if f := p.Field; f != nil {
-		add("filters.custom_field", strings.TrimSpace(f.Entity+" "+f.Key+" = "+f.Value))
+		value := f.Value
+		if !job.Contract.KeepsAll() { // it may be what a policy keeps out of tables; the full read shows that it changed
+			value = "(hidden)"
+		}
+		add("filters.custom_field", strings.TrimSpace(f.Entity+" "+f.Key+" = "+value))
 	}
 	add("enrich", p.Enrich)
 	add("stages", p.StagesTable)
