@@ -24,41 +24,74 @@ type applied struct {
 }
 
 // carryOut does what a plan says, destination by destination, and saves state
-// after each. What fails stops nothing else.
+// after each. What fails stops nothing else, but for state that cannot be saved:
+// nothing more is done that nobody would remember.
 func (a *app) carryOut(ctx context.Context, e *estate) (out applied) {
 	out = applied{done: map[plan.Action]int{}, broken: map[string]bool{}}
 	left := e.plan.Ordered()
 	for _, p := range e.chosen {
 		for _, d := range p.Destinations {
-			var own, rest []plan.Change
-			for _, c := range left {
-				if c.Destination == d.Name && (c.Pipeline == p.Name || c.Pipeline == "") && c.Action != plan.Forget {
-					own = append(own, c)
-				} else {
-					rest = append(rest, c)
-				}
-			}
-			if left = rest; len(own) == 0 {
+			var own []plan.Change
+			if own, left = e.partAt(p, d, left, out); len(own) == 0 {
 				continue
 			}
-			if err := a.carryOutAt(ctx, e, p, d, own, &out); err != nil {
-				out.failed = append(out.failed, err)
-				out.broken[p.Name] = true
-			}
-			if ctx.Err() != nil {
+			if err := a.carryOutAt(ctx, e, p, d, own, &out); out.fails(p.Name, err) || ctx.Err() != nil {
+				out.stop(e)
 				return out
 			}
 		}
 	}
 	for _, c := range left {
-		if out.broken[c.Pipeline] || c.Action == plan.Destroy && c.Kind != plan.KindPipeline {
+		if out.broken[c.Pipeline] || c.Action != plan.Forget && c.Kind != plan.KindPipeline {
 			continue
 		}
-		if err := a.recorded(ctx, e, []plan.Change{c}, &out); err != nil {
-			out.failed = append(out.failed, err)
+		var err error
+		if c.Action == plan.Destroy {
+			err = (&run.Engine{Store: e.store, Clock: a.Clock, Log: a.log}).Reset(ctx, c.Pipeline)
+		}
+		if err == nil {
+			err = a.recorded(ctx, e, []plan.Change{c}, &out)
+		}
+		if out.fails(c.Pipeline, err) {
+			out.stop(e)
+			return out
 		}
 	}
 	return out
+}
+
+// fails notes that something of a pipeline failed, if it did, and reports
+// whether that is the end: state cannot be saved.
+func (o *applied) fails(pipeline string, err error) bool {
+	if err == nil {
+		return false
+	}
+	o.failed = append(o.failed, err)
+	o.broken[pipeline] = true
+	return errors.As(err, new(*state.EmergencyError))
+}
+
+// stop lets no pipeline run.
+func (o *applied) stop(e *estate) {
+	for _, p := range e.chosen {
+		o.broken[p.Name] = true
+	}
+}
+
+// partAt takes what is to be done with one destination of a pipeline out of
+// changes. What is shared stays where a removal before it failed.
+func (e *estate) partAt(p *config.Pipeline, d *config.Destination, list []plan.Change, so applied) (own, rest []plan.Change) {
+	for _, c := range list {
+		// A table that is to be removed and is gone already is one that state knows.
+		does := c.Action != plan.Forget || e.destroy && c.Address == plan.TableAddress(d.Name, p.Table)
+		waits := e.destroy && c.Pipeline == "" && len(so.failed) > 0
+		if c.Destination == d.Name && e.doneBy(c, p) && does && !waits {
+			own = append(own, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	return own, rest
 }
 
 // carryOutAt does what is to be done at one destination of a pipeline.
@@ -74,10 +107,9 @@ func (a *app) carryOutAt(ctx context.Context, e *estate, p *config.Pipeline, d *
 	job.Destinations = []run.Destination{{Name: d.Name, Loader: loader}}
 	defer func() { err = errors.Join(err, closeDestinations(job)) }()
 	engine := &run.Engine{Store: e.store, Clock: a.Clock, Log: a.log}
-	if slices.ContainsFunc(list, func(c plan.Change) bool { return c.Action == plan.Destroy && c.Kind == plan.KindTable }) {
-		return a.destroyAt(ctx, e, engine, job, list, out)
+	if e.destroy {
+		return a.destroyAt(ctx, e, engine, job, list, out, p.Table)
 	}
-	list = slices.DeleteFunc(list, func(c plan.Change) bool { return e.destroy && c.Action == plan.Destroy })
 	var converge []plan.Change
 	for _, c := range list {
 		if c.Action != plan.Replace {
@@ -129,17 +161,18 @@ func (a *app) replaceAt(ctx context.Context, engine *run.Engine, job run.Job, c 
 }
 
 // destroyAt removes a pipeline's tables from a destination.
-func (a *app) destroyAt(ctx context.Context, e *estate, engine *run.Engine, job run.Job, list []plan.Change, out *applied) error {
-	stages := slices.ContainsFunc(list, func(c plan.Change) bool { return c.Kind == plan.KindTable && c.Pipeline == "" })
-	own := slices.DeleteFunc(list, func(c plan.Change) bool { return c.Action != plan.Destroy })
+func (a *app) destroyAt(ctx context.Context, e *estate, engine *run.Engine, job run.Job, list []plan.Change, out *applied, table string) error {
 	destination := job.Destinations[0].Name
+	stages := slices.ContainsFunc(list, func(c plan.Change) bool {
+		return c.Kind == plan.KindTable && c.Address != plan.TableAddress(destination, table)
+	})
 	if err := a.print("destination." + destination + ": removing...\n"); err != nil {
 		return err
 	}
 	if err := engine.Destroy(ctx, job, destination, stages); err != nil {
 		return err
 	}
-	return a.recorded(ctx, e, own, out)
+	return a.recorded(ctx, e, list, out)
 }
 
 // pastTense says what was done.

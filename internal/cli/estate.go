@@ -27,6 +27,8 @@ type planOptions struct {
 	unseen bool
 	// noData leaves out what the next runs would read.
 	noData bool
+	// everywhere looks at all destinations, also at those without a target.
+	everywhere bool
 }
 
 // estate is what a plan was made from: the configuration, the destinations and
@@ -41,8 +43,10 @@ type estate struct {
 
 	plan  plan.Plan
 	found []plan.Resource
-	// names are the resources of destinations by address, as loaders call them.
+	// names are the resources of destinations by address, as loaders call them,
+	// users the pipelines of those chosen that ask for one, in the file's order.
 	names map[string]load.ResourceName
+	users map[string][]string
 	syncs []plan.Sync
 }
 
@@ -60,12 +64,13 @@ func (a *app) look(ctx context.Context, o planOptions) (_ *estate, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &estate{cfg: cfg, chosen: chosen, store: store, destroy: o.destroy, names: map[string]load.ResourceName{}}
+	e := &estate{cfg: cfg, chosen: chosen, store: store, destroy: o.destroy, names: map[string]load.ResourceName{}, users: map[string][]string{}}
 	if e.record, err = store.LoadResources(ctx); err != nil {
 		return nil, err
 	}
 	s := a.newSources()
 	defer func() { err = errors.Join(err, s.close()) }()
+	o.everywhere = e.unknownTarget(o.targets)
 	for _, p := range chosen {
 		if err := a.lookAt(ctx, e, p, s, o); err != nil {
 			return nil, fmt.Errorf("plan pipeline %s: %w", p.Name, err)
@@ -78,6 +83,7 @@ func (a *app) look(ctx context.Context, o planOptions) (_ *estate, err error) {
 
 // lookAt adds what belongs to one pipeline.
 func (a *app) lookAt(ctx context.Context, e *estate, p *config.Pipeline, s *sources, o planOptions) (err error) {
+	counted := o.counts(p)
 	job, err := a.planJob(ctx, e.cfg, p, s, o)
 	defer func() { err = errors.Join(err, closeDestinations(job)) }()
 	if err != nil {
@@ -86,9 +92,13 @@ func (a *app) lookAt(ctx context.Context, e *estate, p *config.Pipeline, s *sour
 	engine := &run.Engine{Store: e.store, Clock: a.Clock, Log: a.log}
 	survey, err := engine.Survey(ctx, job)
 	if err != nil {
-		return err
+		return a.unseenError(err)
 	}
+	var lost []string
 	for _, d := range survey.Destinations {
+		if text := noteLost(p, d); text != "" {
+			lost = append(lost, text)
+		}
 		e.add(p, e.cfg.Destination(d.Name), d.Resources)
 	}
 	if o.unseen {
@@ -96,15 +106,22 @@ func (a *app) lookAt(ctx context.Context, e *estate, p *config.Pipeline, s *sour
 	}
 	var effects []string
 	if !o.destroy {
-		out, err := engine.Outlook(ctx, job, !o.noData)
+		job := job // of the destinations their names are enough, also of those not looked at
+		job.Destinations = nil
+		for _, d := range p.Destinations {
+			job.Destinations = append(job.Destinations, run.Destination{Name: d.Name})
+		}
+		out, err := engine.Outlook(ctx, job, counted)
 		if err != nil {
 			return err
 		}
 		if out.Mode == "full" && out.Since == nil && survey.Ran {
 			effects = []string{"The next run reads everything: " + out.Reason + "."}
 		}
-		if !o.noData {
-			e.syncs = append(e.syncs, syncOf(p, out))
+		if counted {
+			sync := syncOf(p, out)
+			sync.Stops = lost
+			e.syncs = append(e.syncs, sync)
 		}
 	}
 	e.addPipeline(p, job, survey.Ran, effects)
@@ -115,25 +132,28 @@ func (a *app) lookAt(ctx context.Context, e *estate, p *config.Pipeline, s *sour
 // counted, the destinations where they are looked at. What it has opened is in
 // the job also where it fails.
 func (a *app) planJob(ctx context.Context, cfg *config.Config, p *config.Pipeline, s *sources, o planOptions) (run.Job, error) {
-	job, err := a.bareJob(ctx, cfg, p, s, !o.noData && !o.destroy)
+	job, err := a.bareJob(ctx, cfg, p, s, o.counts(p))
 	if err != nil || o.unseen {
 		return job, err
 	}
-	return job, a.openDestinations(ctx, cfg, p, &job)
+	seen := *p
+	seen.Destinations = slices.DeleteFunc(slices.Clone(p.Destinations), func(d *config.Destination) bool { return !o.sees(p, d) })
+	return job, a.openDestinations(ctx, cfg, &seen, &job)
 }
 
 // add notes what stands at one destination of a pipeline. What several pipelines
 // share is noted once.
 func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Resource) {
 	for _, r := range list {
+		r = e.named(p, d, r)
 		address := state.ResourceAddress(d.Name, r.Kind, addressName(p, d, r))
 		e.names[address] = load.ResourceName{Kind: r.Kind, Name: r.Name}
-		own := p.Name
-		if r.Kind == load.KindDataset || r.Kind == load.KindTable && r.Name == p.StagesTable {
-			own = ""
+		if r.Want != nil {
+			e.users[address] = append(e.users[address], p.Name)
 		}
+		own, with := e.belongs(p, d, r)
 		found := plan.Resource{
-			Address: address, Kind: r.Kind, Pipeline: own, Destination: d.Name,
+			Address: address, Kind: r.Kind, Pipeline: own, Destination: d.Name, With: with,
 			Want: e.settings(d, r.Want), Have: e.settings(d, r.Have), Applied: e.applied(address),
 			Keeps: d.PreventDestroy && r.Kind == load.KindTable, Holds: holdings(r.Holds), Effects: r.Effects,
 		}
@@ -145,15 +165,6 @@ func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Reso
 			e.found[i] = found
 		}
 	}
-}
-
-// addressName is how an address calls a resource. The views over Parquet files
-// stand in a file of each table, where names of several tables may be the same.
-func addressName(p *config.Pipeline, d *config.Destination, r load.Resource) string {
-	if isParquet(d) && r.Kind == load.KindView && !strings.HasPrefix(r.Name, p.Table) {
-		return p.Table + "_" + r.Name
-	}
-	return r.Name
 }
 
 // addUnseen notes the tables of a pipeline from what was last applied, without
@@ -183,9 +194,10 @@ func (e *estate) addUnseen(p *config.Pipeline, table schemas.Table) {
 		})
 	}
 	for address, item := range e.record.Items {
-		own := item.Pipeline == p.Name && item.Kind != state.KindTable && e.cfg.Destination(item.Destination) != nil
 		known := slices.ContainsFunc(e.found, func(r plan.Resource) bool { return r.Address == address })
-		if item.Kind == state.KindPipeline || known || !own && !shares(p, address, item) {
+		used := slices.ContainsFunc(p.Destinations, func(d *config.Destination) bool { return d.Name == item.Destination })
+		stages := address == plan.TableAddress(item.Destination, p.StagesTable)
+		if known || !used || item.Kind == state.KindTable && !stages || item.Kind == state.KindView && item.Pipeline != p.Name {
 			continue
 		}
 		e.found = append(e.found, plan.Resource{
@@ -193,19 +205,6 @@ func (e *estate) addUnseen(p *config.Pipeline, table schemas.Table) {
 			Want: e.applied(address), Applied: e.applied(address), Unseen: true,
 		})
 	}
-}
-
-// shares reports whether a pipeline asks for what belongs to none alone: a
-// dataset, and the table of the stages with its view.
-func shares(p *config.Pipeline, address string, item state.Resource) bool {
-	if item.Pipeline != "" || !slices.ContainsFunc(p.Destinations, func(d *config.Destination) bool { return d.Name == item.Destination }) {
-		return false
-	}
-	stages := []string{
-		plan.TableAddress(item.Destination, p.StagesTable), plan.ViewAddress(item.Destination, p.StagesTable),
-		plan.ViewAddress(item.Destination, p.Table+"_"+p.StagesTable),
-	}
-	return item.Kind == state.KindDataset || p.StagesTable != "" && slices.Contains(stages, address)
 }
 
 // placed is where the file has a pipeline's table.
@@ -241,7 +240,7 @@ func (e *estate) addForgotten(o planOptions) {
 		}
 		r := plan.Resource{Address: address, Kind: item.Kind, Pipeline: item.Pipeline, Destination: item.Destination, Applied: e.applied(address)}
 		if item.Kind == state.KindTable {
-			r.Effects = []string{"It stays at " + item.Place + ", with its views, and nothing is written there any more. What waits for it is dropped."}
+			r.Effects = []string{e.forgottenText(address, item)}
 		}
 		e.found = append(e.found, r)
 	}
@@ -415,7 +414,7 @@ func (a *app) tryNoteApplied(ctx context.Context, cfg *config.Config, p *config.
 	if err != nil {
 		return err
 	}
-	e := &estate{cfg: cfg, record: record, names: map[string]load.ResourceName{}}
+	e := &estate{cfg: cfg, record: record, names: map[string]load.ResourceName{}, users: map[string][]string{}}
 	bare := job
 	bare.Destinations = nil
 	survey, err := engine.Survey(ctx, bare)

@@ -280,6 +280,7 @@ func syncLines(s plan.Sync) []string {
 	if len(s.PlainText) > 0 {
 		lines = append(lines, "the contract protects "+fewColumns(s.PlainText)+" from now on; what was stored before stays as plain text, and the run's summary says where")
 	}
+	lines = append(lines, s.Stops...)
 	for _, d := range s.Destinations {
 		if text := destinationLine(d); text != "" {
 			lines = append(lines, text)

@@ -72,6 +72,10 @@ type Resource struct {
 	// Unseen says that nobody looked at what stands there: what was applied is
 	// taken for it.
 	Unseen bool
+	// With are the addresses of the tables that it is removed with, and only with:
+	// a view goes with its table, the stages with the last table that uses them.
+	// nil for what goes by itself.
+	With []string
 	// Keeps says that it holds data which the configuration protects.
 	Keeps bool
 	// Holds says in words what data it holds; empty for none, or where unknown.
@@ -135,8 +139,9 @@ type Input struct {
 }
 
 // New makes a plan. Two resources of one address are an error: nobody could say
-// which comes first. So are a target that names nothing (*TargetError), and the
-// removal of data that is protected (*ProtectedError).
+// which comes first. So are a target that names nothing (*TargetError) or, of a
+// removal, what does not go by itself (*PartError), and the removal of data that
+// is protected (*ProtectedError).
 func New(in Input) (Plan, error) {
 	chosen, err := targeted(in)
 	if err != nil {

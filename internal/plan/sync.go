@@ -38,7 +38,9 @@ type Sync struct {
 	Kept int64 `json:"kept,omitempty"`
 	// Limit says which limit of the pipeline stops the run before its end; empty
 	// for none.
-	Limit        string            `json:"limit,omitempty"`
+	Limit string `json:"limit,omitempty"`
+	// Stops say which destinations the run cannot go on with, and what helps.
+	Stops        []string          `json:"stops,omitempty"`
 	Destinations []SyncDestination `json:"destinations"`
 }
 
@@ -64,6 +66,6 @@ func syncs(in Input) []Sync {
 		return in.Syncs
 	}
 	return slices.DeleteFunc(slices.Clone(in.Syncs), func(s Sync) bool {
-		return !slices.ContainsFunc(in.Targets, func(t string) bool { return covers(t, PipelineAddress(s.Pipeline)) })
+		return !slices.ContainsFunc(in.Targets, func(t string) bool { return Covers(t, PipelineAddress(s.Pipeline)) })
 	})
 }

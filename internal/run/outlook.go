@@ -93,9 +93,18 @@ func (e *Engine) Outlook(ctx context.Context, job Job, count bool) (Outlook, err
 			return Outlook{}, err
 		}
 		defer pager.Close()
-		if r.job, err = job.resolve(ctx, pager); err != nil { // the filters' fingerprint depends on it
+		r.job, err = job.resolve(ctx, pager) // the filters' fingerprint depends on it
+		if err != nil && (ctx.Err() != nil || !errors.As(err, new(*unansweredError))) {
 			return Outlook{}, err
 		}
+		out.CountError, count = err, count && err == nil
+	}
+	if len(r.job.Pipelines) > 0 { // nobody told what they stand for: taken for what they were
+		same := *st
+		if st.Filters != "" {
+			same.Filters = r.job.selection()
+		}
+		r.st = &same
 	}
 	out.Mode, out.Reason = r.mode()
 	if out.Mode == modeIncremental {

@@ -393,9 +393,18 @@ func (e *Engine) beginRename(ctx context.Context, out *Renamed, pipelines []stri
 	return err
 }
 
-// moveItems renames the destination of resources.
+// attrDestinations is what a pipeline's resource says of its destinations.
+const attrDestinations = "destinations"
+
+// moveItems renames the destination of resources, and in what is remembered of
+// pipelines.
 func moveItems(r *state.Resources, from, to string) (n int) {
 	for address, item := range r.Items {
+		if names := strings.Split(item.Attributes[attrDestinations], ", "); item.Kind == state.KindPipeline && slices.Contains(names, from) {
+			names[slices.Index(names, from)] = to
+			item.Attributes[attrDestinations] = strings.Join(names, ", ")
+			continue
+		}
 		rest, ok := strings.CutPrefix(address, "destination."+from+".")
 		if !ok {
 			continue

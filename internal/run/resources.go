@@ -23,7 +23,10 @@ type Survey struct {
 
 // DestinationSurvey is what stands at one destination.
 type DestinationSurvey struct {
-	Name      string
+	Name string
+	// Lost says that the table lacks packages that were committed there, so that a
+	// run refuses it; nil: it does not.
+	Lost      *LostTableError
 	Resources []load.Resource
 }
 
@@ -65,7 +68,14 @@ func (e *Engine) Survey(ctx context.Context, job Job) (Survey, error) {
 		if err != nil {
 			return Survey{}, &SurveyError{Destination: d.Name, Err: err}
 		}
-		out.Destinations = append(out.Destinations, DestinationSurvey{Name: d.Name, Resources: list})
+		found := DestinationSurvey{Name: d.Name, Resources: list}
+		if known := st.Destinations[d.Name]; known != nil && known.Position > 0 && known.NeedsFull == nil {
+			// What else Check refuses, the resources say.
+			if position, err := d.Loader.Check(ctx, st.Lineage); err == nil && position < known.Position {
+				found.Lost = &LostTableError{Holds: position, Committed: known.Position}
+			}
+		}
+		out.Destinations = append(out.Destinations, found)
 	}
 	return out, nil
 }
@@ -103,13 +113,39 @@ func (e *Engine) Destroy(ctx context.Context, job Job, destination string, stage
 		_, err := e.Store.UpdateOrRescue(context.WithoutCancel(ctx), job.Pipeline, func(p *state.Pipeline) error {
 			delete(p.Destinations, destination)
 			if len(p.Destinations) == 0 {
-				p.Cursor, p.LastFull = nil, nil
-				p.Filters, p.Contract, p.HashKey, p.Policies, p.Columns = "", "", "", nil, nil
+				forgetCursor(p)
 			}
 			return nil
 		})
 		return err
 	})
+}
+
+// Reset lets state forget every destination of a pipeline and its cursor, as
+// Destroy does once no destination is left: also those that were removed by
+// somebody else, or are not the file's any more. The names of columns stay given.
+func (e *Engine) Reset(ctx context.Context, pipeline string) (err error) {
+	_, release, err := e.keepOut(ctx, pipeline)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	st, err := e.Store.Load(ctx, pipeline)
+	if err != nil || st.Cursor == nil && len(st.Destinations) == 0 {
+		return err
+	}
+	_, err = e.Store.UpdateOrRescue(context.WithoutCancel(ctx), pipeline, func(p *state.Pipeline) error {
+		clear(p.Destinations)
+		forgetCursor(p)
+		return nil
+	})
+	return err
+}
+
+// forgetCursor makes the next run read everything.
+func forgetCursor(p *state.Pipeline) {
+	p.Cursor, p.LastFull = nil, nil
+	p.Filters, p.Contract, p.HashKey, p.Policies, p.Columns = "", "", "", nil, nil
 }
 
 // withLoader lets do work on one destination of a job, while runs of the

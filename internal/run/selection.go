@@ -99,7 +99,7 @@ func (j Job) resolve(ctx context.Context, client *extract.Client) (Job, error) {
 	if len(j.Pipelines) > 0 {
 		pipelines, err := client.Pipelines(ctx)
 		if err != nil {
-			return j, fmt.Errorf("read pipelines for the filter pipeline_id: %w", err)
+			return j, fmt.Errorf("read pipelines for the filter pipeline_id: %w", &unansweredError{err})
 		}
 		ofPipelines, err := stagesOf(pipelines, j.Pipelines)
 		if err != nil {
@@ -125,6 +125,14 @@ func (j Job) resolve(ctx context.Context, client *extract.Client) (Job, error) {
 	j.Stages, j.Pipelines = nil, nil
 	return j, nil
 }
+
+// unansweredError is a source that did not tell what a filter stands for.
+type unansweredError struct{ err error }
+
+func (e *unansweredError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *unansweredError) Unwrap() error { return e.err }
 
 // stagesOf returns the stages of the pipelines with these ids.
 func stagesOf(pipelines []extract.Pipeline, ids []string) ([]string, error) {
