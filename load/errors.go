@@ -10,3 +10,7 @@ var ErrForeign = errors.New("destination belongs to something else")
 // serial of the one given, as after state was restored from a backup. Nothing
 // was changed there; skipping the package instead would lose its rows.
 var ErrAhead = errors.New("destination is ahead of this state")
+
+// ErrDestroying marks what is left of a table whose destruction was stopped:
+// only destroying it again goes on.
+var ErrDestroying = errors.New("table is being destroyed")

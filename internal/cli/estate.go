@@ -96,6 +96,11 @@ func (a *app) lookAt(ctx context.Context, e *estate, p *config.Pipeline, s *sour
 	}
 	var lost []string
 	for _, d := range survey.Destinations {
+		if d.Going != nil && !o.destroy {
+			return d.Going
+		} else if d.Going != nil {
+			d.Resources = remains(p)
+		}
 		if text := noteLost(p, d); text != "" {
 			lost = append(lost, text)
 		}

@@ -81,6 +81,17 @@ func noteLost(p *config.Pipeline, d run.DestinationSurvey) string {
 	return "destination." + d.Name + " takes nothing: " + d.Lost.Error() + "; `sluice run " + p.Name + " --full` fills it again"
 }
 
+// remains are the resources of a pipeline's table whose destruction was stopped:
+// nobody knows more of them than that the rest has to go.
+func remains(p *config.Pipeline) []load.Resource {
+	none := []load.Attribute{}
+	out := []load.Resource{{Kind: load.KindTable, Name: p.Table, Want: none, Have: none}}
+	if p.StagesTable != "" {
+		out = append(out, load.Resource{Kind: load.KindTable, Name: p.StagesTable, Want: none, Have: none})
+	}
+	return out
+}
+
 // forgottenText says what becomes of a table that nothing names any more.
 func (e *estate) forgottenText(address string, item state.Resource) string {
 	for _, r := range e.found {

@@ -171,7 +171,7 @@ func TestStateThatCannotBeSavedIsPushedByTheCommandThatIsPrinted(t *testing.T) {
 	if n := strings.Count(r.err, "sluice-state-"); strings.Contains(r.out, "nightly: done") || strings.Contains(r.out, "lake.table.contacts: created") {
 		t.Errorf("it went on (%d):\n%s%s", n, r.out, r.err)
 	}
-	file := regexp.MustCompile(`state push (\S+\.json)`).FindStringSubmatch(r.err)
+	file := regexp.MustCompile(`state push\s+(\S+\.json)`).FindStringSubmatch(r.err)
 	if file == nil {
 		t.Fatalf("no command in\n%s", r.err)
 	}
@@ -211,7 +211,7 @@ func TestALimitIsToldAndStopsOneRunAlone(t *testing.T) {
 	limited := strings.Replace(plans, "stages: off}\n", "stages: off}\n  small: {source: big, table: small, destinations: [spare], stages: off, LIMIT}\n", 1)
 	limited = strings.Replace(limited, "destinations:\n", "  big: {type: contacts_api, url: \"sandbox://?contacts=3000&seed=1\", page_size: 100}\ndestinations:\n", 1)
 	for limit, want := range map[string][2]string{
-		"max_requests: 12": {"max_requests stops the run after 12 requests", "max_requests: the limit of 12 requests"}, "max_bytes: 1MB": {"max_bytes stops the run before 1.0 MB", "max_bytes: the limit of"},
+		"max_requests: 12": {"max_requests stops the run after 12 requests", "max_requests: the limit of 12 requests"}, "max_bytes: 1MB": {"max_bytes stops the run before 1.0 MB", "max_bytes: another answer could exceed the limit of 1000000 bytes"},
 	} {
 		w := newWorld(t, strings.Replace(limited, "LIMIT", limit, 1))
 		says(t, w.sluice(t, "plan").mustBe(t, 0).out, want[0], "what it has read by then is kept, and the next run goes on")

@@ -24,6 +24,9 @@ type Survey struct {
 // DestinationSurvey is what stands at one destination.
 type DestinationSurvey struct {
 	Name string
+	// Going is the error of a table whose destruction was stopped, nil for none:
+	// what is left of it has no resources.
+	Going error
 	// Lost says that the table lacks packages that were committed there, so that a
 	// run refuses it; nil: it does not.
 	Lost      *LostTableError
@@ -65,6 +68,10 @@ func (e *Engine) Survey(ctx context.Context, job Job) (Survey, error) {
 			return Survey{}, &SurveyError{Destination: d.Name, Err: errors.New("its kind cannot tell what stands there")}
 		}
 		list, err := l.Survey(ctx, st.Lineage, out.Table)
+		if errors.Is(err, load.ErrDestroying) {
+			out.Destinations = append(out.Destinations, DestinationSurvey{Name: d.Name, Going: &SurveyError{Destination: d.Name, Err: err}})
+			continue
+		}
 		if err != nil {
 			return Survey{}, &SurveyError{Destination: d.Name, Err: err}
 		}

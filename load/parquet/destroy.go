@@ -23,7 +23,7 @@ const viewsHead = "-- Views over "
 func goingError(place string) error {
 	return &Error{
 		Message: "the table is being destroyed: what is left there is no table any more", Path: place,
-		hint: "Its destruction was stopped. Run `sluice destroy` again: it removes the rest.",
+		hint: "Its destruction was stopped. Run `sluice destroy` again: it removes the rest.", going: true,
 	}
 }
 

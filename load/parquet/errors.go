@@ -15,6 +15,7 @@ type Error struct {
 	Path    string
 	Err     error
 	hint    string
+	going   bool // it is load.ErrDestroying, in words of its own
 }
 
 // Error returns what failed, where, and the cause.
@@ -44,6 +45,9 @@ func (e *Error) Hint() string { return e.hint }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is makes errors.Is(err, load.ErrDestroying) hold.
+func (e *Error) Is(target error) bool { return e.going && target == load.ErrDestroying }
 
 // foreign reports a directory that is not ours to write.
 func foreign(dir, what, hint string) error {
