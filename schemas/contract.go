@@ -42,6 +42,16 @@ type Contract struct {
 	// MaxColumns bounds the discovered columns; what is beyond goes into
 	// ColOverflow. 0: the decoder's own bound.
 	MaxColumns int
+	// Account is the value of ColAccount; empty: the table has no such column.
+	Account string
+}
+
+// WithAccount returns the contract of one account's table, which has ColAccount.
+// It is the same to Hash: no row of a contact is another one by it.
+func (c *Contract) WithAccount(account string) *Contract {
+	out := *c
+	out.Account = account
+	return &out
 }
 
 // ContractColumn is a declared column and the field it comes from.

@@ -332,5 +332,8 @@ func (r *Registry) table(system []Column) Table {
 		}
 	}
 	slices.SortFunc(cols[n:], func(a, b Column) int { return strings.Compare(a.Name, b.Name) })
+	if r.contract.Account != "" {
+		cols = append(cols, accountColumn(r.contract.Account))
+	}
 	return Table{Columns: append(cols, system...)}
 }

@@ -73,6 +73,9 @@ type Column struct {
 	// Policy is what is stored of values: hash, mask, or drop for a column that
 	// the contract leaves out by now, which stays null. Empty: values as they came.
 	Policy Policy `json:"policy,omitempty"`
+	// Constant is the value that the column has in every row; empty where rows
+	// differ. Views show it also for rows that were written without it.
+	Constant string `json:"constant,omitempty"`
 }
 
 // Field returns the Arrow field of c, its description in the metadata.
@@ -85,7 +88,7 @@ func (c Column) Field() arrow.Field {
 }
 
 // Table is an ordered list of columns: contract, then discovered and misfit
-// columns by name, then system columns.
+// columns by name, then system columns, ColAccount first where there is one.
 type Table struct {
 	Columns []Column `json:"columns"`
 }
@@ -136,6 +139,19 @@ const (
 	ColDeletedAt   = "_sluice_deleted_at"   // timestamp: when the contact was found deleted, else null
 	ColHash        = "_sluice_hash"         // int64: hash of the typed, policy-applied columns; (id, hash) is a version
 )
+
+// ColAccount is the system column of tables that have siblings, one for each
+// account: the account's key, a string, in every row. Other tables lack it. It is
+// no part of _sluice_hash, so that equal contacts have equal hashes everywhere.
+const ColAccount = "_sluice_account"
+
+// accountColumn is ColAccount of an account's table.
+func accountColumn(account string) Column {
+	return Column{
+		Name: ColAccount, Type: String, Origin: SystemDefined, Required: true, Constant: account,
+		Description: "Account that the contact is of: its key in for_each",
+	}
+}
 
 // The contract columns that Sluice itself relies on; every contract has them,
 // required, unrenamed and unmasked.

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -189,7 +190,11 @@ func (s *sealer) record(table schemas.Table, mem memory.Allocator) arrow.Record 
 	cols := make([]arrow.Array, len(table.Columns))
 	for i, tc := range table.Columns {
 		l := s.lanes[tc.Name]
-		if l == nil && strings.HasPrefix(tc.Name, "_sluice_") {
+		switch {
+		case l != nil:
+		case tc.Constant != "":
+			l = s.constant(tc.Constant)
+		case strings.HasPrefix(tc.Name, "_sluice_"):
 			l = s.system(tc.Name)
 		}
 		cols[i] = b.array(tc.Type, l)
@@ -199,6 +204,15 @@ func (s *sealer) record(table schemas.Table, mem memory.Allocator) arrow.Record 
 		col.Release()
 	}
 	return rec
+}
+
+// constant returns one text for every row.
+func (s *sealer) constant(text string) *lane {
+	l := &lane{typ: schemas.String, n: s.rows, ends: make([]int32, 1, s.rows+1), data: bytes.Repeat([]byte(text), s.rows)}
+	for i := range s.rows {
+		l.ends = append(l.ends, int32((i+1)*len(text)))
+	}
+	return l
 }
 
 // system returns the values of a system column, nil for one that is all null.

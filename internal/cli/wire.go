@@ -141,8 +141,18 @@ func sandboxOptions(cfg *config.Config, src *config.Source) (sandbox.Options, er
 	return o, nil
 }
 
-// contract reads the pipeline's contract file, or takes the built-in one.
+// contract gives the contract of a pipeline's table, of which each row tells the
+// account where there are several.
 func contract(cfg *config.Config, p *config.Pipeline) (*schemas.Contract, error) {
+	c, err := readContract(cfg, p)
+	if err != nil || p.Account == "" {
+		return c, err
+	}
+	return c.WithAccount(p.Account), nil
+}
+
+// readContract reads the pipeline's contract file, or takes the built-in one.
+func readContract(cfg *config.Config, p *config.Pipeline) (*schemas.Contract, error) {
 	if p.Schema == "" {
 		return schemas.Default(), nil
 	}

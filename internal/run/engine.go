@@ -403,7 +403,7 @@ func (r *syncRun) release(ctx context.Context, runID string) error {
 
 // settings fingerprints what the staged rows of a run depend on.
 func (r *syncRun) settings() string {
-	return r.job.selection() + "/" + r.job.Contract.Hash() + r.job.hashKeyID() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host + "/" + r.job.Lookback.String()
+	return r.job.selection() + "/" + r.job.Contract.Hash() + r.job.Contract.Account + r.job.hashKeyID() + "/" + r.job.Identity.Scheme + "://" + r.job.Identity.Host + "/" + r.job.Lookback.String()
 }
 
 func sameTime(a, b *time.Time) bool {

@@ -193,7 +193,8 @@ func (r *syncRun) bury(ctx context.Context, st *staging, lister load.Lister, gon
 		order = append(order, m)
 	}
 	slices.SortFunc(order, time.Time.Compare)
-	b := &burial{st: st, gone: gone, at: r.Clock.Now(), schema: st.registry.StagedTable().Arrow(), policies: columnPolicies(st.registry)}
+	b := &burial{st: st, gone: gone, at: r.Clock.Now(), table: st.registry.StagedTable(), policies: columnPolicies(st.registry)}
+	b.schema = b.table.Arrow()
 	err = st.addWritten(ctx, b.schema, func(w *parquetfile.Writer) error {
 		for _, month := range order {
 			b.from, b.until = month, month.AddDate(0, 1, 0)
@@ -211,9 +212,10 @@ func (r *syncRun) bury(ctx context.Context, st *staging, lister load.Lister, gon
 type burial struct {
 	st          *staging
 	gone        func(stored) (time.Time, bool)
-	at          time.Time // when they were found to be missing
-	schema      *arrow.Schema
-	from, until time.Time // of created_at
+	at          time.Time     // when they were found to be missing
+	table       schemas.Table // of a staged part
+	schema      *arrow.Schema // of table
+	from, until time.Time     // of created_at
 	rows        int64
 	policies    map[string]schemas.Policy // of columns whose values are not kept
 }
@@ -257,6 +259,8 @@ func (b *burial) tombstone(row arrow.Record, since time.Time) (arrow.Record, err
 	for i, f := range b.schema.Fields() {
 		found := row.Schema().FieldIndices(f.Name)
 		switch {
+		case b.table.Columns[i].Constant != "": // the row may have been written without it
+			cols[i] = text(b.table.Columns[i].Constant)
 		case f.Name == schemas.ColExtractedAt:
 			cols[i] = moment(since)
 		case f.Name == schemas.ColDeletedAt:
@@ -292,6 +296,13 @@ func moment(t time.Time) arrow.Array {
 	b := array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"})
 	defer b.Release()
 	b.Append(arrow.Timestamp(t.UnixMicro()))
+	return b.NewArray()
+}
+
+func text(v string) arrow.Array {
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	b.Append(v)
 	return b.NewArray()
 }
 

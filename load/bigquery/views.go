@@ -158,6 +158,10 @@ func (w *viewWriter) day(expr string) string { return "DATE(" + expr + ", " + w.
 func (w *viewWriter) columns() string {
 	var exported, dates, named, system []string
 	for _, c := range w.o.Columns.Columns {
+		if c.Constant != "" { // of which a query that asks for another value reads nothing
+			system = append(system, w.text(c.Constant)+" AS "+w.name(c.Name))
+			continue
+		}
 		if c.Origin == schemas.SystemDefined {
 			system = append(system, w.name(c.Name))
 			continue

@@ -226,9 +226,12 @@ func (w *writer) suits(otherwise string, fields ...Field) bool {
 func (w *writer) columns() string {
 	var exported, system []string
 	for _, c := range w.o.Columns.Columns {
-		if c.Origin == schemas.SystemDefined {
+		switch {
+		case c.Constant != "": // of which a query that asks for another value reads nothing
+			system = append(system, QuoteText(c.Constant)+" AS "+QuoteName(c.Name))
+		case c.Origin == schemas.SystemDefined:
 			system = append(system, QuoteName(c.Name))
-		} else {
+		default:
 			exported = append(exported, QuoteName(c.Name))
 		}
 	}
