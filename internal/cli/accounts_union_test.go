@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/internal/sandbox"
 )
 
@@ -113,7 +114,7 @@ func TestEveryRowOfAnAccountNamesItTombstonesIncluded(t *testing.T) {
 	t.Parallel()
 	needsDuckDB(t)
 	f := newFleet(t, map[string]int{"acme": 30, "globex-eu": 20})
-	f.writes(t, fleetFiles, "", "acme", "globex-eu")
+	f.writes(t, fleetFiles, ", verify: off", "acme", "globex-eu")
 	f.sluice(t, "run").mustBe(t, 0)
 	f.kill(t, "acme")
 	f.move(time.Hour)
@@ -173,5 +174,109 @@ func TestAnAccountWithAnotherKeyHasItInItsViewsAtOnce(t *testing.T) {
 		t.Errorf("the files have %s", got)
 	}
 	f.sluice(t, "verify", "--parity").mustBe(t, 0)
+	f.sluice(t, "plan", "--detailed-exitcode").mustBe(t, 0)
+}
+
+// field creates a contact of an account that has a custom field.
+func (f fleet) field(t *testing.T, account, key, value string) {
+	t.Helper()
+	s := f.accounts[account]
+	platform, blocked := "whatsapp", false
+	err := s.Update(s.Create(1)[0], sandbox.Change{Platform: &platform, Blocked: &blocked, Customer: []sandbox.Field{{Key: key, Value: json.RawMessage(value)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// counts is how many contacts the view over all accounts has of each.
+func (f fleet) counts(t *testing.T, destination string) string {
+	t.Helper()
+	out := f.asks(t, "SELECT _sluice_account, count(*) FROM contacts GROUP BY ALL ORDER BY ALL", "--destination", destination)
+	_, rows, _ := strings.Cut(out, "\n")
+	return strings.ReplaceAll(rows, "\n", " ")
+}
+
+// each is how many contacts the views of the accounts have.
+func (f fleet) each(t *testing.T, destination string, accounts ...string) string {
+	t.Helper()
+	var out []string
+	for _, a := range accounts {
+		got := f.asks(t, "SELECT count(*) FROM contacts_"+strings.ReplaceAll(a, "-", "_"), "--destination", destination)
+		out = append(out, a+","+strings.TrimPrefix(got, "count_star()\n"))
+	}
+	return strings.Join(out, " ")
+}
+
+// counted is how many contacts of each account the views have that a file beside
+// the tables makes, elsewhere than where it stands.
+func (f fleet) counted(t *testing.T) string {
+	t.Helper()
+	script := f.text(t, "out/contacts.sql") + "\nSELECT _sluice_account, count(*) FROM contacts GROUP BY ALL ORDER BY ALL"
+	db, err := duck.Open(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	res, err := db.Query(t.Context(), script, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, row := range res.Rows {
+		out = append(out, row[0].Text+","+row[1].Text)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestOneViewHasTheContactsOfAllAccounts(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	f := newFleet(t, map[string]int{"acme": 60, "globex-eu": 9, "initech": 25})
+	check := func(when string, accounts ...string) {
+		t.Helper()
+		want := f.each(t, "lake", accounts...)
+		for place, got := range map[string]string{"lake": f.counts(t, "lake"), "db": f.counts(t, "db"), "file": f.counted(t)} {
+			if got != want {
+				t.Errorf("%s, %s has %s, the accounts %s", when, place, got, want)
+			}
+		}
+	}
+	// One is down: there is a view over the others.
+	f.writes(t, fleetFiles, ", verify: off", "acme", "down", "globex-eu")
+	f.sluice(t, "run").mustBe(t, exitPartial)
+	check("while one is down", "acme", "globex-eu")
+
+	// Two have come, one is away, and one has a column more.
+	f.move(time.Hour)
+	f.accounts["acme"].Create(3)
+	f.field(t, "acme", "Lives In", `"Santiago"`)
+	f.writes(t, fleetFiles, ", verify: off", "acme", "globex-eu", "initech")
+	f.sluice(t, "run").mustBe(t, 0)
+	check("with one more", "acme", "globex-eu", "initech")
+	if got := f.asks(t, "SELECT _sluice_account, count(cf_customer_lives_in) FROM contacts GROUP BY ALL ORDER BY ALL", "-d", "db"); got != "_sluice_account,count(cf_customer_lives_in)\nacme,1\nglobex-eu,0\ninitech,0" {
+		t.Errorf("got %s", got)
+	}
+	f.sluice(t, "plan", "--detailed-exitcode").mustBe(t, 0)
+
+	// What is a number for one is text for another.
+	f.move(time.Hour)
+	f.field(t, "globex-eu", "Lives In", `7`)
+	f.field(t, "initech", "Lives In", `true`)
+	f.sluice(t, "run").mustBe(t, 0)
+	for _, d := range []string{"lake", "db"} {
+		if got := f.asks(t, "SELECT _sluice_account, cf_customer_lives_in FROM contacts WHERE cf_customer_lives_in IS NOT NULL ORDER BY ALL", "-d", d); got != "_sluice_account,cf_customer_lives_in\nacme,Santiago\nglobex-eu,7\ninitech,true" {
+			t.Errorf("%s has %s", d, got)
+		}
+	}
+	f.sluice(t, "plan", "--detailed-exitcode").mustBe(t, 0)
+
+	// One that is no longer in the file is no longer in the view.
+	f.writes(t, fleetFiles, ", verify: off", "acme", "initech")
+	f.sluice(t, "apply", "--auto-approve").mustBe(t, 0)
+	check("with one less", "acme", "initech")
 	f.sluice(t, "plan", "--detailed-exitcode").mustBe(t, 0)
 }

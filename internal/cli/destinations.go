@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -92,11 +93,12 @@ func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline
 	if err := usable(cfg, d); err != nil {
 		return nil, err
 	}
-	o := parquet.Options{Path: d.Path, Table: p.Table, Stages: p.StagesTable, Timezone: p.Timezone, Plain: d.Plain, Clock: a.Clock}
+	union := unionOf(cfg, p, d)
+	o := parquet.Options{Path: d.Path, Table: p.Table, Stages: p.StagesTable, Union: union, Timezone: p.Timezone, Plain: d.Plain, Clock: a.Clock}
 	switch {
 	case d.Type == config.DuckDB:
 		return opened(duckdb.New(duckdb.Options{
-			Path: d.Path, Table: p.Table, Stages: p.StagesTable, Timezone: p.Timezone, MemoryLimit: fmt.Sprintf("%dB", d.MemoryLimit), Clock: a.Clock,
+			Path: d.Path, Table: p.Table, Stages: p.StagesTable, Union: union, Timezone: p.Timezone, MemoryLimit: fmt.Sprintf("%dB", d.MemoryLimit), Clock: a.Clock,
 		}))
 	case isWarehouse(d):
 		return opened(bigquery.New(ctx, a.warehouse(p, d)))
@@ -109,6 +111,20 @@ func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline
 	}
 	o.Path = d.URL
 	return opened(parquet.NewGS(parquet.GSOptions{Options: o, Client: client, WorkDir: filepath.Join(cfg.State.Path, config.WorkFolder)}))
+}
+
+// unionOf is the view over all accounts of a pipeline at one of its destinations.
+func unionOf(cfg *config.Config, p *config.Pipeline, d *config.Destination) load.Union {
+	u := load.Union{Name: p.UnionView}
+	if u.Name == "" {
+		return u
+	}
+	for _, other := range cfg.Pipelines {
+		if other.Base == p.Base && other.Account != "" && slices.Contains(other.Destinations, d) {
+			u.Tables = append(u.Tables, other.Table)
+		}
+	}
+	return u
 }
 
 // warehouse gives the options of a destination of BigQuery.

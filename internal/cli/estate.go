@@ -157,6 +157,7 @@ func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Reso
 			e.users[address] = append(e.users[address], p.Name)
 		}
 		own, with := e.belongs(p, d, r)
+		union := r.Kind == load.KindView && r.Name == p.UnionView
 		found := plan.Resource{
 			Address: address, Kind: r.Kind, Pipeline: own, Destination: d.Name, With: with,
 			Want: e.settings(d, r.Want), Have: e.settings(d, r.Have), Applied: e.applied(address),
@@ -166,7 +167,7 @@ func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Reso
 		switch {
 		case i < 0:
 			e.found = append(e.found, found)
-		case e.found[i].Want == nil:
+		case e.found[i].Want == nil, union: // made by the last account, when the tables of all are there
 			e.found[i] = found
 		}
 	}

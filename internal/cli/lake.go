@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/load/parquet"
+	"github.com/sluice-etl/sluice/load/views"
 )
 
 // lakeTable is one exported table of Parquet files that queries can use.
@@ -18,6 +20,7 @@ type lakeTable struct {
 	table    string
 	dir      string
 	pipeline *config.Pipeline
+	place    *config.Destination
 	manifest *parquet.Manifest // nil: nothing exported yet
 }
 
@@ -33,7 +36,7 @@ func lakeTables(cfg *config.Config, only *config.Destination) ([]lakeTable, erro
 			if !isLake(d) || only != nil && d != only {
 				continue
 			}
-			t := lakeTable{schema: schemaName(cfg, d, p.Table), table: p.Table, dir: d.Place(p.Table), pipeline: p}
+			t := lakeTable{schema: schemaName(cfg, d, p.Table), table: p.Table, dir: d.Place(p.Table), pipeline: p, place: d}
 			m, err := parquet.OpenManifest(t.dir)
 			switch {
 			case err == nil && m.Package > 0: // 0: the first commit has not ended
@@ -90,16 +93,45 @@ func setup(tables []lakeTable) string {
 		if t.manifest == nil {
 			continue
 		}
-		o := parquet.ViewsFor(t.dir, t.manifest)
-		o.Schema, o.Timezone = t.schema, t.pipeline.Timezone
-		o.Stages = parquet.StagesFile(filepath.Dir(t.dir), t.pipeline.StagesTable)
-		b.WriteString(parquet.Views(o) + "\n")
+		b.WriteString(parquet.Views(t.views()) + "\n")
 		path = append(path, t.schema)
+	}
+	for _, u := range unionsOf(tables) {
+		b.WriteString("CREATE SCHEMA IF NOT EXISTS " + views.QuoteName(u.Schema) + ";\n" + u.SQL())
+		path = append(path, u.Schema)
 	}
 	if len(path) > 0 {
 		fmt.Fprintf(&b, "SET search_path = '%s';\n", strings.Join(path, ","))
 	}
 	return b.String()
+}
+
+// views are the options of the views over a table that has been exported.
+func (t lakeTable) views() parquet.ViewsOptions {
+	o := parquet.ViewsFor(t.dir, t.manifest)
+	o.Schema, o.Timezone = t.schema, t.pipeline.Timezone
+	o.Stages = parquet.StagesFile(filepath.Dir(t.dir), t.pipeline.StagesTable)
+	return o
+}
+
+// unionsOf are the views over all accounts, each in a schema of its own, that is
+// called as that of a table would be.
+func unionsOf(tables []lakeTable) []views.Union {
+	var out []views.Union
+	for _, t := range tables {
+		if t.manifest == nil || t.pipeline.UnionView == "" {
+			continue
+		}
+		schema := t.place.Name + "_" + t.pipeline.UnionView
+		i := slices.IndexFunc(out, func(u views.Union) bool { return u.Schema == schema })
+		if i < 0 {
+			i = len(out)
+			out = append(out, views.Union{Schema: schema, Name: t.pipeline.UnionView})
+		}
+		from := views.QuoteName(t.schema) + "." + views.QuoteName(t.table)
+		out[i].Parts = append(out[i].Parts, views.UnionPart{Table: t.table, From: from, Columns: parquet.MainColumns(t.views())})
+	}
+	return out
 }
 
 // relative is a path as the user would type it from where they are.

@@ -54,9 +54,10 @@ func (l *Loader) Converge(ctx context.Context, c load.Convergence) error {
 type todo struct {
 	table, stages bool
 	views         []load.Resource // to be made, made anew or removed
+	union         bool            // the view over accounts
 }
 
-func (t todo) any() bool { return t.table || t.stages || len(t.views) > 0 }
+func (t todo) any() bool { return t.table || t.stages || len(t.views) > 0 || t.union }
 
 // todo says what is not as it is wanted, of what c looks after, and refuses what
 // cannot be done in place.
@@ -71,6 +72,11 @@ func (l *Loader) todo(st standing, c load.Convergence) (out todo, err error) {
 			continue
 		}
 		switch {
+		case r.Kind == load.KindView && l.unionName(st, r.Name):
+			if r.Name == l.o.Union.Name && st.unions.taken {
+				return out, l.foreignUnion()
+			}
+			out.union = true
 		case r.Kind == load.KindView && tables: // else there is nothing to read
 			out.views = append(out.views, r)
 		case r.Kind == load.KindView:
@@ -148,15 +154,20 @@ func (s *session) converge(ctx context.Context, l *Loader, c load.Convergence) e
 				return err
 			}
 		}
-		if !t.found {
-			return nil
-		}
-		if len(todo.views) > 0 {
-			if t.views, err = s.convergeViews(ctx, l.o, t, todo.views); err != nil {
-				return fmt.Errorf("create views: %w", err)
+		if t.found {
+			if len(todo.views) > 0 {
+				if t.views, err = s.convergeViews(ctx, l.o, t, todo.views); err != nil {
+					return fmt.Errorf("create views: %w", err)
+				}
+			}
+			if err := s.note(ctx, t); err != nil {
+				return err
 			}
 		}
-		return s.note(ctx, t)
+		if todo.union || len(todo.views) > 0 { // what it reads has changed
+			return s.writeUnion(ctx, l.o, true)
+		}
+		return nil
 	})
 }
 

@@ -90,6 +90,9 @@ func (s *session) destroy(ctx context.Context, o Options, d load.Destruction) er
 			if err := s.forget(ctx, t.name); err != nil {
 				return err
 			}
+			if err := s.writeUnion(ctx, o, true); err != nil {
+				return err
+			}
 		}
 		if g.stages {
 			if err := s.dropStages(ctx, o.Stages, standing); err != nil {

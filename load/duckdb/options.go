@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/load"
 )
 
 // Options say which database file a table lives in, and what a commit may use.
@@ -17,6 +18,9 @@ type Options struct {
 	// Stages names the table of stages, which several tables of contacts may
 	// share. Default: there is none, and views name no stages.
 	Stages string
+	// Union is the view over the tables of all accounts, this one's included.
+	// Default: there is none.
+	Union load.Union
 	// Timezone gives the calendar of the views' *_date columns. Default: UTC.
 	Timezone *time.Location
 	// MemoryLimit is what DuckDB may hold in memory during a commit, as it

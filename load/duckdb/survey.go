@@ -37,6 +37,8 @@ type standing struct {
 	names            map[string]string // what stands in schema main: kind by lower-case name
 	texts            map[string]string // digests of the views that stand there, by lower-case name
 	stages           []catalogColumn   // nil where there is none
+	unions           unions            // views over accounts
+	union            views.Union       // the one over the accounts that exist
 }
 
 // gone reports whether somebody dropped the rows, current and history, and left
@@ -95,7 +97,13 @@ func (s *session) stand(ctx context.Context, o Options, lineage string) (st stan
 	if st.names, err = s.names(ctx); err != nil {
 		return st, err
 	}
-	st.texts, err = s.viewTexts(ctx)
+	if st.texts, err = s.viewTexts(ctx); err != nil {
+		return st, err
+	}
+	if st.unions, err = s.unions(ctx, o); err != nil || o.Union.Name == "" {
+		return st, err
+	}
+	st.union, err = s.unionView(ctx, o, st.unions.there)
 	return st, err
 }
 
@@ -154,6 +162,7 @@ func (l *Loader) resources(st standing, table schemas.Table) ([]load.Resource, e
 	byName := func(a, b load.Resource) int { return cmp.Compare(a.Name, b.Name) }
 	slices.SortFunc(tables, byName)
 	list, err := l.viewResources(st, table)
+	list = append(list, l.unionResources(st)...)
 	slices.SortFunc(list, byName)
 	return append(tables, list...), err
 }

@@ -53,6 +53,9 @@ func (s *session) writeViews(ctx context.Context, o Options, t stored, columns s
 			return "", fmt.Errorf("create views: %w", err)
 		}
 	}
+	if err := s.writeUnion(ctx, o, !stand); err != nil {
+		return "", err
+	}
 	data, err := json.Marshal(record)
 	if err != nil {
 		return "", fmt.Errorf("encode views: %w", err)

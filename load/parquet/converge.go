@@ -1,6 +1,7 @@
 package parquet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -20,6 +21,17 @@ var _ load.Converger = (*Loader)(nil)
 // current. A new column, or other settings, are a commit of their own, which
 // writes every file of current anew for the column as the next package would.
 func (l *Loader) Converge(ctx context.Context, c load.Convergence) error {
+	path := filepath.Join(l.dir, viewsName)
+	before, _ := os.ReadFile(path) // whether it changes is all that counts
+	if err := l.convergeTable(ctx, c); err != nil {
+		return err
+	}
+	after, _ := os.ReadFile(path)
+	return l.convergeUnion(c, !bytes.Equal(before, after))
+}
+
+// convergeTable makes the table and its own views.
+func (l *Loader) convergeTable(ctx context.Context, c load.Convergence) error {
 	if err := errors.Join(ctx.Err(), checkConvergence(c)); err != nil {
 		return err
 	}

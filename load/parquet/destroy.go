@@ -39,6 +39,9 @@ func (l *Loader) Destroy(ctx context.Context, d load.Destruction) error {
 	if err := l.destroyTable(ctx, d.Lineage); err != nil {
 		return err
 	}
+	if err := l.writeUnion(); err != nil {
+		return err
+	}
 	if d.Stages && l.o.Stages != "" {
 		return l.dropStages(ctx)
 	}

@@ -152,6 +152,9 @@ func (l *Loader) Commit(ctx context.Context, p load.Package) (load.Result, error
 		return load.Result{}, err
 	}
 	result, err := l.commitLocked(ctx, p)
+	if err == nil {
+		err = l.writeUnion()
+	}
 	return result, errors.Join(err, release())
 }
 

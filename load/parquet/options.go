@@ -5,6 +5,7 @@ import (
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
 	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/load"
 )
 
 // Options say where a table lives and how its files are written.
@@ -17,6 +18,10 @@ type Options struct {
 	// Stages names the folder below Path that holds the table of stages, which
 	// several tables may share. Default: there is none, and views name no stages.
 	Stages string
+	// Union is the view over the tables of all accounts, this one's included: a
+	// file below Path that is named as it. Tables in a bucket have none. Default:
+	// there is none.
+	Union load.Union
 	// Timezone gives the calendar of the views' *_date columns. Default: UTC.
 	// Partitions are UTC whatever it says.
 	Timezone *time.Location

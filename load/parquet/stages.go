@@ -77,7 +77,10 @@ func (l *Loader) ReplaceStages(ctx context.Context, list load.StageList) error {
 	if err := errors.Join(err, release()); err != nil {
 		return err
 	}
-	return l.refreshViews(ctx, list.RunID)
+	if err := l.refreshViews(ctx, list.RunID); err != nil {
+		return err
+	}
+	return l.writeUnion()
 }
 
 // stagesFree refuses a folder with anything but a table of stages.

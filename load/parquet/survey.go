@@ -51,7 +51,13 @@ func (l *Loader) Survey(ctx context.Context, lineage string, table schemas.Table
 	if err != nil {
 		return nil, err
 	}
-	return l.resources(s, table), nil
+	u, err := l.unions()
+	if err != nil {
+		return nil, err
+	}
+	out := append(l.resources(s, table), l.unionResources(u)...)
+	slices.SortStableFunc(out, func(a, b load.Resource) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
+	return out, nil
 }
 
 // stand looks at what stands there without changing anything.

@@ -80,6 +80,9 @@ func Views(o ViewsOptions) string {
 // ListViews returns what Views creates, in order.
 func ListViews(o ViewsOptions) []View { return views.List(o.shared()) }
 
+// MainColumns are the columns of the table's main view, in order.
+func MainColumns(o ViewsOptions) []views.UnionColumn { return views.MainColumns(o.shared()) }
+
 // shared says where the rows stand: in files below Root.
 func (o ViewsOptions) shared() views.Options {
 	vo := views.Options{Table: cmp.Or(o.Table, "contacts"), Schema: o.Schema, Columns: o.Columns, Timezone: o.Timezone}
