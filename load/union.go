@@ -21,6 +21,14 @@ func (u Union) Sorted() []string {
 	return slices.Compact(slices.Sorted(slices.Values(u.Tables)))
 }
 
+// unionTables is the attribute that views over accounts alone have.
+const unionTables = "tables"
+
+// IsUnion reports whether a resource is a view over accounts, wanted or not.
+func IsUnion(r Resource) bool {
+	return r.Kind == KindView && slices.ContainsFunc(slices.Concat(r.Want, r.Have), func(a Attribute) bool { return a.Name == unionTables })
+}
+
 // Attributes are those of the view as it is wanted: over all of its tables, with
 // all their columns.
 func (u Union) Attributes() []Attribute { return UnionAttributes(u.Sorted(), true) }
@@ -32,5 +40,5 @@ func UnionAttributes(tables []string, fresh bool) []Attribute {
 	if !fresh {
 		columns = "of before"
 	}
-	return []Attribute{{Name: "columns", Value: columns}, {Name: "tables", Value: strings.Join(slices.Sorted(slices.Values(tables)), ", ")}}
+	return []Attribute{{Name: "columns", Value: columns}, {Name: unionTables, Value: strings.Join(slices.Sorted(slices.Values(tables)), ", ")}}
 }

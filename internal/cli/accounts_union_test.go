@@ -2,7 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -279,4 +282,81 @@ func TestOneViewHasTheContactsOfAllAccounts(t *testing.T) {
 	f.sluice(t, "apply", "--auto-approve").mustBe(t, 0)
 	check("with one less", "acme", "initech")
 	f.sluice(t, "plan", "--detailed-exitcode").mustBe(t, 0)
+}
+
+func TestWhatSomebodyElseMadeUnderTheNameOfTheViewStays(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	f := newFleet(t, map[string]int{"acme": 5, "globex": 4})
+	f.writes(t, fleetFiles, ", verify: off, stages: off, union_view: everybody", "acme", "globex")
+	f.write(t, "out/everybody.sql", "SELECT 'mine';\n")
+	f.database(t, "CREATE VIEW everybody AS SELECT 'mine' AS x")
+	f.sluice(t, "run").mustBe(t, 0)
+	shown := f.sluice(t, "plan", "--no-data", "--detailed-exitcode").mustBe(t, exitPending).out
+	for _, want := range []string{"+ destination.lake.view.everybody", "+ destination.db.view.everybody", "everybody.sql is no file of sluice", "main.everybody, which is no view over accounts"} {
+		if !strings.Contains(strings.Join(strings.Fields(shown), " "), want) {
+			t.Errorf("no %q in\n%s", want, shown)
+		}
+	}
+	refused := f.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, exitError)
+	if !strings.Contains(refused.err, "another union_view") {
+		t.Errorf("got\n%s", refused.err)
+	}
+	if got := f.asks(t, "FROM everybody", "-d", "db"); got != "x\nmine" || f.text(t, "out/everybody.sql") != "SELECT 'mine';\n" {
+		t.Errorf("it is now %s and %s", got, f.text(t, "out/everybody.sql"))
+	}
+
+	// Under another name it is there, and without one it goes.
+	f.writes(t, fleetFiles, ", verify: off, stages: off, union_view: all_of_them", "acme", "globex")
+	f.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, 0)
+	if got := f.asks(t, "SELECT count(DISTINCT _sluice_account) AS n FROM all_of_them", "-d", "db"); got != "n\n2" || !strings.Contains(f.text(t, "out/all_of_them.sql"), "contacts_globex") {
+		t.Errorf("got %s", got)
+	}
+	f.writes(t, fleetFiles, ", verify: off, stages: off, union_view: off", "acme", "globex")
+	if out := f.sluice(t, "plan", "--no-data", "--detailed-exitcode").mustBe(t, exitPending).out; !strings.Contains(out, "- destination.db.view.all_of_them") || !strings.Contains(out, "- destination.lake.view.all_of_them") {
+		t.Errorf("got\n%s", out)
+	}
+	f.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, 0)
+	if _, err := os.Stat(filepath.Join(f.dir, "out", "all_of_them.sql")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+	if f.sluice(t, "query", "-d", "db", "FROM all_of_them").code == 0 {
+		t.Error("the view is still there")
+	}
+	f.sluice(t, "plan", "--no-data", "--detailed-exitcode").mustBe(t, 0)
+}
+
+func TestAnAccountThatIsDestroyedLeavesTheViewOfTheOthers(t *testing.T) {
+	t.Parallel()
+	needsDuckDB(t)
+	f := newFleet(t, map[string]int{"acme": 5, "globex": 4})
+	files := strings.ReplaceAll(fleetFiles, "}", ", prevent_destroy: false}")
+	f.writes(t, files, ", verify: off, stages: off", "acme", "globex")
+	f.sluice(t, "run").mustBe(t, 0)
+	f.sluice(t, "destroy", "nightly.acme", "--auto-approve").mustBe(t, 0)
+	for _, destination := range []string{"lake", "db"} {
+		if got := f.counts(t, destination); got != f.each(t, destination, "globex") {
+			t.Errorf("%s has %s", destination, got)
+		}
+	}
+	if got := f.counted(t); got != f.each(t, "lake", "globex") {
+		t.Errorf("the file has %s", got)
+	}
+	f.sluice(t, "destroy", "--auto-approve").mustBe(t, 0)
+	if _, err := os.Stat(filepath.Join(f.dir, "out", "contacts.sql")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
+// database runs SQL in the database of a DuckDB destination.
+func (f fleet) database(t *testing.T, sql string) {
+	t.Helper()
+	file, err := duck.OpenFile(t.Context(), filepath.Join(f.dir, "crm.duckdb"), duck.FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.Conn().ExecContext(t.Context(), sql)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
 }

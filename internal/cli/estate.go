@@ -157,7 +157,7 @@ func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Reso
 			e.users[address] = append(e.users[address], p.Name)
 		}
 		own, with := e.belongs(p, d, r)
-		union := r.Kind == load.KindView && r.Name == p.UnionView
+		union := load.IsUnion(r)
 		found := plan.Resource{
 			Address: address, Kind: r.Kind, Pipeline: own, Destination: d.Name, With: with,
 			Want: e.settings(d, r.Want), Have: e.settings(d, r.Have), Applied: e.applied(address),
@@ -167,8 +167,13 @@ func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Reso
 		switch {
 		case i < 0:
 			e.found = append(e.found, found)
-		case e.found[i].Want == nil, union: // made by the last account, when the tables of all are there
+		case e.found[i].Want == nil:
 			e.found[i] = found
+		case union: // made by the last account, when the tables of all are there; each knows its own columns
+			if slices.Equal(e.found[i].Want, e.found[i].Have) {
+				e.found[i] = found
+			}
+			e.found[i].Pipeline = own
 		}
 	}
 }

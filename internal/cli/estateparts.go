@@ -109,7 +109,7 @@ func (e *estate) forgottenText(address string, item state.Resource) string {
 // the short names of views; where its views are not there yet, the loader of
 // another one cannot know that they will be.
 func (e *estate) named(p *config.Pipeline, d *config.Destination, r load.Resource) load.Resource {
-	if isParquet(d) || r.Kind != load.KindView || r.Have != nil || r.Name == p.UnionView || strings.HasPrefix(r.Name, p.Table) {
+	if isParquet(d) || r.Kind != load.KindView || r.Have != nil || load.IsUnion(r) || strings.HasPrefix(r.Name, p.Table) {
 		return r
 	}
 	users := e.users[plan.ViewAddress(d.Name, r.Name)]
@@ -153,7 +153,7 @@ func (e *estate) belongs(p *config.Pipeline, d *config.Destination, r load.Resou
 // addressName is how an address calls a resource. The views over Parquet files
 // stand in a file of each table, where names of several tables may be the same.
 func addressName(p *config.Pipeline, d *config.Destination, r load.Resource) string {
-	if isParquet(d) && r.Kind == load.KindView && r.Name != p.UnionView && !strings.HasPrefix(r.Name, p.Table) {
+	if isParquet(d) && r.Kind == load.KindView && !load.IsUnion(r) && !strings.HasPrefix(r.Name, p.Table) {
 		return p.Table + "_" + r.Name
 	}
 	return r.Name
