@@ -101,7 +101,7 @@ func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline
 			Path: d.Path, Table: p.Table, Stages: p.StagesTable, Union: union, Timezone: p.Timezone, MemoryLimit: fmt.Sprintf("%dB", d.MemoryLimit), Clock: a.Clock,
 		}))
 	case isWarehouse(d):
-		return opened(bigquery.New(ctx, a.warehouse(p, d)))
+		return opened(bigquery.New(ctx, a.warehouse(p, d, union)))
 	case d.Local():
 		return opened(parquet.New(o))
 	}
@@ -128,9 +128,9 @@ func unionOf(cfg *config.Config, p *config.Pipeline, d *config.Destination) load
 }
 
 // warehouse gives the options of a destination of BigQuery.
-func (a *app) warehouse(p *config.Pipeline, d *config.Destination) bigquery.Options {
+func (a *app) warehouse(p *config.Pipeline, d *config.Destination, union load.Union) bigquery.Options {
 	return bigquery.Options{
-		Project: d.Project, Dataset: d.Dataset, Table: p.Table, Stages: p.StagesTable, Location: d.Location, CreateDataset: d.CreateDataset,
+		Project: d.Project, Dataset: d.Dataset, Table: p.Table, Stages: p.StagesTable, Union: union, Location: d.Location, CreateDataset: d.CreateDataset,
 		Method: bigquery.Method(d.Method), MaximumBytesBilled: d.MaximumBytesBilled, MaxStaleness: d.MaxStaleness, Labels: d.Labels,
 		Timezone: p.Timezone, KeyFile: d.KeyFile, Impersonate: d.Impersonate, Endpoint: d.Endpoint, GRPCEndpoint: d.GRPCEndpoint,
 		Clock: a.Clock,

@@ -12,7 +12,12 @@ import (
 // bigQuery starts a stand-in of the service for one test.
 func bigQuery(t *testing.T) *bqtest.Server {
 	t.Helper()
-	s, err := bqtest.Start(t.Context(), bqtest.Options{})
+	return bigQueryOf(t, bqtest.Options{})
+}
+
+func bigQueryOf(t *testing.T, o bqtest.Options) *bqtest.Server {
+	t.Helper()
+	s, err := bqtest.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/load"
 )
 
 // nowhere is a pipeline into an emulator that nobody runs.
@@ -56,7 +57,7 @@ func TestWhatComesAfterARunIntoBigQueryIsAQueryThere(t *testing.T) {
 	if got := a.places(c.Pipelines[0], isWarehouse); len(got) != 1 || got[0] != "my-project.crm.contacts" {
 		t.Errorf("it is called %v", got)
 	}
-	o := a.warehouse(c.Pipelines[0], c.Destinations[0])
+	o := a.warehouse(c.Pipelines[0], c.Destinations[0], load.Union{})
 	if o.Project != "my-project" || o.Dataset != "crm" || o.Table != "contacts" || !o.CreateDataset || !o.Method.Valid() || o.Endpoint == "" || o.GRPCEndpoint == "" {
 		t.Errorf("the loader's options are %+v", o)
 	}

@@ -17,29 +17,40 @@ import (
 // after each commit, until they are free.
 const viewsLabel = "sluice_views"
 
-// ensureViews makes the views over a table unless they are there as they are to
-// be. It comes after a commit, and again with the next one where it failed.
+// ensureViews makes the views over a table, and the one over all accounts, unless
+// they are there as they are to be. It comes after a commit, and again with the
+// next one where it failed.
 func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
-	stages, err := l.stagesOf(ctx)
+	changed, err := l.ownViews(ctx, table)
 	if err != nil {
 		return err
+	}
+	return l.ensureUnion(ctx, changed, "")
+}
+
+// ownViews makes the views over a table, and reports whether there was anything
+// to make.
+func (l *Loader) ownViews(ctx context.Context, table schemas.Table) (changed bool, err error) {
+	stages, err := l.stagesOf(ctx)
+	if err != nil {
+		return false, err
 	}
 	o := l.viewOptions(table, stages)
 	all := viewsSQL(o)
 	commits, err := l.table(ctx, l.o.commits())
 	if err != nil {
-		return err
+		return false, err
 	}
 	if commits == nil {
-		return fmt.Errorf("make views: table %s is gone", l.o.place(l.o.commits()))
+		return false, fmt.Errorf("make views: table %s is gone", l.o.place(l.o.commits()))
 	}
 	if commits.Labels[viewsLabel] == digestOf(all) {
-		return nil
+		return false, nil
 	}
 	for _, v := range all {
 		taken, err := l.taken(ctx, v)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if taken {
 			o.Taken = append(o.Taken, v.Name)
@@ -48,14 +59,14 @@ func (l *Loader) ensureViews(ctx context.Context, table schemas.Table) error {
 	free := viewsSQL(o)
 	digest := digestOf(free)
 	if commits.Labels[viewsLabel] == digest {
-		return nil
+		return false, nil
 	}
 	for _, v := range free {
 		if _, _, err := l.query(ctx, v.SQL); err != nil {
-			return fmt.Errorf("make view %s: %w", l.o.place(v.Name), err)
+			return false, fmt.Errorf("make view %s: %w", l.o.place(v.Name), err)
 		}
 	}
-	return l.label(ctx, l.o.commits(), viewsLabel, digest)
+	return true, l.label(ctx, l.o.commits(), viewsLabel, digest)
 }
 
 // viewOptions describe the views over a table with columns; stages names the

@@ -107,7 +107,7 @@ func (inv *inventory) convergeViews(ctx context.Context, c load.Convergence, tab
 		return err
 	}
 	list := inv.wantedViews(table, stages)
-	complete := true
+	complete, changed := true, false
 	for _, v := range list {
 		if s := inv.standing(v.Name); s != nil && slices.Equal(s.attributes(), inv.viewAttributes(v)) {
 			continue
@@ -119,6 +119,7 @@ func (inv *inventory) convergeViews(ctx context.Context, c load.Convergence, tab
 		if _, _, err := inv.query(ctx, v.SQL); err != nil {
 			return fmt.Errorf("make view %s: %w", inv.o.place(v.Name), err)
 		}
+		changed = true
 	}
 	for _, s := range slices.Backward(inv.views) { // what is read goes after what reads it
 		wanted := slices.ContainsFunc(list, func(v view) bool { return v.Name == s.name })
@@ -128,11 +129,27 @@ func (inv *inventory) convergeViews(ctx context.Context, c load.Convergence, tab
 			}
 		}
 	}
+	if err := inv.convergeUnion(ctx, c, changed); err != nil {
+		return err
+	}
 	commits, err := inv.table(ctx, inv.o.commits())
 	if err != nil || commits == nil || !complete || commits.Labels[viewsLabel] == digestOf(list) {
 		return err
 	}
 	return inv.label(ctx, inv.o.commits(), viewsLabel, digestOf(list))
+}
+
+// convergeUnion makes the view over accounts as far as c looks after it, and
+// always after what it reads has changed.
+func (inv *inventory) convergeUnion(ctx context.Context, c load.Convergence, changed bool) error {
+	wants := inv.o.Union.Name != "" && c.Wants(load.KindView, inv.o.Union.Name)
+	if wants && inv.union != nil && !isUnion(inv.union) {
+		return inv.o.foreignUnion()
+	}
+	if !wants && (!changed || inv.union == nil) {
+		return nil
+	}
+	return inv.ensureUnion(ctx, true, "")
 }
 
 // removeView removes a view or a function.

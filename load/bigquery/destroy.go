@@ -54,6 +54,9 @@ func (l *Loader) destroy(ctx context.Context, d load.Destruction) error {
 			return err
 		}
 	}
+	if err := l.ensureUnion(ctx, true, l.o.Table); err != nil {
+		return err
+	}
 	views, err := l.standingViews(ctx)
 	if err != nil {
 		return err

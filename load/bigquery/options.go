@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/load"
 )
 
 // Method is how rows get to BigQuery.
@@ -30,6 +31,9 @@ type Options struct {
 	// Stages names the dataset's table of stages, which several tables of contacts
 	// may share. Default: there is none, and views name no stages.
 	Stages string
+	// Union is the view over the tables of all accounts, this one's included.
+	// Default: there is none.
+	Union load.Union
 	// Location is where a dataset is created and jobs run, as US. Default: the
 	// dataset's, and US for one that is to be created.
 	Location string

@@ -33,7 +33,7 @@ func (l *Loader) Survey(ctx context.Context, lineage string, table schemas.Table
 	if l.o.Stages != "" {
 		tables = append(tables, inv.ofStages())
 	}
-	all := slices.Concat(tables, inv.ofViews(joined(table, inv.lay)))
+	all := slices.Concat(tables, inv.ofViews(joined(table, inv.lay)), inv.ofUnion())
 	slices.SortStableFunc(all, func(a, b load.Resource) int { // tables before views, as their words are
 		if c := strings.Compare(a.Kind, b.Kind); c != 0 {
 			return c
@@ -50,6 +50,7 @@ type inventory struct {
 	stages *bq.Table // the table that has the name of the stages; nil: there is none
 	last   *commitRecord
 	views  []standing
+	union  *bq.Table // what has the name of the view over accounts; nil: nothing
 }
 
 // inventory looks at everything. What is not lineage's is an error, and so is a
@@ -79,7 +80,10 @@ func (l *Loader) inventory(ctx context.Context, lineage string) (*inventory, err
 			return nil, err
 		}
 	}
-	inv.views, err = l.standingViews(ctx)
+	if inv.views, err = l.standingViews(ctx); err != nil || l.o.Union.Name == "" {
+		return inv, err
+	}
+	inv.union, err = l.table(ctx, l.o.Union.Name)
 	return inv, err
 }
 
@@ -158,6 +162,7 @@ type standing struct {
 	own      bool // made by viewsSQL; else it is left alone
 	sql      string
 	labels   map[string]string
+	fields   []*bq.TableFieldSchema // of a view
 }
 
 // viewSuffixes are what the names of views and functions end in that this version
@@ -204,7 +209,7 @@ func (l *Loader) standingViews(ctx context.Context) ([]standing, error) {
 		if t == nil {
 			return err
 		}
-		found[i] = &standing{name: name, labels: t.Labels}
+		found[i] = &standing{name: name, labels: t.Labels, fields: columnsOf(t)}
 		if t.View != nil {
 			found[i].own, found[i].sql = ownView(t.Description), t.View.Query
 		}

@@ -1,0 +1,177 @@
+package bigquery
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	bq "google.golang.org/api/bigquery/v2"
+
+	"github.com/sluice-etl/sluice/load"
+	sqlviews "github.com/sluice-etl/sluice/load/views"
+)
+
+// unionComment is the description of a view over accounts, by which it is told
+// apart from what somebody else made.
+const unionComment = "The contacts of all accounts, as the _active view of each has them. Made by sluice, which replaces it when one of them changes."
+
+// unionTries bounds how often the view is looked at again after it was made:
+// another account's commit may have changed what it reads meanwhile.
+const unionTries = 3
+
+// unionFrom is a line of the view that names a table's view.
+var unionFrom = regexp.MustCompile("(?m)^FROM `[^`]*\\.([^`.]+)_active`$")
+
+// isUnion reports whether something is a view over accounts that sluice made.
+func isUnion(t *bq.Table) bool { return t != nil && t.View != nil && t.Description == unionComment }
+
+// unionReads are the tables that the view reads, sorted.
+func unionReads(t *bq.Table) []string {
+	var out []string
+	for _, m := range unionFrom.FindAllStringSubmatch(t.View.Query, -1) {
+		out = append(out, m[1])
+	}
+	slices.Sort(out)
+	return out
+}
+
+// ensureUnion makes the view over accounts, over those whose tables exist, unless
+// it is there as it is to be. changed says that what it reads may be another; the
+// table without is left out: it is going. A name that something else has is left to
+// it: what a survey says of that is no reason to take no data.
+func (l *Loader) ensureUnion(ctx context.Context, changed bool, without string) error {
+	if l.o.Union.Name == "" {
+		return nil
+	}
+	for range unionTries {
+		stands, err := l.table(ctx, l.o.Union.Name)
+		switch {
+		case err != nil:
+			return err
+		case stands != nil && !isUnion(stands), stands != nil && !changed && slices.Equal(unionReads(stands), l.o.Union.Sorted()):
+			return nil
+		}
+		parts, err := l.unionParts(ctx, without)
+		if err != nil {
+			return err
+		}
+		if len(parts) == 0 {
+			if stands == nil {
+				return nil
+			}
+			return l.remove(ctx, l.o.Union.Name)
+		}
+		body := unionBody(parts)
+		if stands != nil && strings.TrimSpace(stands.View.Query) == body {
+			return nil
+		}
+		if _, _, err := l.query(ctx, l.unionSQL(body)); err != nil {
+			return fmt.Errorf("make view %s over all accounts: %w", l.o.place(l.o.Union.Name), err)
+		}
+		changed = true
+	}
+	return nil
+}
+
+// unionParts are the views of the accounts' tables that exist.
+func (l *Loader) unionParts(ctx context.Context, without string) ([]sqlviews.UnionPart, error) {
+	tables := slices.DeleteFunc(l.o.Union.Sorted(), func(t string) bool { return t == without })
+	found := make([]*bq.Table, len(tables))
+	err := parallel(ctx, len(tables), l.o.InFlight, func(ctx context.Context, i int) (err error) {
+		found[i], err = l.table(ctx, tables[i]+"_active")
+		return err
+	})
+	var out []sqlviews.UnionPart
+	for i, t := range found {
+		if t == nil || t.View == nil || !ownView(t.Description) {
+			continue
+		}
+		p := sqlviews.UnionPart{Table: tables[i], From: l.o.quoted(tables[i] + "_active")}
+		for _, f := range columnsOf(t) {
+			p.Columns = append(p.Columns, sqlviews.UnionColumn{Name: f.Name, Type: plainKind(f.Type)})
+		}
+		out = append(out, p)
+	}
+	return out, err
+}
+
+// unionBody names every column in every branch: BigQuery puts them together by
+// their place.
+func unionBody(parts []sqlviews.UnionPart) string {
+	columns := sqlviews.UnionColumns(parts, commonKind)
+	var branches []string
+	for _, p := range parts {
+		kinds := map[string]string{}
+		for _, c := range p.Columns {
+			kinds[c.Name] = c.Type
+		}
+		var list []string
+		for _, c := range columns {
+			name := quoteName(c.Name)
+			switch kind := kinds[c.Name]; {
+			case kind == "":
+				name = "CAST(NULL AS " + c.Type + ") AS " + name
+			case kind == "JSON" && kind != c.Type:
+				name = "TO_JSON_STRING(" + name + ") AS " + name
+			case kind != c.Type:
+				name = "CAST(" + name + " AS " + c.Type + ") AS " + name
+			}
+			list = append(list, name)
+		}
+		branches = append(branches, "SELECT "+strings.Join(list, ", ")+"\nFROM "+p.From)
+	}
+	return strings.Join(branches, "\nUNION ALL\n")
+}
+
+// commonKind holds numbers as numbers and everything else as text.
+func commonKind(a, b string) string {
+	number := func(t string) bool { return t == "INT64" || t == "FLOAT64" }
+	switch {
+	case a == b:
+		return a
+	case number(a) && number(b):
+		return "FLOAT64"
+	default:
+		return "STRING"
+	}
+}
+
+func (l *Loader) unionSQL(body string) string {
+	w := &viewWriter{}
+	options := "description=" + w.text(unionComment)
+	if len(l.o.Labels) > 0 {
+		options += ", labels=" + w.labels(l.o.Labels)
+	}
+	return "CREATE OR REPLACE VIEW " + l.o.quoted(l.o.Union.Name) + "\nOPTIONS (" + options + ")\nAS\n" + body
+}
+
+// ofUnion is the view over accounts beside what stands there: whether it has the
+// columns of this account. nil where none is wanted.
+func (inv *inventory) ofUnion() []load.Resource {
+	if inv.o.Union.Name == "" {
+		return nil
+	}
+	r := load.Resource{Kind: load.KindView, Name: inv.o.Union.Name, Want: inv.o.Union.Attributes()}
+	switch t := inv.union; {
+	case isUnion(t):
+		fresh := true
+		if own := inv.standing(inv.o.Table + "_active"); own != nil && own.own {
+			for _, c := range own.fields {
+				fresh = fresh && fieldNamed(columnsOf(t), c.Name) != nil
+			}
+		}
+		r.Have = load.UnionAttributes(unionReads(t), fresh)
+	case t != nil:
+		r.Effects = []string{inv.o.foreignUnion().sentence()}
+	}
+	return []load.Resource{r}
+}
+
+func (o Options) foreignUnion() *Error {
+	return &Error{
+		Message: "what has the name is no view over accounts that sluice made", Table: o.place(o.Union.Name), Err: load.ErrForeign,
+		hint: "Give the pipeline another union_view, or union_view: off, or rename what is there.",
+	}
+}
