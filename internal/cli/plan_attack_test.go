@@ -217,7 +217,7 @@ func TestALimitIsToldAndStopsOneRunAlone(t *testing.T) {
 		says(t, w.sluice(t, "plan").mustBe(t, 0).out, want[0], "what it has read by then is kept, and the next run goes on")
 		r := w.sluice(t, "apply", "--auto-approve").mustBe(t, 4)
 		says(t, r.out, "nightly: done")
-		says(t, r.err, want[1], "what was read is kept")
+		says(t, r.err, want[1], "what a run or a backfill has read is kept")
 		w.write(t, "pipelines.yaml", strings.Replace(limited, ", LIMIT", "", 1))
 		says(t, w.sluice(t, "run", "small").mustBe(t, 0).err, "going on from")
 	}

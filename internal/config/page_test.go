@@ -72,6 +72,28 @@ This is two sources, ` + "`crm[\"acme\"]` and `crm[\"globex\"]`" + `, and two pi
 ` + "`contacts_acme` and `contacts_globex`" + `. A pipeline with ` + "`for_each`" + ` reads the source of the
 same account; one without names it, as in ` + "`source: 'crm[\"acme\"]'`" + `.
 
+Every row of these tables names its account in ` + "`" + `_sluice_account` + "`" + `. Where an account gets
+another key (` + "`" + `sluice state mv` + "`" + `), its views have the new one in all rows at once; rows
+that are stored keep what they were written with.
+
+One view has the contacts of all accounts: ` + "`" + `contacts` + "`" + ` here, or the name that ` + "`" + `union_view` + "`" + `
+gives. It reads the main view of each account's table (without deleted, blocked and
+playground contacts), and has every column that one of them has, null where another
+lacks it. A column that is a number in one account and text in another is text; whole
+numbers beside fractions are float64.
+
+- In DuckDB it is a view of the database.
+- Beside Parquet tables on this machine it is a file, ` + "`" + `out/contacts.sql` + "`" + `, that makes it
+  and the views that it reads, from any folder; ` + "`" + `sluice query` + "`" + ` has it anyway. Tables in
+  a bucket have no such file.
+- In BigQuery it is a view of the dataset, over the ` + "`" + `_active` + "`" + ` views. Where it gets
+  another name, the old view stays: remove it by hand.
+
+Every run makes it anew where an account gets a table or a column, over the tables that
+exist: an account that is down, or has not been run yet, is no hindrance. ` + "`" + `sluice plan` + "`" + `
+shows it, and ` + "`" + `sluice apply` + "`" + ` makes it, also after an account was taken out of the file.
+What somebody else has made under the name stays; the plan says so.
+
 ` + "`sluice run nightly` runs all accounts, `sluice run nightly.acme`" + ` one. An account that
 fails stops no other: the exit code is 4 then. Accounts on one host share its
 ` + "`requests_per_second`" + `: where they differ, the lowest holds.
