@@ -242,7 +242,7 @@ func TestAPlanOfThreeAccountsReadsAsItShould(t *testing.T) {
 func TestASavedPlanOutlivesRowsAndNotItsContractOrVariables(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "")
-	w.write(t, "contract.yaml", contractWith(t, w, "  - {name: nickname, path: nickname, type: string, description: What friends say}\n"))
+	w.write(t, "contract.yaml", contractWith(t, "  - {name: nickname, path: nickname, type: string, description: What friends say}\n"))
 	yaml := strings.NewReplacer("stages: off}", `stages: off, schema: contract.yaml, filters: {platform: ["${ONE}"]}}`).Replace(plans)
 	w.write(t, "pipelines.yaml", yaml)
 	w.env["ONE"] = "whatsapp"
@@ -252,7 +252,7 @@ func TestASavedPlanOutlivesRowsAndNotItsContractOrVariables(t *testing.T) {
 	}
 	w.sluice(t, "plan", "--no-data", "--out", w.at("p")).mustBe(t, 0)
 	for name, change := range map[string]func(){
-		"a contract file": func() { w.write(t, "contract.yaml", contractWith(t, w, "")) },
+		"a contract file": func() { w.write(t, "contract.yaml", contractWith(t, "")) },
 		"a variable":      func() { w.env["ONE"] = "web" },
 	} {
 		was, one := w.tree(t, "contract.yaml"), w.env["ONE"]

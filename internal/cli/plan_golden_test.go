@@ -52,7 +52,7 @@ func TestPlansReadAsTheyShould(t *testing.T) {
 	w.sluice(t, "plan", "--detailed-exitcode").mustBe(t, 0)
 
 	// A column of the contract that the tables do not have yet.
-	w.write(t, "contract.yaml", contractWith(t, w, "  - {name: nickname, path: nickname, type: string, description: What friends say}\n"))
+	w.write(t, "contract.yaml", contractWith(t, "  - {name: nickname, path: nickname, type: string, description: What friends say}\n"))
 	w.write(t, "pipelines.yaml", strings.Replace(plans, "stages: off", "stages: off, schema: contract.yaml", 1))
 	w.planGolden(t, "additive")
 	w.sluice(t, "plan", "--detailed-exitcode").mustBe(t, 2)
@@ -88,7 +88,7 @@ func TestPlansReadAsTheyShould(t *testing.T) {
 }
 
 // contractWith is the built-in contract with a line more among its columns.
-func contractWith(t *testing.T, w *world, line string) string {
+func contractWith(t *testing.T, line string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "..", "schemas", "contacts.yaml"))
 	if err != nil {
@@ -242,5 +242,24 @@ func TestAPlanThatDoesNotLookTakesSharedThingsForWhatTheyWere(t *testing.T) {
 	r := w.sluice(t, "plan", "--no-data", "--refresh=false").mustBe(t, 0)
 	if !strings.Contains(r.out, ". destination.lake.table.crm_stages will be forgotten") {
 		t.Errorf("a table of stages that nobody asks for is not forgotten:\n%s", r.out)
+	}
+}
+
+func TestAPlanHidesTheValueOfAFilterWhereTheContractProtectsValues(t *testing.T) {
+	t.Parallel()
+	filtered := strings.Replace(plans, "stages: off", `stages: off, schema: contract.yaml, filters: {custom_field_key: city, custom_field_value: Valparaiso}`, 1)
+	for line, hides := range map[string]bool{
+		"  - {name: nickname, path: nickname, type: string}\n":               false,
+		"  - {name: nickname, path: nickname, type: string, policy: mask}\n": true,
+	} {
+		w := newWorld(t, filtered)
+		w.write(t, "contract.yaml", contractWith(t, line))
+		text := w.sluice(t, "plan", "--no-data").mustBe(t, 0).out
+		w.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, 0)
+		for what, got := range map[string]string{"the plan": text, "state": w.sluice(t, "state", "pull").mustBe(t, 0).out} {
+			if strings.Contains(got, "Valparaiso") == hides || strings.Contains(got, "(hidden)") != hides {
+				t.Errorf("with %q %s says\n%s", line, what, got)
+			}
+		}
 	}
 }
