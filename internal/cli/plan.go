@@ -204,7 +204,7 @@ func (a *app) apply(ctx context.Context, o planOptions, approved bool) error {
 
 // afterwards says what was done, and runs what is to be run.
 func (a *app) afterwards(ctx context.Context, e *estate, o planOptions, done applied) error {
-	if !e.plan.Empty() {
+	if !e.plan.Empty() && (done.total() > 0 || len(done.failed) == 0) {
 		if err := a.print("\n" + done.text(o.destroy) + "\n"); err != nil {
 			return err
 		}
