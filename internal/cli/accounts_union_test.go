@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +34,7 @@ func newFleet(t *testing.T, contacts map[string]int) fleet {
 	f.now.Store(&start)
 	f.clock = f.hands
 	f.env["KEY"] = sandboxKey
-	for seed, account := range sortedNames(contacts) {
+	for seed, account := range slices.Sorted(maps.Keys(contacts)) {
 		o := sandbox.DefaultOptions()
 		o.Contacts, o.Seed = contacts[account], uint64(seed+1)
 		server, err := sandbox.New(o, f.hands)

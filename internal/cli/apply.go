@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/internal/plan"
@@ -203,7 +202,8 @@ func (a *app) recorded(ctx context.Context, e *estate, list []plan.Change, out *
 				delete(r.Items, c.Address)
 				continue
 			}
-			r.Items[c.Address] = e.item(c, now)
+			i := slices.IndexFunc(e.found, func(f plan.Resource) bool { return f.Address == c.Address })
+			r.Items[c.Address] = e.item(e.found[i], e.found[i].Want, now)
 		}
 		return nil
 	})
@@ -220,23 +220,6 @@ func (a *app) recorded(ctx context.Context, e *estate, list []plan.Change, out *
 		}
 	}
 	return nil
-}
-
-// item is what state remembers of a resource that was made or changed.
-func (e *estate) item(c plan.Change, now time.Time) state.Resource {
-	item := state.Resource{Kind: c.Kind, Pipeline: c.Pipeline, Destination: c.Destination, Attributes: map[string]string{}, AppliedAt: now}
-	for _, r := range e.found {
-		if r.Address == c.Address {
-			for _, s := range r.Want {
-				item.Attributes[s.Name] = s.Value
-			}
-		}
-	}
-	item.Place = item.Attributes["place"]
-	if d := e.cfg.Destination(c.Destination); d != nil {
-		item.Type = d.Type
-	}
-	return item
 }
 
 // text is what an apply says at its end.

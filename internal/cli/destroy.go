@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -57,10 +56,4 @@ func (a *app) destroy(ctx context.Context, o planOptions, approved bool) error {
 		return err
 	}
 	return a.afterwards(ctx, e, o, a.carryOut(ctx, e))
-}
-
-// isFile reports whether something stands at a path.
-func isFile(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -249,6 +250,12 @@ func (a *app) planFile(args []string) string {
 		return args[0]
 	}
 	return ""
+}
+
+// isFile reports whether something stands at a path.
+func isFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // approvePlan asks whether to go on.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -189,7 +190,7 @@ func (d planDocument) refusal(path string, e *estate, now planDocument) error {
 	if was.Lineage != is.Lineage || was.Serial != is.Serial {
 		reasons = append(reasons, fmt.Sprintf("state's resources have changed: serial %d then, %d now", was.Serial, is.Serial))
 	}
-	for _, name := range sortedNames(is.Destinations) {
+	for _, name := range slices.Sorted(maps.Keys(is.Destinations)) {
 		if was.Destinations[name] != is.Destinations[name] {
 			reasons = append(reasons, "what stands at destination "+name+" has changed")
 		}
