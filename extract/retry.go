@@ -56,10 +56,10 @@ func (c *Client) retry(ctx context.Context, k *call) (Response, error) {
 		if fail == nil {
 			return resp, nil
 		}
-		setAttempts(fail.err, attempt)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil { // whose cause may be another call's error
 			return resp, fmt.Errorf("get %s: %w", k.request, context.Cause(ctx))
 		}
+		setAttempts(fail.err, attempt)
 		if fail.cause == "" || attempt > c.source.MaxRetries {
 			return resp, fail.err
 		}

@@ -203,8 +203,8 @@ func (e *enricher) choose(records []json.RawMessage, skip []bool) ([]askedFor, e
 // fetch enriches records from one on, until all are done or so many bytes are
 // held that they should be decoded first, and returns where it came to.
 func (e *enricher) fetch(ctx context.Context, records []json.RawMessage, asked []askedFor, from int) (until int, err error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var (
 		all   sync.WaitGroup
 		mu    sync.Mutex
@@ -237,7 +237,7 @@ func (e *enricher) fetch(ctx context.Context, records []json.RawMessage, asked [
 				mu.Lock()
 				if err != nil && first == nil {
 					first = err
-					stop(err)
+					stop()
 				}
 				records[i] = record
 				held += len(record)
