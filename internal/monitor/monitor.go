@@ -1,0 +1,267 @@
+package monitor
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/internal/run"
+	"github.com/sluice-etl/sluice/internal/schedule"
+	"github.com/sluice-etl/sluice/internal/state"
+)
+
+const (
+	// keptLogs and keptLines bound the logs of runs that are kept in memory, of
+	// each pipeline; of what is beyond keptLines the middle is left out.
+	keptLogs  = 20
+	keptLines = 400
+
+	kindSync = "sync"
+)
+
+// Options are what a Monitor works with.
+type Options struct {
+	Clock     clock.Clock
+	Pipelines []Pipeline
+	// Load reads a pipeline's state.
+	Load func(ctx context.Context, pipeline string) (*state.Pipeline, error)
+	// Refresh is how long what Load returned is good for, where no run of this
+	// process has ended since: other processes run pipelines too. 0: 5 s.
+	Refresh time.Duration
+}
+
+// Monitor gathers what the daemon's jobs do. It is safe for concurrent use.
+type Monitor struct {
+	o     Options
+	since time.Time
+
+	mu      sync.Mutex
+	watches map[chan struct{}]struct{}
+	of      map[string]*pipeline
+}
+
+type pipeline struct {
+	Pipeline
+	next  map[string]time.Time // by kind
+	live  map[string]*Live     // by kind
+	retry *Repeat
+	logs  []*runLog
+
+	loading sync.Mutex // held while state is read
+	st      *state.Pipeline
+	err     error
+	read    time.Time // when st was; zero: it has to be
+}
+
+type runLog struct {
+	id    string
+	lines []Line
+	left  int // out, in the middle
+}
+
+// New returns the monitor of the given pipelines.
+func New(o Options) *Monitor {
+	if o.Refresh == 0 {
+		o.Refresh = 5 * time.Second
+	}
+	m := &Monitor{o: o, since: o.Clock.Now(), watches: map[chan struct{}]struct{}{}, of: map[string]*pipeline{}}
+	for _, p := range o.Pipelines {
+		m.of[p.Name] = &pipeline{Pipeline: p, next: map[string]time.Time{}, live: map[string]*Live{}}
+	}
+	return m
+}
+
+// Watch returns a channel that gets a value once something has changed; several
+// changes may be one value. stop ends it.
+func (m *Monitor) Watch() (changed <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watches[c] = struct{}{}
+	return c, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.watches, c)
+	}
+}
+
+// changed is called with mu held.
+func (m *Monitor) changed() {
+	for c := range m.watches {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func kindOf(kind string) string { return cmp.Or(kind, kindSync) }
+
+// Schedule takes what the scheduler tells.
+func (m *Monitor) Schedule(e schedule.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.of[e.Name]
+	if p == nil {
+		return
+	}
+	kind := kindOf(e.Kind)
+	switch e.Type {
+	case schedule.Next:
+		p.next[kind] = e.At
+	case schedule.Waiting:
+		p.live[kind] = &Live{Pipeline: e.Name, Kind: kind, Trigger: e.Trigger, Attempt: e.Attempt, Since: e.Time, Waiting: true, Share: -1}
+	case schedule.Started:
+		p.live[kind] = &Live{Pipeline: e.Name, Kind: kind, Trigger: e.Trigger, Attempt: e.Attempt, Since: e.Time, Share: -1}
+	case schedule.Finished, schedule.Failed:
+		delete(p.live, kind)
+		p.read = time.Time{}
+		if kind == kindSync {
+			p.retry = nil
+		}
+	case schedule.Retrying:
+		p.retry = &Repeat{Attempt: e.Attempt, At: e.At, Until: e.Until}
+		if e.Err != nil {
+			p.retry.Err = e.Err.Error()
+		}
+	case schedule.GivenUp:
+		p.retry = nil
+	case schedule.Missed, schedule.Skipped, schedule.Queued: // the log tells
+	}
+	m.changed()
+}
+
+// Observe takes what the engine tells of a job of the given kind.
+func (m *Monitor) Observe(kind string, e run.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.of[e.Pipeline]
+	if p == nil {
+		return
+	}
+	p.note(e)
+	if l := p.live[kindOf(kind)]; l != nil {
+		l.take(e)
+	}
+	m.changed()
+}
+
+func (l *Live) take(e run.Event) {
+	l.RunID = cmp.Or(e.RunID, l.RunID)
+	l.Mode = cmp.Or(e.Mode, l.Mode)
+	switch e.Type {
+	case "progress":
+		if e.Phase != l.Phase {
+			l.Phase, l.first = e.Phase, e.Mark
+		}
+		l.first = cmp.Or(l.first, e.Mark)
+		l.Contacts, l.Pages, l.Mark, l.Goal = e.Contacts, e.Pages, e.Mark, e.Goal
+		l.Share = share(l.first, l.Mark, l.Goal)
+	case "committed":
+		l.Committed = append(slices.Clone(l.Committed), e.Destination)
+	case "commit_failed":
+		l.Failed = append(slices.Clone(l.Failed), e.Destination)
+	}
+}
+
+// note adds to the log of a run. Of lines of progress the last alone is kept.
+func (p *pipeline) note(e run.Event) {
+	if e.RunID == "" {
+		return
+	}
+	i := slices.IndexFunc(p.logs, func(l *runLog) bool { return l.id == e.RunID })
+	if i < 0 {
+		p.logs = append(p.logs, &runLog{id: e.RunID})
+		if i = len(p.logs) - 1; i == keptLogs {
+			p.logs = slices.Delete(p.logs, 0, 1)
+			i--
+		}
+	}
+	l := p.logs[i]
+	if n := len(l.lines); n > 0 && e.Type == "progress" && l.lines[n-1].Event.Type == "progress" && l.lines[n-1].Event.Phase == e.Phase {
+		l.lines[n-1] = Line{e.Time, e}
+		return
+	}
+	if len(l.lines) == keptLines {
+		l.lines = slices.Delete(l.lines, keptLines/2, keptLines/2+1)
+		l.left++
+	}
+	l.lines = append(l.lines, Line{e.Time, e})
+}
+
+// Log returns the log of a run of this process, and how many of its lines are
+// left out in the middle; nil for a run of another, or of long ago.
+func (m *Monitor) Log(pipeline, runID string) (lines []Line, left int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.of[pipeline]
+	if p == nil {
+		return nil, 0
+	}
+	for _, l := range p.logs {
+		if l.id == runID {
+			return slices.Clone(l.lines), l.left
+		}
+	}
+	return nil, 0
+}
+
+// Snapshot returns how everything is. It reads state where what is known of it is
+// old.
+func (m *Monitor) Snapshot(ctx context.Context) Snapshot {
+	s := Snapshot{At: m.o.Clock.Now(), Since: m.since}
+	for _, conf := range m.o.Pipelines {
+		m.mu.Lock()
+		p := m.of[conf.Name]
+		m.mu.Unlock()
+		st, err := m.state(ctx, p)
+		m.mu.Lock()
+		s.Pipelines = append(s.Pipelines, m.status(p, st, err, s.At))
+		m.mu.Unlock()
+	}
+	return s
+}
+
+// Status returns how one pipeline is, false where there is none of the name.
+func (m *Monitor) Status(ctx context.Context, name string) (Status, bool) {
+	m.mu.Lock()
+	p := m.of[name]
+	m.mu.Unlock()
+	if p == nil {
+		return Status{}, false
+	}
+	st, err := m.state(ctx, p)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status(p, st, err, m.o.Clock.Now()), true
+}
+
+// state reads a pipeline's document, one reader at a time.
+func (m *Monitor) state(ctx context.Context, p *pipeline) (*state.Pipeline, error) {
+	p.loading.Lock()
+	defer p.loading.Unlock()
+	m.mu.Lock()
+	now := m.o.Clock.Now()
+	st, err, fresh := p.st, p.err, !p.read.IsZero() && now.Sub(p.read) < m.o.Refresh
+	if !fresh {
+		p.read = now // what ends while it is read asks for another reading
+	}
+	m.mu.Unlock()
+	if fresh {
+		return st, err
+	}
+	read, err := m.o.Load(ctx, p.Name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		p.st = read
+	} else if ctx.Err() != nil {
+		p.read = time.Time{} // the reader went away, which says nothing of state
+		return p.st, p.err
+	}
+	p.err = err
+	return p.st, p.err
+}
