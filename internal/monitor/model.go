@@ -59,6 +59,10 @@ type Status struct {
 	Live                []Live // what runs now, or waits for its turn; the one that began first before others
 	// Retry is the failed run that is repeated; nil for none.
 	Retry *Repeat
+	// Failures are the jobs of this process that failed and that none of their
+	// kind has followed which is done, syncs first: state has no record of those
+	// that failed before they read anything.
+	Failures []Failure
 	// Last is the last sync that has ended, nil for none.
 	Last *state.RunRecord
 	// Runs are the runs that state remembers, oldest first.
@@ -105,6 +109,17 @@ type Repeat struct {
 	Attempt   int // that failed, from 1
 	At, Until time.Time
 	Err       string
+}
+
+// Failure is a job of this process that failed.
+type Failure struct {
+	Kind    string // sync, reconcile or backfill
+	RunID   string // empty where it failed before the engine began
+	Trigger schedule.Trigger
+	Attempt int // from 1
+	At      time.Time
+	Err     string
+	Hints   []string // what to do about it
 }
 
 // Queue is what waits for one destination.

@@ -31,6 +31,8 @@ type Options struct {
 	// Refresh is how long what Load returned is good for, where no run of this
 	// process has ended since: other processes run pipelines too. 0: 5 s.
 	Refresh time.Duration
+	// Hints says what to do about an error; nil: nothing is known.
+	Hints func(error) []string
 }
 
 // Monitor gathers what the daemon's jobs do. It is safe for concurrent use.
@@ -47,6 +49,7 @@ type pipeline struct {
 	Pipeline
 	next  map[string]time.Time // by kind
 	live  map[string]*Live     // by kind
+	fails map[string]Failure   // by kind: the last job, where it failed
 	retry *Repeat
 	logs  []*runLog
 
@@ -59,7 +62,8 @@ type pipeline struct {
 type runLog struct {
 	id    string
 	lines []Line
-	left  int // out, in the middle
+	left  int      // out, in the middle
+	fail  *Failure // nil where it has not failed
 }
 
 // New returns the monitor of the given pipelines.
@@ -69,7 +73,7 @@ func New(o Options) *Monitor {
 	}
 	m := &Monitor{o: o, since: o.Clock.Now(), watches: map[chan struct{}]struct{}{}, of: map[string]*pipeline{}}
 	for _, p := range o.Pipelines {
-		m.of[p.Name] = &pipeline{Pipeline: p, next: map[string]time.Time{}, live: map[string]*Live{}}
+		m.of[p.Name] = &pipeline{Pipeline: p, next: map[string]time.Time{}, live: map[string]*Live{}, fails: map[string]Failure{}}
 	}
 	return m
 }
@@ -117,6 +121,7 @@ func (m *Monitor) Schedule(e schedule.Event) {
 	case schedule.Started:
 		p.live[kind] = &Live{Pipeline: e.Name, Kind: kind, Trigger: e.Trigger, Attempt: e.Attempt, Since: e.Time, Share: -1}
 	case schedule.Finished, schedule.Failed:
+		m.ended(p, kind, e)
 		delete(p.live, kind)
 		p.read = time.Time{}
 		if kind == kindSync {
@@ -132,6 +137,28 @@ func (m *Monitor) Schedule(e schedule.Event) {
 	case schedule.Missed, schedule.Skipped, schedule.Queued: // the log tells
 	}
 	m.changed()
+}
+
+// ended notes how a job ended. It is called with mu held.
+func (m *Monitor) ended(p *pipeline, kind string, e schedule.Event) {
+	if e.Type == schedule.Finished {
+		delete(p.fails, kind)
+		return
+	}
+	f := Failure{Kind: kind, Trigger: e.Trigger, Attempt: e.Attempt, At: e.Time}
+	if e.Err != nil {
+		f.Err = e.Err.Error()
+		if m.o.Hints != nil {
+			f.Hints = m.o.Hints(e.Err)
+		}
+	}
+	if l := p.live[kind]; l != nil {
+		f.RunID = l.RunID
+	}
+	p.fails[kind] = f
+	if i := slices.IndexFunc(p.logs, func(l *runLog) bool { return l.id == f.RunID }); i >= 0 {
+		p.logs[i].fail = &f
+	}
 }
 
 // Observe takes what the engine tells of a job of the given kind.
@@ -207,6 +234,23 @@ func (m *Monitor) Log(pipeline, runID string) (lines []Line, left int) {
 		}
 	}
 	return nil, 0
+}
+
+// Failure returns how a run of this process failed; false where it did not, or
+// is of another process or of long ago.
+func (m *Monitor) Failure(pipeline, runID string) (Failure, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.of[pipeline]
+	if p == nil || runID == "" {
+		return Failure{}, false
+	}
+	for _, l := range p.logs {
+		if l.id == runID && l.fail != nil {
+			return *l.fail, true
+		}
+	}
+	return Failure{}, false
 }
 
 // Snapshot returns how everything is. It reads state where what is known of it is

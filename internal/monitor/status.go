@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -24,6 +25,7 @@ func (m *Monitor) status(p *pipeline, st *state.Pipeline, err error, now time.Ti
 	if st != nil {
 		s.take(st)
 	}
+	s.Failures = p.failures(s.Last)
 	since := s.FreshAt
 	if since.IsZero() {
 		since = m.since
@@ -34,10 +36,35 @@ func (m *Monitor) status(p *pipeline, st *state.Pipeline, err error, now time.Ti
 	return s
 }
 
+// failures are the jobs that failed last, of each kind one; not of syncs where
+// state knows one that began later, of another process then.
+func (p *pipeline) failures(last *state.RunRecord) []Failure {
+	var list []Failure
+	for _, f := range p.fails {
+		if f.Kind != kindSync || last == nil || last.StartedAt.Before(f.At) {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, func(a, b Failure) int {
+		return cmp.Or(cmp.Compare(place(a.Kind), place(b.Kind)), cmp.Compare(a.Kind, b.Kind))
+	})
+	return list
+}
+
+// place orders kinds of jobs: syncs come first.
+func place(kind string) int {
+	if kind == kindSync {
+		return 0
+	}
+	return 1
+}
+
 func (s *Status) health() Health {
 	switch {
 	case s.Err != nil:
 		return Unknown
+	case len(s.Failures) > 0 && s.Failures[0].Kind == kindSync:
+		return Failing
 	case s.Last != nil && s.Last.Status != statusDone:
 		return Failing
 	case s.Late:
