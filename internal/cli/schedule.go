@@ -126,7 +126,7 @@ func (w scheduled) entries(wire func() (run.Job, error)) ([]schedule.Entry, erro
 		}
 		entries = append(entries, schedule.Entry{
 			Name: p.Name, Kind: kind, Spec: spec, Times: times, Location: p.Timezone,
-			Run: func(ctx context.Context) error {
+			Run: func(ctx context.Context, _ schedule.Trigger) error {
 				engine := &run.Engine{Store: w.store, Clock: w.app.Clock, Log: w.app.log, Observe: observe(ctx, log)}
 				sum, err := do(ctx, engine, job)
 				w.app.noteApplied(ctx, w.cfg, p, engine, job, err)

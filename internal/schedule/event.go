@@ -19,13 +19,15 @@ type EventType string
 // The types, in the order in which a job meets them.
 const (
 	Next     EventType = "next"     // At is when it runs next, jitter included
-	Missed   EventType = "missed"   // At passed while no scheduler was there; it is run once now
-	Skipped  EventType = "skipped"  // Times have passed while it was running
-	Queued   EventType = "queued"   // a time has passed while it was running: it runs again after
+	Missed   EventType = "missed"   // At, the first of Times, passed while no scheduler was there; it is run once now
+	Skipped  EventType = "skipped"  // Times have passed while it was running, or without being made up for
+	Queued   EventType = "queued"   // a time, At, has passed while it was running: it runs again after
 	Waiting  EventType = "waiting"  // as many jobs are running as may at once
 	Started  EventType = "started"  // Attempt tells the how manieth
 	Finished EventType = "finished" // after Took
 	Failed   EventType = "failed"   // with Err, after Took
+	// Retrying and GivenUp follow on Failed, one of them, unless the scheduler is
+	// stopping.
 	Retrying EventType = "retrying" // it is run again At, for the last time at Until
 	GivenUp  EventType = "given_up" // Err is not retried any more: for good, or because Until has come
 )
@@ -39,7 +41,7 @@ type Event struct {
 	Trigger    Trigger
 	At, Until  time.Time
 	Attempt    int // from 1
-	Times      int
+	Times      int // 10000 stands for that and more
 	Took       time.Duration
 	Err        error
 }

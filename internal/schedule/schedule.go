@@ -1,5 +1,6 @@
 // Package schedule runs jobs at the times a cron expression names, each in a
-// time zone of its own, never two of one job at once.
+// time zone of its own, never two of one job at once and never more than so many
+// altogether. What it missed it makes up for, and what failed it repeats.
 package schedule
 
 import (
@@ -7,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,94 +21,152 @@ import (
 // Entry is one job with its times.
 type Entry struct {
 	Name string
-	// Kind tells several entries of one name apart in the log; empty for the
-	// one that needs no telling.
+	// Kind tells several entries of one name apart; empty for the one that needs
+	// no telling.
 	Kind string
 	// Spec is a cron expression of five fields, a descriptor (@hourly, @daily,
-	// ...) or @every with a Go duration.
+	// ...) or @every with a Go duration. Empty, and Times nil: the entry runs only
+	// when Scheduler.Trigger asks for it.
 	Spec string
 	// Times are those that Spec names where the caller has read it already;
-	// nil: Spec is parsed, in Location.
+	// nil: Spec is parsed, in Location. They are taken as InZone gives them.
 	Times cron.Schedule
 	// Location is the time zone Spec is read in; nil is UTC.
 	Location *time.Location
-	// Run is the job. Its context ends when the scheduler's grace period does.
+	// Jitter is how long after its time a run may begin: how long is drawn anew
+	// each time, and is at most half of the time to the next one. 0: on time.
+	Jitter time.Duration
+	// Overlap says what becomes of times that pass while the job runs; empty is
+	// Skip.
+	Overlap Overlap
+	// CatchUp makes up, once, for times that passed while no scheduler was there
+	// to see them: since LastStart, or while the machine slept.
+	CatchUp bool
+	// LastStart is when the job was last begun, by whomever; zero: never, and then
+	// nothing is made up for.
+	LastStart time.Time
+	// Again says how a run that failed is repeated; zero: not at all.
+	Again Repetition
+	// Run is the job. Its context ends when the scheduler's grace period does. What
+	// it panics with is its error.
+	Run func(ctx context.Context, why Trigger) error
+}
+
+// Overlap says what becomes of times that pass while a job runs.
+type Overlap string
+
+// The ways.
+const (
+	Skip  Overlap = "skip"  // they are left out
+	Queue Overlap = "queue" // the job runs once more right after
+)
+
+// Repetition says how a run that failed is repeated. A run that somebody asked
+// for is not, nor is one whose error is permanent.
+type Repetition struct {
+	// For is how long after the first failure the last repetition may begin; it is
+	// before the next regular time in any case. 0: none.
+	For time.Duration
+	// Backoff is the wait after the first failure. It doubles with each one, up to
+	// MaxBackoff; by chance up to half of it is left off.
+	Backoff, MaxBackoff time.Duration
+}
+
+// Once is a job that runs now, one time.
+type Once struct {
+	// Name and Kind are as an Entry's. No entry may have both.
+	Name, Kind string
+	// Run is as an Entry's.
 	Run func(ctx context.Context) error
 }
 
-// Scheduler holds what all entries share.
+// Scheduler holds what all entries share. Its fields are not changed once Run
+// has been called, which is called once.
 type Scheduler struct {
 	Clock clock.Clock
 	Log   *slog.Logger
 	// Grace is how long jobs that are running when the scheduler is told to
 	// stop may go on before their context is cancelled. Zero cancels at once.
 	Grace time.Duration
+	// Parallel is how many jobs run at once at most; others wait, and begin in the
+	// order in which their time came. 0: no limit.
+	Parallel int
+	// Observe receives what happens, one event at a time; it must not block. nil
+	// for none.
+	Observe func(Event)
+	// Permanent reports whether a job's error is one that no repetition mends;
+	// nil: none is. A panic always is.
+	Permanent func(error) bool
+	// Chance draws a number from [0, 1), from several goroutines at once; nil:
+	// math/rand's.
+	Chance func() float64
+
+	slots   *slots
+	running atomic.Int32
+	telling sync.Mutex // one event after the other
+
+	mu      sync.Mutex // guards what follows
+	keepers map[job]*keeper
+	busy    map[job]bool // asked for, waiting or running
+	launch  func(Once)   // nil while the scheduler does not run
 }
 
-// ErrCutShort says that a job was still running at the end of the grace period
-// and was cancelled.
-var ErrCutShort = errors.New("a running job was cancelled at the end of the grace period")
+// job is what tells jobs apart.
+type job struct{ name, kind string }
 
-// recheck bounds one sleep: a machine that was suspended, or whose clock was
-// set, notices within this time that the hour has come.
-const recheck = time.Minute
-
-// Parse reads a cron expression in a time zone; nil is UTC.
-func Parse(spec string, loc *time.Location) (cron.Schedule, error) {
-	if loc == nil {
-		loc = time.UTC
-	}
-	s, err := cron.ParseStandard(spec)
-	if err != nil {
-		return nil, fmt.Errorf("parse schedule %q: %w", spec, err)
-	}
-	if at, ok := s.(*cron.SpecSchedule); ok {
-		at.Location = loc
-	}
-	return s, nil
-}
+// Errors of Scheduler.Run, Trigger and Submit.
+var (
+	// ErrCutShort says that a job was still running at the end of the grace period
+	// and was cancelled.
+	ErrCutShort = errors.New("a running job was cancelled at the end of the grace period")
+	// ErrUnknown says that there is no such entry.
+	ErrUnknown = errors.New("there is no such job")
+	// ErrBusy says that the job is running, or about to.
+	ErrBusy = errors.New("it is running already, or about to")
+	// ErrStopping says that the scheduler is stopping, or has not begun.
+	ErrStopping = errors.New("nothing new is started: the scheduler is stopping, or has not begun")
+)
 
 // Run runs the entries until ctx ends, then waits for the jobs that are
 // running. It returns nil, or ErrCutShort if it had to cancel one, or an error
 // before anything ran if an expression is malformed. A job's own error is
-// logged and stops nothing.
+// logged and stops nothing; one that waits for its turn when ctx ends does not
+// begin.
 func (s *Scheduler) Run(ctx context.Context, entries []Entry) error {
-	schedules := make([]cron.Schedule, len(entries))
-	for i, e := range entries {
-		if schedules[i] = e.Times; e.Times != nil {
-			continue
-		}
-		var err error
-		if schedules[i], err = Parse(e.Spec, e.Location); err != nil {
-			return fmt.Errorf("schedule %s: %w", e.Name, err)
-		}
+	keepers, err := s.keepersOf(entries)
+	if err != nil {
+		return err
 	}
 	jobs, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 
-	var running atomic.Int32
-	var loops sync.WaitGroup
-	for i, e := range entries {
-		run := e.Run
-		e.Run = func(ctx context.Context) error {
-			running.Add(1)
-			defer running.Add(-1)
-			return run(ctx)
-		}
-		loops.Go(func() { s.loop(ctx, jobs, e, schedules[i]) })
+	s.slots = newSlots(s.Parallel)
+	var work sync.WaitGroup
+	work.Add(1) // until nothing more can be launched
+	s.mu.Lock()
+	s.keepers, s.busy = keepers, map[job]bool{}
+	s.launch = func(o Once) { work.Go(func() { s.once(ctx, jobs, o) }) }
+	s.mu.Unlock()
+	for _, k := range keepers {
+		work.Go(func() { k.keep(ctx, jobs) })
 	}
+
+	<-ctx.Done()
+	s.mu.Lock()
+	s.launch = nil
+	s.mu.Unlock()
+	work.Done()
+	return s.wind(ctx, &work, cancel)
+}
+
+// wind waits for the jobs that are running, no longer than Grace.
+func (s *Scheduler) wind(ctx context.Context, work *sync.WaitGroup, cancel func()) error {
 	idle := make(chan struct{})
 	go func() {
-		loops.Wait()
+		work.Wait()
 		close(idle)
 	}()
-
-	select {
-	case <-idle: // no entry, or none with a time to come
-		return nil
-	case <-ctx.Done():
-	}
-	if n := running.Load(); n > 0 {
+	if n := s.running.Load(); n > 0 {
 		s.Log.InfoContext(ctx, "stopping: waiting for running jobs", slog.Int("jobs", int(n)), slog.Duration("grace", s.Grace))
 	}
 	grace := time.NewTimer(s.Grace)
@@ -116,7 +176,7 @@ func (s *Scheduler) Run(ctx context.Context, entries []Entry) error {
 		return nil
 	case <-grace.C:
 	}
-	cut := running.Load() > 0
+	cut := s.running.Load() > 0
 	cancel()
 	<-idle
 	if cut {
@@ -125,87 +185,102 @@ func (s *Scheduler) Run(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
-// loop runs one entry. The job runs in the loop itself, so that it cannot
-// overlap with itself: times that pass meanwhile are skipped.
-func (s *Scheduler) loop(ctx, jobs context.Context, e Entry, times cron.Schedule) {
-	log := s.Log.With(slog.String("pipeline", e.Name))
-	if e.Kind != "" {
-		log = log.With(slog.String("kind", e.Kind))
+func (s *Scheduler) keepersOf(entries []Entry) (map[job]*keeper, error) {
+	keepers := map[job]*keeper{}
+	for _, e := range entries {
+		id := job{e.Name, e.Kind}
+		if keepers[id] != nil {
+			return nil, fmt.Errorf("schedule %s: two jobs of one name and kind", e.Name)
+		}
+		if e.Location == nil {
+			e.Location = time.UTC
+		}
+		times := e.Times
+		if times == nil && e.Spec != "" {
+			var err error
+			if times, err = Parse(e.Spec, e.Location); err != nil {
+				return nil, fmt.Errorf("schedule %s: %w", e.Name, err)
+			}
+		}
+		if times != nil {
+			times = InZone(times, e.Location)
+		}
+		keepers[id] = newKeeper(s, e, times)
 	}
-	next := times.Next(s.Clock.Now())
-	for {
-		if next.IsZero() {
-			log.WarnContext(ctx, "the schedule names no time to come", slog.String("schedule", e.Spec))
-			return
-		}
-		log.InfoContext(ctx, "next run", slog.Time("at", next.In(location(e))))
-		if !s.sleepUntil(ctx, next) {
-			return
-		}
-		s.runOnce(jobs, log, e)
-		if ctx.Err() != nil {
-			return // told to stop meanwhile: there is no next run to announce
-		}
-		next = s.after(ctx, log, times, next)
-	}
+	return keepers, nil
 }
 
-func location(e Entry) *time.Location {
-	if e.Location == nil {
-		return time.UTC
+// Trigger has an entry run now, or as soon as there is a slot, whatever its
+// times. It does not wait for the run. It fails with ErrUnknown, ErrBusy or
+// ErrStopping.
+func (s *Scheduler) Trigger(name, kind string) error {
+	id := job{name, kind}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keepers[id]
+	switch {
+	case s.launch == nil:
+		return fmt.Errorf("run %s: %w", name, ErrStopping)
+	case k == nil:
+		return fmt.Errorf("run %s: %w", name, ErrUnknown)
+	case s.busy[id]:
+		return fmt.Errorf("run %s: %w", name, ErrBusy)
 	}
-	return e.Location
+	s.busy[id] = true
+	k.ask <- struct{}{}
+	return nil
 }
 
-func (s *Scheduler) runOnce(ctx context.Context, log *slog.Logger, e Entry) {
-	start := s.Clock.Now()
-	log.InfoContext(ctx, "run started")
-	err := e.Run(ctx)
-	took := slog.Duration("took", s.Clock.Now().Sub(start).Round(time.Millisecond))
-	if err != nil {
-		attrs := []any{slog.Any("error", err), took}
-		var hinted interface {
-			error
-			Hint() string
-		}
-		if errors.As(err, &hinted) && hinted.Hint() != "" {
-			attrs = append(attrs, slog.String("hint", hinted.Hint()))
-		}
-		log.ErrorContext(ctx, "run failed", attrs...)
+// Submit has a job run once, now or as soon as there is a slot. It does not wait
+// for it. It fails with ErrStopping, and with ErrBusy while another of its name
+// and kind has not ended, or where an entry has them.
+func (s *Scheduler) Submit(o Once) error {
+	id := job{o.Name, o.Kind}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.launch == nil:
+		return fmt.Errorf("run %s: %w", o.Name, ErrStopping)
+	case s.busy[id] || s.keepers[id] != nil:
+		return fmt.Errorf("run %s: %w", o.Name, ErrBusy)
+	}
+	s.busy[id] = true
+	s.launch(o)
+	return nil
+}
+
+// take marks a job as busy; it is false where it was.
+func (s *Scheduler) take(id job) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.busy[id]
+	s.busy[id] = true
+	return !was
+}
+
+func (s *Scheduler) release(id job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.busy, id)
+}
+
+// now is the time by the clock on the wall: a monotonic reading would not notice
+// that the machine slept.
+func (s *Scheduler) now() time.Time { return s.Clock.Now().Round(0) }
+
+func (s *Scheduler) chance() float64 {
+	if s.Chance == nil {
+		return rand.Float64() //nolint:gosec // it spreads load
+	}
+	return s.Chance()
+}
+
+func (s *Scheduler) tell(e Event) {
+	if s.Observe == nil {
 		return
 	}
-	log.InfoContext(ctx, "run finished", took)
-}
-
-// after returns the first time after last that has not passed yet, and logs
-// those that passed while the job ran.
-func (s *Scheduler) after(ctx context.Context, log *slog.Logger, times cron.Schedule, last time.Time) time.Time {
-	now := s.Clock.Now()
-	skipped := 0
-	next := times.Next(last)
-	for !next.IsZero() && next.Before(now) {
-		skipped++
-		next = times.Next(next)
-	}
-	if skipped > 0 {
-		log.WarnContext(ctx, "skipped: the run before was still going", slog.Int("times", skipped))
-	}
-	return next
-}
-
-// sleepUntil waits for t; it is false when ctx ended first.
-func (s *Scheduler) sleepUntil(ctx context.Context, t time.Time) bool {
-	for {
-		left := t.Sub(s.Clock.Now())
-		if left <= 0 {
-			return ctx.Err() == nil
-		}
-		timer := time.NewTimer(min(left, recheck))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return false
-		case <-timer.C:
-		}
-	}
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	e.Time = s.now()
+	s.Observe(e)
 }

@@ -36,7 +36,7 @@ func TestAJobRunsEveryFiveSeconds(t *testing.T) {
 		defer cancel()
 		var at []int
 		start := time.Now()
-		err := s.Run(ctx, []Entry{{Name: "nightly", Spec: "@every 5s", Run: func(context.Context) error {
+		err := s.Run(ctx, []Entry{{Name: "nightly", Spec: "@every 5s", Run: func(context.Context, Trigger) error {
 			at = append(at, int(time.Since(start)/time.Second))
 			return nil
 		}}})
@@ -63,8 +63,8 @@ func TestTimesAreReadInTheEntrysTimeZone(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour) // from midnight UTC, summer in Chile
 		defer cancel()
 		got := map[string]string{}
-		run := func(name string) func(context.Context) error {
-			return func(context.Context) error {
+		run := func(name string) func(context.Context, Trigger) error {
+			return func(context.Context, Trigger) error {
 				got[name] = time.Now().UTC().Format(time.TimeOnly)
 				return nil
 			}
@@ -93,7 +93,7 @@ func TestTimesThatPassWhileAJobRunsAreSkipped(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 33*time.Second)
 		defer cancel()
 		var running, runs atomic.Int32
-		err := s.Run(ctx, []Entry{{Name: "slow", Spec: "@every 5s", Run: func(context.Context) error {
+		err := s.Run(ctx, []Entry{{Name: "slow", Spec: "@every 5s", Run: func(context.Context, Trigger) error {
 			if running.Add(1) > 1 {
 				t.Error("two at once")
 			}
@@ -121,7 +121,7 @@ func TestAFailingJobIsLoggedAndRunsAgain(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second)
 		defer cancel()
 		runs := 0
-		err := s.Run(ctx, []Entry{{Name: "bad", Spec: "@every 5s", Run: func(context.Context) error {
+		err := s.Run(ctx, []Entry{{Name: "bad", Spec: "@every 5s", Run: func(context.Context, Trigger) error {
 			runs++
 			return errors.New("no such host")
 		}}})
@@ -141,7 +141,7 @@ func TestStoppingWaitsForARunningJob(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 		defer cancel()
 		done := false
-		err := s.Run(ctx, []Entry{{Name: "job", Spec: "@every 5s", Run: func(ctx context.Context) error {
+		err := s.Run(ctx, []Entry{{Name: "job", Spec: "@every 5s", Run: func(ctx context.Context, _ Trigger) error {
 			select {
 			case <-time.After(30 * time.Second):
 				done = true
@@ -165,7 +165,7 @@ func TestAJobIsCancelledAtTheEndOfTheGracePeriod(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 		defer cancel()
 		start := time.Now()
-		err := s.Run(ctx, []Entry{{Name: "job", Spec: "@every 5s", Run: func(ctx context.Context) error {
+		err := s.Run(ctx, []Entry{{Name: "job", Spec: "@every 5s", Run: func(ctx context.Context, _ Trigger) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}}})
@@ -185,7 +185,7 @@ func TestEntriesOfOneTimeRunSideBySide(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 		defer cancel()
 		var running, most atomic.Int32
-		run := func(context.Context) error {
+		run := func(context.Context, Trigger) error {
 			if n := running.Add(1); n > most.Load() {
 				most.Store(n)
 			}
@@ -206,7 +206,7 @@ func TestAMalformedExpressionStopsEverythingBeforeItStarts(t *testing.T) {
 	t.Parallel()
 	s, _ := scheduler(0)
 	ran := false
-	run := func(context.Context) error { ran = true; return nil }
+	run := func(context.Context, Trigger) error { ran = true; return nil }
 	err := s.Run(t.Context(), []Entry{{Name: "good", Spec: "@every 1s", Run: run}, {Name: "bad", Spec: "0 25 * * *", Run: run}})
 	if err == nil || ran || !strings.Contains(err.Error(), `schedule bad: parse schedule "0 25 * * *"`) {
 		t.Errorf("ran %v, %v", ran, err)
@@ -221,7 +221,7 @@ func TestEntriesOfOneNameAreToldApartAndEachHasItsTimes(t *testing.T) {
 		defer cancel()
 		var hours []int
 		start := time.Now()
-		run := func(context.Context) error {
+		run := func(context.Context, Trigger) error {
 			hours = append(hours, int(time.Since(start)/time.Hour))
 			return nil
 		}
