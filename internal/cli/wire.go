@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -37,6 +38,10 @@ func (a *app) load(options ...config.Option) (*config.Config, error) {
 	}
 	for _, p := range cfg.Pipelines {
 		a.secrets.hide(p.HashKey.Reveal())
+		a.hideURL(p.Heartbeat)
+	}
+	for _, n := range cfg.Notify {
+		a.hideURL(n.URL)
 	}
 	if len(list) > 0 {
 		list.Sort()
@@ -45,6 +50,15 @@ func (a *app) load(options ...config.Option) (*config.Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// hideURL hides a URL that is a key, and what of it is one.
+func (a *app) hideURL(secret config.Secret) {
+	text := secret.Reveal()
+	a.secrets.hide(text)
+	if u, err := url.Parse(text); err == nil {
+		a.secrets.hide(u.RequestURI())
+	}
 }
 
 // pipeline finds one by the name given on the command line.

@@ -38,6 +38,11 @@ func (r *reader) build(root *value) *Config {
 	for _, n := range r.instances(r.named(top, "pipelines")) {
 		c.Pipelines = append(c.Pipelines, r.pipeline(c, n))
 	}
+	if top.vals["notify"] != nil {
+		for _, n := range r.named(top, "notify") {
+			c.Notify = append(c.Notify, r.notice(c, n))
+		}
+	}
 	r.checkTables(c)
 	r.checkStages(c)
 	r.unionViews(c)

@@ -6,8 +6,13 @@ const hashKeyPath = "pipelines.*.hash_key"
 
 // variable is the environment's variable that a secret is usually taken from.
 func (k Key) variable() string {
-	if k.Path == hashKeyPath {
+	switch k.Path {
+	case hashKeyPath:
 		return "SLUICE_HASH_KEY"
+	case heartbeatPath:
+		return "HEARTBEAT_URL"
+	case noticeURLPath:
+		return "SLACK_URL"
 	}
 	return "CONTACTS_API_KEY"
 }

@@ -65,7 +65,11 @@ func (r *reader) interpolate(v *value, k Key) (text string, used, ok bool) {
 		r.noteSecret(out.String())
 		r.noteSecret(literal.String())
 		if l := literal.String(); l != "" && l != sandboxKey {
-			r.warnf(v.pos, fmt.Sprintf("write ${%s} and set that variable, or name a file with %s_file", k.variable(), k.name()), "%s stands in the file as plain text", k.name())
+			hint := fmt.Sprintf("write ${%s} and set that variable", k.variable())
+			if !k.hook() {
+				hint += fmt.Sprintf(", or name a file with %s_file", k.name())
+			}
+			r.warnf(v.pos, hint, "%s stands in the file as plain text", k.name())
 		}
 	}
 	return out.String(), used, ok
@@ -73,7 +77,7 @@ func (r *reader) interpolate(v *value, k Key) (text string, used, ok bool) {
 
 // mayLack reports whether a variable is not set and need not be: see Offline.
 func (r *reader) mayLack(k Key, name string, hasFallback bool) bool {
-	if !r.offline || hasFallback || !strings.HasPrefix(k.Path, "sources.") && k.Path != hashKeyPath || !validVariable(name) {
+	if !r.offline || hasFallback || !strings.HasPrefix(k.Path, "sources.") && k.Path != hashKeyPath && !k.hook() || !validVariable(name) {
 		return false
 	}
 	_, set := r.env(name)

@@ -146,6 +146,7 @@ func Keys() []Key {
 	keys = append(keys, pipelineKeys()...)
 	keys = append(keys, filterKeys()...)
 	keys = append(keys, afterFilterKeys()...)
+	keys = append(keys, notifyKeys()...)
 	return keys
 }
 
@@ -269,5 +270,7 @@ func afterFilterKeys() []Key {
 		{Path: p + ".destinations", Type: NamesType, Required: true, Description: "Destinations to write to."},
 		{Path: p + ".schedule", Type: CronType, Description: "When `sluice schedule` runs it: five cron fields, @hourly, @daily, @weekly, or @every 15m. Left out: only when asked."},
 		{Path: p + ".timezone", Type: TimezoneType, Default: "UTC", Description: "Timezone of schedule, of dates on the command line and of the *_date columns in the views."},
+		{Path: p + ".freshness", Type: DurationType, Min: "1m", Max: "366d", Description: "How old its data may become, as in 26h for a nightly run: the time since the last sync that is done began. Beyond it the pipeline is late, on the page, in the metrics and in notices. Left out: never."},
+		{Path: p + ".heartbeat", Type: SecretType, Description: "URL that gets a GET after each sync that is done, by `sluice schedule` or `sluice run --notify`: a service that expects it tells where it stays away. https, or http to this machine. Take it from a variable: it is a key. Left out, or empty: none."},
 	}
 }

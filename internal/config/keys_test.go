@@ -32,6 +32,7 @@ func fileWith(k Key, value string) string {
 	source := map[string]string{"type": "contacts_api", "url": "sandbox://"}
 	destination := map[string]string{"type": "parquet", "path": "out"}
 	pipeline := map[string]string{"source": "crm", "destinations": "lake"}
+	notice := map[string]string{"type": "webhook", "url": "\"https://127.0.0.1/x\""}
 	filters, state, reconcile, quarantine, defaults := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
 	parent, name := "", k.Path
 	if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
@@ -40,7 +41,7 @@ func fileWith(k Key, value string) string {
 	map[string]map[string]string{
 		"": doc, "state": state, "sources.*": source, "destinations.*": destination, "pipelines.*": pipeline, "pipelines.*.filters": filters, "pipelines.*.reconcile": reconcile,
 		"pipelines.*.quarantine": quarantine, "defaults": defaults,
-		"sources": {}, "destinations": {}, "pipelines": {},
+		"sources": {}, "destinations": {}, "pipelines": {}, "notify": {}, "notify.*": notice,
 	}[parent][name] = value
 	switch { // what goes with it
 	case k.Of == Warehouse || k.Path == "destinations.*.type" && value == Warehouse:
@@ -100,6 +101,9 @@ func fileWith(k Key, value string) string {
 	wrap("crm", "sources", source)
 	wrap("lake", "destinations", destination)
 	wrap("nightly", "pipelines", pipeline)
+	if strings.HasPrefix(k.Path, "notify") {
+		wrap("ops", "notify", notice)
+	}
 	return flow(doc)
 }
 

@@ -51,6 +51,8 @@ var (
 	// notSecret are keys that look so and are not.
 	notSecret = regexp.MustCompile(`(?i)(?:_file|custom_field_key)["']?\s*[:=]$`)
 	userInfo  = regexp.MustCompile(`://[^/\s"']*@`)
+	// hookURL is a key whose value is a URL that is a secret: of a notice, all.
+	hookURL = regexp.MustCompile(`(?:heartbeat|\burl)["']?\s*:`)
 )
 
 // Masked is a file's text with everything hidden that is, or may be, a secret.
@@ -65,6 +67,7 @@ func Masked(text string) string {
 func maskLines(lines, secrets []string) []string {
 	out := make([]string, len(lines))
 	deeper := -1 // indentation of a secret key whose value may go on below
+	notices := false
 	for i, line := range lines {
 		indent := len(line) - len(strings.TrimLeft(line, " \t"))
 		switch {
@@ -80,6 +83,13 @@ func maskLines(lines, secrets []string) []string {
 		}
 		deeper = -1
 		out[i] = line
+		if indent == 0 {
+			notices = strings.HasPrefix(strings.Trim(line, `"'`), "notify")
+		}
+		if m := hookURL.FindStringIndex(line); m != nil && (notices || strings.HasPrefix(line[m[0]:], "heartbeat")) && !harmless.MatchString(line[m[1]:]) {
+			out[i], deeper = line[:m[1]]+" "+mask, indent
+			continue
+		}
 		from := 0
 		for {
 			m := secretKey.FindStringIndex(line[from:])

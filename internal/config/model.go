@@ -25,6 +25,7 @@ type Config struct {
 	Sources      []*Source
 	Destinations []*Destination
 	Pipelines    []*Pipeline
+	Notify       []*Notice
 
 	lines []string // the source, secrets masked, for diagnostics
 }
@@ -217,6 +218,10 @@ type Pipeline struct {
 	Schedule              string        // as given; empty for none
 	Cron                  cron.Schedule // of Schedule, in Timezone; nil for none
 	Timezone              *time.Location
+	// Freshness is how old the data may become; 0: nobody has said.
+	Freshness time.Duration
+	// Heartbeat is a URL that hears of each sync that is done; zero for none.
+	Heartbeat Secret
 }
 
 // Field is a filter by the value of a custom field.

@@ -51,6 +51,8 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 	}
 	p.Timezone = f.timezone("timezone")
 	p.Schedule, p.Cron = f.schedule("schedule", p.Timezone)
+	p.Freshness = f.duration("freshness")
+	p.Heartbeat = r.hook(f, "heartbeat")
 	r.filters(f, p)
 	p.Reconcile = r.reconcile(f, p)
 	p.Quarantine = r.quarantine(f)

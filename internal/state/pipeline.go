@@ -84,6 +84,10 @@ type Pipeline struct {
 	Claims map[string]Claimant `json:"claims,omitempty"`
 	// Runs are the last MaxRuns runs, oldest first.
 	Runs []RunRecord `json:"runs,omitempty"`
+	// Told are the troubles that somebody was told of and that have not been told
+	// to be over, by kind, and when each began: no other process tells of it
+	// again, and whichever sees its end tells that.
+	Told map[string]time.Time `json:"told,omitempty"`
 	// MovedTo is the name that the pipeline is being given: until that is done,
 	// the document is read by nobody else. Empty otherwise.
 	MovedTo string `json:"moved_to,omitempty"`
