@@ -8,9 +8,11 @@ FUZZTIME ?= 10s
 SCHEDULES ?= 10000
 KILLS ?= 500
 CONTACTS ?= 5000000
+# Of a release: the tag, and what came after it; any other can be given.
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null || echo 0.0.0-$$(git rev-parse --short=12 HEAD))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt vet tools fuzz sim crash soak e2e cross bench bench-nightly golden clean
+.PHONY: help build test race lint fmt vet tools fuzz sim crash soak e2e cross release bench bench-nightly golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +60,9 @@ e2e: build ## Run the main job from an empty directory and query it
 
 cross: ## Build without cgo for every supported platform
 	@set -e; for p in $(PLATFORMS); do echo "build $$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/sluice; done
+
+release: ## Build the archives of a release, and their checksums, into dist/
+	GO="$(GO)" .ci/release "$(VERSION)" $(PLATFORMS)
 
 bench: ## JSON to Parquet beside DuckDB on the same bytes
 	$(GO) run ./bench

@@ -46,14 +46,28 @@ func (a *app) version(ctx context.Context) error {
 	return nil
 }
 
-// version is the module's version as the build recorded it, devel for one
-// that was built from a working tree.
+// release is the version of a release build, which the linker sets: see
+// .ci/release and examples/docker. Empty in any other. Nothing assigns to it: a
+// variable is all that the linker can set.
+var release string
+
+// version is that of the release, or the module's as the build recorded it.
 func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+	info, _ := debug.ReadBuildInfo()
+	return versionOf(release, info)
+}
+
+// versionOf is devel for what was built from a working tree and not released.
+// A build without modules has no info.
+func versionOf(release string, info *debug.BuildInfo) string {
+	switch {
+	case release != "":
+		return strings.TrimPrefix(release, "v")
+	case info == nil || info.Main.Version == "" || info.Main.Version == "(devel)":
 		return "devel"
+	default:
+		return strings.TrimPrefix(info.Main.Version, "v")
 	}
-	return strings.TrimPrefix(info.Main.Version, "v")
 }
 
 func setting(info *debug.BuildInfo, key string) string {
