@@ -57,8 +57,11 @@ type Status struct {
 	// Next and NextReconcile are when it runs by itself; zero for never.
 	Next, NextReconcile time.Time
 	Live                []Live // what runs now, or waits for its turn; the one that began first before others
-	// Retry is the failed run that is repeated; nil for none.
+	// Retry is the failed sync that is going to be repeated; nil for none.
 	Retry *Repeat
+	// Undecided says that the last sync failed and the scheduler has not told yet
+	// whether it is repeated.
+	Undecided bool
 	// Failures are the jobs of this process that failed and that none of their
 	// kind has followed which is done, syncs first: state has no record of those
 	// that failed before they read anything.
@@ -76,11 +79,14 @@ type Status struct {
 	Late   bool
 	Cursor *time.Time
 	Queues []Queue // as Destinations
+	// Told are the troubles that somebody was told of, as state has them.
+	Told map[string]time.Time
 	// Columns that the registry knows, in the order in which they were found.
 	Fields []Field
 	// Err says why state could not be read: then the rest is as it was known
-	// last.
-	Err error
+	// last, at ReadAt; zero: never.
+	Err    error
+	ReadAt time.Time
 }
 
 // Live is a job that runs, or waits for its turn.

@@ -19,6 +19,9 @@ const (
 	keptLogs  = 20
 	keptLines = 400
 
+	// parallelReads is how many documents of state are read at once.
+	parallelReads = 8
+
 	kindSync = "sync"
 )
 
@@ -31,6 +34,11 @@ type Options struct {
 	// Refresh is how long what Load returned is good for, where no run of this
 	// process has ended since: other processes run pipelines too. 0: 5 s.
 	Refresh time.Duration
+	// Patience is how long Snapshot and Status wait for state that is being read;
+	// then they show what was known before. 0: 2 s.
+	Patience time.Duration
+	// ReadTimeout is how long one reading may take. 0: 30 s.
+	ReadTimeout time.Duration
 	// Hints says what to do about an error; nil: nothing is known.
 	Hints func(error) []string
 }
@@ -39,6 +47,8 @@ type Options struct {
 type Monitor struct {
 	o     Options
 	since time.Time
+
+	reads chan struct{} // one for each reading
 
 	mu      sync.Mutex
 	watches map[chan struct{}]struct{}
@@ -52,11 +62,14 @@ type pipeline struct {
 	fails map[string]Failure   // by kind: the last job, where it failed
 	retry *Repeat
 	logs  []*runLog
+	// undecided: the sync failed, and whether it is repeated has not been told.
+	undecided bool
 
-	loading sync.Mutex // held while state is read
 	st      *state.Pipeline
+	readAt  time.Time // when st was; zero: never
 	err     error
-	read    time.Time // when st was; zero: it has to be
+	read    time.Time     // when the last reading began; zero: there has to be one
+	reading chan struct{} // closed at the end of the one that goes on; nil for none
 }
 
 type runLog struct {
@@ -71,7 +84,8 @@ func New(o Options) *Monitor {
 	if o.Refresh == 0 {
 		o.Refresh = 5 * time.Second
 	}
-	m := &Monitor{o: o, since: o.Clock.Now(), watches: map[chan struct{}]struct{}{}, of: map[string]*pipeline{}}
+	o.Patience, o.ReadTimeout = cmp.Or(o.Patience, 2*time.Second), cmp.Or(o.ReadTimeout, 30*time.Second)
+	m := &Monitor{o: o, since: o.Clock.Now(), reads: make(chan struct{}, parallelReads), watches: map[chan struct{}]struct{}{}, of: map[string]*pipeline{}}
 	for _, p := range o.Pipelines {
 		m.of[p.Name] = &pipeline{Pipeline: p, next: map[string]time.Time{}, live: map[string]*Live{}, fails: map[string]Failure{}}
 	}
@@ -125,15 +139,21 @@ func (m *Monitor) Schedule(e schedule.Event) {
 		delete(p.live, kind)
 		p.read = time.Time{}
 		if kind == kindSync {
-			p.retry = nil
+			p.retry, p.undecided = nil, e.Type == schedule.Failed
 		}
 	case schedule.Retrying:
+		if kind != kindSync {
+			break
+		}
+		p.undecided = false
 		p.retry = &Repeat{Attempt: e.Attempt, At: e.At, Until: e.Until}
 		if e.Err != nil {
 			p.retry.Err = e.Err.Error()
 		}
 	case schedule.GivenUp:
-		p.retry = nil
+		if kind == kindSync {
+			p.retry, p.undecided = nil, false
+		}
 	case schedule.Missed, schedule.Skipped, schedule.Queued: // the log tells
 	}
 	m.changed()
@@ -251,61 +271,4 @@ func (m *Monitor) Failure(pipeline, runID string) (Failure, bool) {
 		}
 	}
 	return Failure{}, false
-}
-
-// Snapshot returns how everything is. It reads state where what is known of it is
-// old.
-func (m *Monitor) Snapshot(ctx context.Context) Snapshot {
-	s := Snapshot{At: m.o.Clock.Now(), Since: m.since}
-	for _, conf := range m.o.Pipelines {
-		m.mu.Lock()
-		p := m.of[conf.Name]
-		m.mu.Unlock()
-		st, err := m.state(ctx, p)
-		m.mu.Lock()
-		s.Pipelines = append(s.Pipelines, m.status(p, st, err, s.At))
-		m.mu.Unlock()
-	}
-	return s
-}
-
-// Status returns how one pipeline is, false where there is none of the name.
-func (m *Monitor) Status(ctx context.Context, name string) (Status, bool) {
-	m.mu.Lock()
-	p := m.of[name]
-	m.mu.Unlock()
-	if p == nil {
-		return Status{}, false
-	}
-	st, err := m.state(ctx, p)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.status(p, st, err, m.o.Clock.Now()), true
-}
-
-// state reads a pipeline's document, one reader at a time.
-func (m *Monitor) state(ctx context.Context, p *pipeline) (*state.Pipeline, error) {
-	p.loading.Lock()
-	defer p.loading.Unlock()
-	m.mu.Lock()
-	now := m.o.Clock.Now()
-	st, err, fresh := p.st, p.err, !p.read.IsZero() && now.Sub(p.read) < m.o.Refresh
-	if !fresh {
-		p.read = now // what ends while it is read asks for another reading
-	}
-	m.mu.Unlock()
-	if fresh {
-		return st, err
-	}
-	read, err := m.o.Load(ctx, p.Name)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err == nil {
-		p.st = read
-	} else if ctx.Err() != nil {
-		p.read = time.Time{} // the reader went away, which says nothing of state
-		return p.st, p.err
-	}
-	p.err = err
-	return p.st, p.err
 }

@@ -8,7 +8,10 @@ import (
 	"github.com/sluice-etl/sluice/internal/state"
 )
 
-const statusDone = "done"
+const (
+	statusDone        = "done"
+	statusInterrupted = "interrupted"
+)
 
 // status puts together what is known of a pipeline; st may be nil. It is called
 // with mu held.
@@ -18,6 +21,7 @@ func (m *Monitor) status(p *pipeline, st *state.Pipeline, err error, now time.Ti
 		s.Live = append(s.Live, *l)
 	}
 	slices.SortFunc(s.Live, func(a, b Live) int { return a.Since.Compare(b.Since) })
+	s.Undecided, s.ReadAt = p.undecided, p.readAt
 	if p.retry != nil {
 		again := *p.retry
 		s.Retry = &again
@@ -65,7 +69,7 @@ func (s *Status) health() Health {
 		return Unknown
 	case len(s.Failures) > 0 && s.Failures[0].Kind == kindSync:
 		return Failing
-	case s.Last != nil && s.Last.Status != statusDone:
+	case s.lastFailed():
 		return Failing
 	case s.Late:
 		return Late
@@ -76,8 +80,19 @@ func (s *Status) health() Health {
 	}
 }
 
+// lastFailed reports whether the last sync that came to an end of its own failed:
+// one that was interrupted says nothing, and the next goes on from it.
+func (s *Status) lastFailed() bool {
+	for i := range slices.Backward(s.Runs) {
+		if r := &s.Runs[i]; r.Kind == kindSync && r.FinishedAt != nil && r.Status != statusInterrupted {
+			return r.Status != statusDone
+		}
+	}
+	return false
+}
+
 func (s *Status) take(st *state.Pipeline) {
-	s.Runs, s.Cursor = st.Runs, st.Cursor
+	s.Runs, s.Cursor, s.Told = st.Runs, st.Cursor, st.Told
 	for i := range slices.Backward(st.Runs) {
 		r := &st.Runs[i]
 		if r.Kind != kindSync || r.FinishedAt == nil {
