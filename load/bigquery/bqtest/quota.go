@@ -136,24 +136,44 @@ func (s *Server) update(ref tableRef, dml bool) error {
 	return nil
 }
 
+// streamed is what streamingBuffer has counted of one version of a table's rows.
+type streamed struct {
+	version    int64
+	rows, size int64
+	oldest     int64 // in milliseconds since 1970
+}
+
 // streamingBuffer tells of rows that the Storage Write API has just written, nil
 // for none: they are not among numRows and numBytes (REST v2,
 // Table.streamingBuffer, Table.numRows). How long rows stay there no page tells;
 // here as long as they count as recently streamed.
 func (s *Server) streamingBuffer(ctx context.Context, t *table) (*bq.Streamingbuffer, error) {
-	since := literalSQL(ty("TIMESTAMP"), s.now().Add(-recent))
+	since := s.now().Add(-recent)
+	b := t.streamed
+	// A count holds until rows change or the oldest that it has is recent no more.
+	if b == nil || b.version != t.version || (b.rows > 0 && b.oldest <= since.UnixMilli()) {
+		var err error
+		if b, err = s.countStreamed(ctx, t, since); err != nil {
+			return nil, err
+		}
+		t.streamed = b
+	}
+	if b.rows == 0 {
+		return nil, nil //nolint:nilnil // none
+	}
+	return &bq.Streamingbuffer{EstimatedRows: uint64(b.rows), EstimatedBytes: uint64(b.size), OldestEntryTime: uint64(b.oldest)}, nil //nolint:gosec // none is negative
+}
+
+func (s *Server) countStreamed(ctx context.Context, t *table, since time.Time) (*streamed, error) {
 	sums := make([]string, len(t.columns))
 	for i, c := range t.columns {
 		sums[i] = sizeSQL(c)
 	}
 	q := "SELECT count(*), coalesce(min(epoch_ms(" + quoteName(streamedColumn) + ")), 0), CAST(" + strings.Join(sums, " + ") + " AS BIGINT) FROM " + t.phys +
-		" WHERE " + quoteName(streamedColumn) + " > " + since
-	var rows, oldest, size int64
-	if err := s.db.QueryRowContext(ctx, q).Scan(&rows, &oldest, &size); err != nil {
+		" WHERE " + quoteName(streamedColumn) + " > " + literalSQL(ty("TIMESTAMP"), since)
+	b := &streamed{version: t.version}
+	if err := s.db.QueryRowContext(ctx, q).Scan(&b.rows, &b.oldest, &b.size); err != nil {
 		return nil, fmt.Errorf("measure streaming buffer of %s: %w", t.ref, err)
 	}
-	if rows == 0 {
-		return nil, nil //nolint:nilnil // none
-	}
-	return &bq.Streamingbuffer{EstimatedRows: uint64(rows), EstimatedBytes: uint64(size), OldestEntryTime: uint64(oldest)}, nil //nolint:gosec // none is negative
+	return b, nil
 }

@@ -55,7 +55,8 @@ type table struct {
 
 	sizes        *sizes // by partition, of sizesVersion
 	sizesVersion int64
-	view         *view // of a view or a table function
+	streamed     *streamed // nil: not counted yet
+	view         *view     // of a view or a table function
 }
 
 // tableInfo is what the Storage Write API needs to know of a table.
