@@ -161,21 +161,32 @@ func (a *app) openScope(ctx context.Context, cfg *config.Config, from scope) (*d
 		return nil, nil, err
 	}
 	db, err := duck.Open(ctx, setup(lake))
-	if err != nil {
-		err = a.missingFiles(lake, err)
+	missing := a.missingFiles(lake)
+	switch {
+	case missing != nil && err != nil:
+		err = missing
+	case missing != nil:
+		// The views read whatever a glob finds, so the answer would lack these
+		// without a word. A commit that removed them has replaced the manifest.
+		if lake, again := lakeTables(cfg, from.only); again == nil {
+			if missing = a.missingFiles(lake); missing != nil {
+				missing.message += ": the answer is without them"
+				a.showAs("warning", missing)
+			}
+		}
 	}
 	return db, tables, err
 }
 
-// missingFiles is err, or what is behind it where a table lacks files.
-func (a *app) missingFiles(tables []lakeTable, err error) error {
+// missingFiles says that a table lacks files; nil where none does.
+func (a *app) missingFiles(tables []lakeTable) *userError {
 	for _, t := range tables {
 		if t.manifest == nil {
 			continue
 		}
 		for _, f := range t.manifest.Current {
 			path := filepath.Join(t.dir, filepath.FromSlash(f.Path))
-			if _, statErr := os.Stat(path); errors.Is(statErr, fs.ErrNotExist) {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 				return &userError{
 					message: fmt.Sprintf("files of the table %s are missing, such as %s", t.table, a.relative(path)),
 					hint:    "put them back (is the disk mounted, is the path right?); `sluice" + a.fileFlag() + " verify` lists what is missing",
@@ -183,7 +194,7 @@ func (a *app) missingFiles(tables []lakeTable, err error) error {
 			}
 		}
 	}
-	return err
+	return nil
 }
 
 func (a *app) something(tables []asked) error {

@@ -124,10 +124,13 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 			}
 		}
 		if err != nil {
-			if !r.committedElsewhere(ctx, d.Name, ref) {
-				return err
+			if r.committedElsewhere(ctx, d.Name, ref) {
+				continue
 			}
-			continue
+			if lost := (*LostPartError)(nil); errors.As(err, &lost) {
+				lost.Waiting = "pipeline." + r.job.Pipeline + ".destination." + d.Name
+			}
+			return err
 		}
 		own := r.session != nil && ref.RunID == r.session.start.RunID
 		if first {

@@ -143,7 +143,10 @@ func (e *InterruptedError) Hint() string {
 // hold as it was written.
 type LostPartError struct {
 	Path string
-	Err  error
+	// Waiting is the address in state of the destination whose queue names the
+	// part; empty for a part of an unfinished run.
+	Waiting string
+	Err     error
 }
 
 func (e *LostPartError) Error() string {
@@ -155,6 +158,10 @@ func (e *LostPartError) Unwrap() error { return e.Err }
 
 // Hint says what to do.
 func (e *LostPartError) Hint() string {
+	if e.Waiting != "" {
+		// A full read does not help: the queue is offered in its order.
+		return fmt.Sprintf("something removed or changed what waits there, or state was restored from before it was committed. Put it back, or give up what waits with `sluice state rm '%s' --force`: the next run reads everything and fills the destination", e.Waiting)
+	}
 	return "something removed or changed a staged file; if its run is still unfinished, remove the run's directory and run again (the cursor has not moved past it), else run with --full"
 }
 
