@@ -29,6 +29,10 @@ type Resource struct {
 	// Effects say in plain words what making, changing or replacing it does and
 	// costs, a sentence a line; nil where that is plain.
 	Effects []string
+	// Blocked says that it is not as it is wanted and that neither Converge nor
+	// Replace can make it so, as where something else has the name: the Effects say
+	// why, and what helps.
+	Blocked bool
 }
 
 // Attribute is a setting of a resource.
@@ -39,6 +43,9 @@ type Attribute struct {
 	// Forces says, of what is wanted, that it cannot be changed in place: the
 	// resource has to be replaced.
 	Forces bool
+	// Usual says, of what is wanted, that it is listed only where something else has
+	// changed it: Sluice leaves it so wherever it makes or changes the resource.
+	Usual bool
 }
 
 // ColumnAttribute is the name of the attribute of a column.
@@ -75,7 +82,8 @@ type Surveyor interface {
 	// discovered. It changes nothing and reads no rows. An interrupted commit is
 	// left as it is. Where the table belongs to something else it fails as Check
 	// does; where it has to be replaced it does not, but says so by an attribute
-	// that Forces. lineage is empty where there was no run yet. It blocks until the
+	// that Forces, and where nothing can be done, as for a column of another type, by
+	// Blocked. lineage is empty where there was no run yet. It blocks until the
 	// destination has answered or ctx ends.
 	Survey(ctx context.Context, lineage string, table schemas.Table) ([]Resource, error)
 }
@@ -87,7 +95,7 @@ type Converger interface {
 	// datasets, tables without rows and views are made, columns added, settings
 	// changed in place; a view that nothing wants is removed. It never drops or
 	// retypes a column, removes rows or replaces a table: a *ReplaceError where
-	// that is needed. It is idempotent, and what a Commit would make afterwards is
+	// Replace does it, another error where nothing does. It is idempotent, and what a Commit would make afterwards is
 	// what it has made. No Commit runs meanwhile. Killed at any step, the next
 	// Converge or Commit completes it. It blocks until done or ctx ends.
 	Converge(ctx context.Context, c Convergence) error

@@ -295,7 +295,7 @@ func TestWhatSomebodyElseMadeUnderTheNameOfTheViewStays(t *testing.T) {
 	f.database(t, "CREATE VIEW everybody AS SELECT 'mine' AS x")
 	f.sluice(t, "run").mustBe(t, 0)
 	shown := f.sluice(t, "plan", "--no-data", "--detailed-exitcode").mustBe(t, exitPending).out
-	for _, want := range []string{"+ destination.lake.view.everybody", "+ destination.db.view.everybody", "everybody.sql is no file of sluice", "main.everybody, which is no view over accounts"} {
+	for _, want := range []string{"! destination.lake.view.everybody cannot be made", "! destination.db.view.everybody cannot be made", "The file everybody.sql is none of sluice", "main.everybody, which is no view over accounts"} {
 		if !strings.Contains(strings.Join(strings.Fields(shown), " "), want) {
 			t.Errorf("no %q in\n%s", want, shown)
 		}

@@ -31,7 +31,8 @@ func (a *app) carryOut(ctx context.Context, e *estate) (out applied) {
 	for _, p := range e.chosen {
 		for _, d := range p.Destinations {
 			var own []plan.Change
-			if own, left = e.partAt(p, d, left, out); len(own) == 0 {
+			own, left = e.partAt(p, d, left, out)
+			if own = out.free(p, own); len(own) == 0 {
 				continue
 			}
 			if err := a.carryOutAt(ctx, e, p, d, own, &out); out.fails(p.Name, err) || ctx.Err() != nil {
@@ -68,6 +69,24 @@ func (o *applied) fails(pipeline string, err error) bool {
 	o.failed = append(o.failed, err)
 	o.broken[pipeline] = true
 	return errors.As(err, new(*state.EmergencyError))
+}
+
+// free notes what of a pipeline's changes at a destination is blocked, and returns
+// what can be done beside it: nothing, where it is what all else stands in or reads.
+func (o *applied) free(p *config.Pipeline, list []plan.Change) (out []plan.Change) {
+	whole := true
+	for _, c := range list {
+		if c.Action != plan.Blocked {
+			out = append(out, c)
+			continue
+		}
+		o.fails(p.Name, &userError{message: c.Address + " cannot be made as it is asked for", hint: strings.Join(c.Effects, " ")})
+		whole = whole && c.Kind != plan.KindDataset && c.Address != plan.TableAddress(c.Destination, p.Table)
+	}
+	if !whole {
+		return nil
+	}
+	return out
 }
 
 // stop lets no pipeline run.
@@ -213,13 +232,53 @@ func (a *app) recorded(ctx context.Context, e *estate, list []plan.Change, out *
 	e.record = record
 	for _, c := range list {
 		out.done[c.Action]++
-		if text := pastTense(c); text != "" {
-			if err := a.print(c.Address + ": " + text + "\n"); err != nil {
-				return err
-			}
+	}
+	for _, line := range e.doneLines(list, a.verbose) {
+		if err := a.print(line + "\n"); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// doneLines say what was done, a line each; with the views of a table in one,
+// unless each is asked for.
+func (e *estate) doneLines(list []plan.Change, each bool) (out []string) {
+	views := map[string]int{} // that the same was done to, by their table
+	over := func(c plan.Change) string {
+		p := e.cfg.Pipeline(c.Pipeline)
+		if each || p == nil || c.Kind != plan.KindView {
+			return c.Address
+		}
+		return plan.TableAddress(c.Destination, p.Table)
+	}
+	for _, c := range list {
+		if c.Kind == plan.KindView {
+			views[over(c)+pastTense(c)]++
+		}
+	}
+	for _, c := range list {
+		text := pastTense(c)
+		if text == "" {
+			continue
+		}
+		key := over(c) + text
+		n := views[key]
+		tabled := slices.ContainsFunc(list, func(o plan.Change) bool { return o.Kind == plan.KindTable && o.Address+pastTense(o) == key })
+		switch {
+		case c.Kind == plan.KindTable && n > 0:
+			text += ", with " + counted(n, "view", "views")
+		case c.Kind != plan.KindView || !tabled && n < 2:
+		case tabled || n == 0: // its table's line says it
+			continue
+		default:
+			views[key] = 0
+			out = append(out, over(c)+": "+counted(n, "view", "views")+" "+text)
+			continue
+		}
+		out = append(out, c.Address+": "+text)
+	}
+	return out
 }
 
 // text is what an apply says at its end.

@@ -44,7 +44,7 @@ func (a *app) destroy(ctx context.Context, o planOptions, approved bool) error {
 	if e.plan.Empty() {
 		return a.print("No changes: there is nothing to destroy.\n")
 	}
-	if err := a.print(planText(e.plan, a.outPaint())); err != nil {
+	if err := a.printPlan(e.plan, ""); err != nil {
 		return err
 	}
 	if !approved {

@@ -91,7 +91,7 @@ func (a *app) lookAt(ctx context.Context, e *estate, p *config.Pipeline, s *sour
 	engine := &run.Engine{Store: e.store, Clock: a.Clock, Log: a.log}
 	survey, err := engine.Survey(ctx, job)
 	if err != nil {
-		return a.unseenError(err)
+		return renamedError(e.cfg, p, e.record, a.unseenError(err))
 	}
 	var lost []string
 	for _, d := range survey.Destinations {
@@ -160,7 +160,7 @@ func (e *estate) add(p *config.Pipeline, d *config.Destination, list []load.Reso
 		found := plan.Resource{
 			Address: address, Kind: r.Kind, Pipeline: own, Destination: d.Name, With: with,
 			Want: e.settings(d, r.Want), Have: e.settings(d, r.Have), Applied: e.applied(address),
-			Keeps: d.PreventDestroy && r.Kind == load.KindTable, Holds: holdings(r.Holds), Effects: r.Effects,
+			Keeps: d.PreventDestroy && r.Kind == load.KindTable, Holds: holdings(r.Holds), Effects: r.Effects, Blocked: r.Blocked,
 		}
 		i := slices.IndexFunc(e.found, func(o plan.Resource) bool { return o.Address == address })
 		switch {
@@ -249,8 +249,11 @@ func (e *estate) addForgotten(o planOptions) {
 			continue // of another pipeline than those asked for
 		}
 		r := plan.Resource{Address: address, Kind: item.Kind, Pipeline: item.Pipeline, Destination: item.Destination, Applied: e.applied(address)}
-		if item.Kind == state.KindTable {
+		switch p := e.cfg.Pipeline(item.Pipeline); {
+		case item.Kind == state.KindTable:
 			r.Effects = []string{e.forgottenText(address, item)}
+		case item.Kind == state.KindView && p != nil && !o.unseen && slices.Contains(p.Destinations, e.cfg.Destination(item.Destination)):
+			r.Effects = []string{"It is gone, or what has its name is not ours and is left as it is."}
 		}
 		e.found = append(e.found, r)
 	}
@@ -290,7 +293,7 @@ func planSettings(list []load.Attribute) []plan.Setting {
 	}
 	out := []plan.Setting{}
 	for _, a := range list {
-		out = append(out, plan.Setting{Name: a.Name, Value: a.Value, Forces: a.Forces})
+		out = append(out, plan.Setting{Name: a.Name, Value: a.Value, Forces: a.Forces, Usual: a.Usual})
 	}
 	return out
 }

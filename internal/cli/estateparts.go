@@ -64,6 +64,25 @@ func (a *app) unseenError(err error) error {
 	return &userError{err: err, hint: strings.Join(own, "\n")}
 }
 
+// renamedError says of a table that another state wrote, where that was a pipeline
+// which the file no longer has, how this one takes over from it. Other errors are
+// returned as they are.
+func renamedError(cfg *config.Config, p *config.Pipeline, record *state.Resources, err error) error {
+	if !errors.Is(err, load.ErrForeign) {
+		return err
+	}
+	for _, d := range p.Destinations {
+		old := record.Items[plan.TableAddress(d.Name, p.Table)].Pipeline
+		if old == "" || cfg.Pipeline(old) != nil {
+			continue
+		}
+		own := fmt.Sprintf("pipeline %s is gone from the file and wrote this table: `sluice state mv %s %s` if it was renamed",
+			state.Typed(old), shellQuote(plan.PipelineAddress(old)), shellQuote(plan.PipelineAddress(p.Name)))
+		return &userError{err: err, hint: strings.Join(append([]string{own}, hints(err)...), "\n")}
+	}
+	return err
+}
+
 // noteLost notes, where the table of a pipeline is gone from a destination to
 // which packages were committed, what making it anew means. It returns what the
 // next run says to a table that lacks packages, empty where none does.

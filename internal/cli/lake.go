@@ -21,7 +21,7 @@ type lakeTable struct {
 	dir      string
 	pipeline *config.Pipeline
 	place    *config.Destination
-	manifest *parquet.Manifest // nil: nothing exported yet
+	manifest *parquet.Manifest // nil: there is no table yet
 }
 
 // isLake tells the destinations whose files a query can read.
@@ -39,7 +39,7 @@ func lakeTables(cfg *config.Config, only *config.Destination) ([]lakeTable, erro
 			t := lakeTable{schema: schemaName(cfg, d, p.Table), table: p.Table, dir: d.Place(p.Table), pipeline: p, place: d}
 			m, err := parquet.OpenManifest(t.dir)
 			switch {
-			case err == nil && m.Package > 0: // 0: the first commit has not ended
+			case err == nil && len(m.Schema.Columns) > 0: // else the first commit has not ended
 				t.manifest = m
 			case err == nil:
 			case !errors.Is(err, fs.ErrNotExist):

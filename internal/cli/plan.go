@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-etl/sluice/internal/config"
+	"github.com/sluice-etl/sluice/internal/plan"
 	"github.com/sluice-etl/sluice/internal/run"
 )
 
@@ -98,33 +98,18 @@ func (a *app) applyCommand() *cobra.Command {
 
 // print writes a part of a result.
 func (a *app) print(text string) error {
-	if _, err := io.WriteString(a.Streams.Out, visiblePaint(text)); err != nil {
+	if _, err := io.WriteString(a.Streams.Out, visible(text)); err != nil {
 		return fmt.Errorf("print plan: %w", err)
 	}
 	return nil
 }
 
-// visiblePaint is visible for a text that was painted: of the control characters
-// the colours stay.
-func visiblePaint(text string) string {
-	const escape = "\x1b["
-	parts := strings.Split(text, escape)
-	for i, p := range parts {
-		if i > 0 && !isColour(p) {
-			p = "\ufffd[" + p
-		} else if i > 0 {
-			p = escape + p
-		}
-		parts[i] = p
+// printPlan writes a plan, and what follows it.
+func (a *app) printPlan(p plan.Plan, rest string) error {
+	if _, err := io.WriteString(a.Streams.Out, planText(p, a.outPaint())); err != nil {
+		return fmt.Errorf("print plan: %w", err)
 	}
-	// What visible would take out of the colours themselves is put back.
-	joined := strings.Join(parts, "")
-	return strings.ReplaceAll(visible(strings.ReplaceAll(joined, escape, "\ue000")), "\ue000", escape)
-}
-
-// isColour reports whether a text begins with one of paint's colours.
-func isColour(s string) bool {
-	return slices.ContainsFunc([]string{"31m", "32m", "33m", "0m"}, func(c string) bool { return strings.HasPrefix(s, c) })
+	return a.print(rest)
 }
 
 func (a *app) showPlan(ctx context.Context, o planOptions, out string, asJSON, detailed bool) error {
@@ -148,11 +133,13 @@ func (a *app) showPlan(ctx context.Context, o planOptions, out string, asJSON, d
 			return fmt.Errorf("print plan: %w", err)
 		}
 	case out != "":
-		err = a.print(planText(e.plan, a.outPaint()) + "\nSaved to " + out + ": `sluice" + a.fileFlag() + " apply " + out + "` does this and nothing else.\n")
+		err = a.printPlan(e.plan, "\nSaved to "+out+": `sluice"+a.fileFlag()+" apply "+out+"` does this and nothing else.\n")
 	case e.plan.Empty():
-		err = a.print(planText(e.plan, a.outPaint()))
+		err = a.printPlan(e.plan, "")
+	case !e.plan.Doable():
+		err = a.printPlan(e.plan, "\nNothing was changed, and `sluice"+a.fileFlag()+" apply` can change nothing: what helps stands above.\n")
 	default:
-		err = a.print(planText(e.plan, a.outPaint()) + "\nNothing was changed: `sluice" + a.fileFlag() + " apply` does this, once approved.\n")
+		err = a.printPlan(e.plan, "\nNothing was changed: `sluice"+a.fileFlag()+" apply` does this, once approved.\n")
 	}
 	if err != nil {
 		return err
@@ -186,11 +173,11 @@ func (a *app) apply(ctx context.Context, o planOptions, approved bool) error {
 			return err
 		}
 	}
-	if err := a.print(planText(e.plan, a.outPaint())); err != nil {
+	if err := a.printPlan(e.plan, ""); err != nil {
 		return err
 	}
 	if !e.plan.Empty() {
-		if !approved && saved == "" {
+		if e.plan.Doable() && !approved && saved == "" {
 			if err := a.approvePlan(ctx, "Do you want to perform these actions?"); err != nil {
 				return err
 			}
@@ -313,7 +300,7 @@ func (a *app) showAwaited(cfg *config.Config, list []run.Replacement) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(a.err, visiblePaint("\n"+planText(p, a.errPaint())+"\n")); err != nil {
+	if _, err := io.WriteString(a.err, "\n"+planText(p, a.errPaint())+"\n"); err != nil {
 		return fmt.Errorf("print plan: %w", err)
 	}
 	waits := &userError{

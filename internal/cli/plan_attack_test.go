@@ -63,7 +63,7 @@ func TestAPartOfATableIsNotRemovedAlone(t *testing.T) {
 	// A table goes with all that is over it, and comes again by a full read.
 	lake := w.tree(t, "out")
 	r := w.sluice(t, "destroy", "--target", "destination.local.table.bb", "--auto-approve").mustBe(t, 0)
-	says(t, r.out, "destination.local.view.bb: removed", "destination.local.table.bb_stages: removed")
+	says(t, r.out, "destination.local.table.bb: removed, with 13 views", "destination.local.table.bb_stages: removed")
 	if strings.Contains(r.out, "table.aa") || strings.Contains(r.out, "lake") {
 		t.Errorf("more was removed:\n%s", r.out)
 	}

@@ -69,6 +69,18 @@ func TestAPlanShowsEachAttributeAndWhatTheChangeDoes(t *testing.T) {
 	if !strings.Contains(planText(p, coloured), "\x1b[31m-/+\x1b[0m destination.warehouse.table.leads") {
 		t.Errorf("a replacement is not red:\n%s", planText(p, coloured))
 	}
+	// Of the escapes, none comes from a server or a file.
+	p.Syncs[2].CountError = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[32m"
+	p.Drift[0].Address += "\x1b[33m"
+	text := planText(p, coloured)
+	for _, colour := range []string{"\x1b[31m", "\x1b[32m", "\x1b[33m"} {
+		for _, mark := range []string{"-/+", "  -", "  +", "  ~", "      -", "      +", "      ~"} {
+			text = strings.ReplaceAll(text, colour+mark+"\x1b[0m", mark)
+		}
+	}
+	if strings.ContainsAny(text, "\x1b\x07") || !strings.Contains(text, "\ufffd[31mred\ufffd[0m") {
+		t.Errorf("an escape went through:\n%q", text)
+	}
 }
 
 func TestASummaryCountsWhatIsDoneAndRead(t *testing.T) {

@@ -102,7 +102,7 @@ func (a *app) document(e *estate, o planOptions) planDocument {
 		Pipelines: o.pipelines, Targets: o.targets, Destroy: o.destroy, Refreshed: !o.unseen, NoData: o.noData,
 		Changes: e.plan.Changes, Drift: e.plan.Drift, Syncs: e.plan.Syncs, Summary: map[string]int{}, Bound: e.binding(),
 	}
-	for _, action := range []plan.Action{plan.Create, plan.Update, plan.Replace, plan.Forget, plan.Destroy} {
+	for _, action := range []plan.Action{plan.Create, plan.Update, plan.Replace, plan.Forget, plan.Destroy, plan.Blocked} {
 		d.Summary[string(action)] = e.plan.Count(action)
 	}
 	if d.Changes == nil {

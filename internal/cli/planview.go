@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,7 +56,7 @@ func coloured(mark, text string) string {
 		return "\x1b[32m" + text + "\x1b[0m"
 	case "~":
 		return "\x1b[33m" + text + "\x1b[0m"
-	case "-", "-/+":
+	case "-", "-/+", "!":
 		return "\x1b[31m" + text + "\x1b[0m"
 	default:
 		return text
@@ -91,23 +92,36 @@ func markOf(c plan.Change) (mark, note string) {
 		return "  -", ""
 	case plan.Forget:
 		return "  .", " will be forgotten"
+	case plan.Blocked:
+		return "  !", " cannot be made as it is asked for"
 	default:
 		return "   ", ""
 	}
 }
 
-// planText is a plan as people read it.
+// marked is how a line of a plan begins that says what becomes of something.
+var marked = regexp.MustCompile(`(?m)^(?:-/\+|(?:  |      )[-+~!]) `)
+
+// planText is a plan as people read it. What came from a server or a file is in
+// it by then, and is made visible before the lines get their colours.
 func planText(p plan.Plan, colour paint) string {
+	return marked.ReplaceAllStringFunc(visible(plainPlan(p)), func(begin string) string {
+		mark := strings.TrimSuffix(begin, " ")
+		return colour(mark, mark) + " "
+	})
+}
+
+func plainPlan(p plan.Plan) string {
 	var b strings.Builder
-	writeDrift(&b, p.Drift, colour)
+	writeDrift(&b, p.Drift)
 	changes := withoutForgottenViews(p.Changes)
 	for i, c := range changes {
-		block := changeText(c, colour)
+		block := changeText(c)
 		b.WriteString(block)
 		// What takes one line stands beside its like.
 		next := ""
 		if i+1 < len(changes) {
-			next = changeText(changes[i+1], plainly)
+			next = changeText(changes[i+1])
 		}
 		if strings.Count(block, "\n") > 1 || next == "" || strings.Count(next, "\n") > 1 {
 			b.WriteString("\n")
@@ -128,15 +142,15 @@ func withoutForgottenViews(list []plan.Change) []plan.Change {
 }
 
 // changeText is what becomes of one resource.
-func changeText(c plan.Change, colour paint) string {
+func changeText(c plan.Change) string {
 	var b strings.Builder
 	mark, note := markOf(c)
-	b.WriteString(colour(mark, mark) + " " + c.Address + note + "\n")
+	b.WriteString(mark + " " + c.Address + note + "\n")
 	attributes := c.Attributes
 	if c.Kind == plan.KindView && c.Action != plan.Update { // its name says it
 		attributes = nil
 	}
-	writeAttributes(&b, attributes, c.Action, colour)
+	writeAttributes(&b, attributes, c.Action)
 	if c.Holds != "" && c.Action == plan.Destroy {
 		b.WriteString("        holds " + c.Holds + "\n")
 	}
@@ -155,7 +169,7 @@ func changeText(c plan.Change, colour paint) string {
 func isColumn(a plan.Attribute) bool { return strings.HasPrefix(a.Name, load.ColumnAttribute("")) }
 
 // writeAttributes lists what changes of a resource.
-func writeAttributes(b *strings.Builder, list []plan.Attribute, action plan.Action, colour paint) {
+func writeAttributes(b *strings.Builder, list []plan.Attribute, action plan.Action) {
 	columns := 0
 	whole := action == plan.Create || action == plan.Destroy
 	shown := slices.DeleteFunc(slices.Clone(list), func(a plan.Attribute) bool {
@@ -184,13 +198,13 @@ func writeAttributes(b *strings.Builder, list []plan.Attribute, action plan.Acti
 		if a.Forces {
 			forces = "  # forces replacement"
 		}
-		b.WriteString("      " + colour(mark, mark) + " " + pad(a.Name+":", width, false) + " " + attributeValue(a) + forces + "\n")
+		b.WriteString("      " + mark + " " + pad(a.Name+":", width, false) + " " + attributeValue(a) + forces + "\n")
 	}
 	switch {
 	case columns == 0:
 	case whole:
 		mark := map[plan.Action]string{plan.Create: "+", plan.Destroy: "-"}[action]
-		b.WriteString("      " + colour(mark, mark) + " " + pad("columns:", width, false) + " " + count(columns) + "\n")
+		b.WriteString("      " + mark + " " + pad("columns:", width, false) + " " + count(columns) + "\n")
 	case columns > shownColumns:
 		b.WriteString("        (" + counted(columns-shownColumns, "more column", "more columns") + ")\n")
 	}
@@ -221,21 +235,21 @@ func attributeValue(a plan.Attribute) string {
 }
 
 // writeDrift says what something else has changed.
-func writeDrift(b *strings.Builder, list []plan.Drift, colour paint) {
+func writeDrift(b *strings.Builder, list []plan.Drift) {
 	if len(list) == 0 {
 		return
 	}
 	b.WriteString("Changed outside of Sluice since it was last applied:\n\n")
 	for i, d := range list {
 		if d.Gone {
-			b.WriteString(colour("-", "  -") + " " + d.Address + " is gone\n")
+			b.WriteString("  - " + d.Address + " is gone\n")
 			if i+1 == len(list) || !list[i+1].Gone {
 				b.WriteString("\n")
 			}
 			continue
 		}
-		b.WriteString(colour("~", "  ~") + " " + d.Address + "\n")
-		writeAttributes(b, d.Attributes, plan.Update, colour)
+		b.WriteString("  ~ " + d.Address + "\n")
+		writeAttributes(b, d.Attributes, plan.Update)
 		if slices.ContainsFunc(d.Attributes, func(a plan.Attribute) bool { return a.From == nil }) {
 			b.WriteString("        what was added there is left as it is\n")
 		}
@@ -338,6 +352,9 @@ func planSummary(p plan.Plan) string {
 		parts = append(parts, count(n)+" to forget")
 	}
 	parts = append(parts, count(p.Count(plan.Destroy))+" to destroy")
+	if n := p.Count(plan.Blocked); n > 0 {
+		parts = append(parts, count(n)+" blocked")
+	}
 	text := "Plan: " + strings.Join(parts, ", ") + "."
 	if p.Empty() {
 		text = "No changes: the destinations are as the configuration asks for them."

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/internal/state"
+	"github.com/sluice-etl/sluice/load"
 )
 
 type runOptions struct {
@@ -87,7 +88,7 @@ func (a *app) mustStand(ctx context.Context, names []string) error {
 	if err != nil || e.plan.Empty() {
 		return err
 	}
-	if _, err := io.WriteString(a.err, visiblePaint(planText(e.plan, a.errPaint())+"\n")); err != nil {
+	if _, err := io.WriteString(a.err, planText(e.plan, a.errPaint())+"\n"); err != nil {
 		return fmt.Errorf("print plan: %w", err)
 	}
 	refused := &userError{message: "run --frozen changes no table, and nothing was read", hint: "`sluice" + a.fileFlag() + " apply --no-data` does what the plan says, once approved"}
@@ -168,6 +169,11 @@ func (a *app) runOne(ctx context.Context, cfg *config.Config, p *config.Pipeline
 	summary, err := do(engine, job)
 	a.noteApplied(ctx, cfg, p, engine, job, err)
 	view.close()
+	if errors.Is(err, load.ErrForeign) {
+		if record, loadErr := store.LoadResources(context.WithoutCancel(ctx)); loadErr == nil { // which only helps
+			err = renamedError(cfg, p, record, err)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,9 @@ const (
 	Forget Action = "forget"
 	// Destroy removes a resource for good.
 	Destroy Action = "destroy"
+	// Blocked is a resource that is not as it is asked for, and that nothing here
+	// makes so: somebody has to clear the way first.
+	Blocked Action = "blocked"
 )
 
 // Additive reports whether a run may do it unasked.
@@ -53,6 +56,9 @@ type Setting struct {
 	Forces bool `json:"-"`
 	// Sensitive says, of what is wanted, that nobody is to read the value.
 	Sensitive bool `json:"-"`
+	// Usual says, of what is wanted, that it is listed only where something else has
+	// changed it.
+	Usual bool `json:"-"`
 }
 
 // Sensitive stands in a plan where a value is nobody's affair.
@@ -76,6 +82,9 @@ type Resource struct {
 	// a view goes with its table, the stages with the last table that uses them.
 	// nil for what goes by itself.
 	With []string
+	// Blocked says that what is asked for cannot be made of what is there: Effects
+	// say why, and what helps.
+	Blocked bool
 	// Keeps says that it holds data which the configuration protects.
 	Keeps bool
 	// Holds says in words what data it holds; empty for none, or where unknown.
@@ -91,7 +100,7 @@ type Change struct {
 	Pipeline    string `json:"pipeline,omitempty"`
 	Destination string `json:"destination,omitempty"`
 	Action      Action `json:"action"`
-	// Attributes are those that change: all, where it is made or removed.
+	// Attributes are those that change, or would: all, where it is made or removed.
 	Attributes []Attribute `json:"attributes,omitempty"`
 	// Same is how many attributes stay as they are.
 	Same int `json:"same,omitempty"`
@@ -199,10 +208,15 @@ func change(r Resource, destroy bool) Change {
 		}
 	case r.Have == nil:
 		c.Action, c.Attributes = Create, attributes(nil, r.Want)
+		if r.Blocked {
+			c.Action = Blocked
+		}
 	default:
 		c.Attributes = differing(r.Have, r.Want)
 		c.Same = len(r.Want) - len(c.Attributes)
 		switch {
+		case r.Blocked:
+			c.Action = Blocked
 		case len(c.Attributes) == 0:
 		case slices.ContainsFunc(c.Attributes, func(a Attribute) bool { return a.Forces }):
 			c.Action = Replace
@@ -217,7 +231,7 @@ func change(r Resource, destroy bool) Change {
 // what is to be destroyed.
 func removal(r Resource, destroy bool) Action {
 	switch {
-	case r.Have == nil && r.Applied == nil:
+	case r.Applied == nil && (r.Have == nil || r.Kind == KindDataset): // which stays, and nobody remembers it
 		return NoChange
 	case r.Have == nil:
 		return Forget
@@ -298,8 +312,13 @@ func drift(r Resource) (Drift, bool) {
 		}
 	}
 	for _, h := range r.Have {
-		if r.Want != nil && value(r.Want, h.Name) == nil && value(r.Applied, h.Name) == nil {
+		i := slices.IndexFunc(r.Want, func(w Setting) bool { return w.Name == h.Name })
+		switch {
+		case r.Want == nil || value(r.Applied, h.Name) != nil:
+		case i < 0:
 			d.Attributes = append(d.Attributes, Attribute{Name: h.Name, To: &h.Value})
+		case r.Want[i].Usual && r.Applied != nil && r.Want[i].Value != h.Value:
+			d.Attributes = append(d.Attributes, Attribute{Name: h.Name, From: &r.Want[i].Value, To: &h.Value})
 		}
 	}
 	return d, len(d.Attributes) > 0
@@ -307,6 +326,9 @@ func drift(r Resource) (Drift, bool) {
 
 // Empty reports whether no resource would change. Syncs are no change.
 func (p Plan) Empty() bool { return len(p.Changes) == 0 }
+
+// Doable reports whether applying the plan changes a resource.
+func (p Plan) Doable() bool { return p.Count(Blocked) < len(p.Changes) }
 
 // Count is how many changes have an action.
 func (p Plan) Count(a Action) int {

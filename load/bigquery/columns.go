@@ -194,7 +194,7 @@ func widened(table string, have, want []*bq.TableFieldSchema) (out []*bq.TableFi
 			}
 			return nil, false, &Error{
 				Message: fmt.Sprintf("column %s is %s in the table and %s in the package", w.Name, kind, plainKind(w.Type)), Table: table,
-				hint: "Column types never change in place. Give the changed field another column name in the contract, or the pipeline another table name.",
+				hint: "Column types never change in place. Give the column its type back, or `sluice destroy` the table, which the next run fills again; or give the changed field another column name in the contract, or the pipeline another table name.",
 			}
 		}
 		if f.Mode == "REQUIRED" && w.Mode != "REQUIRED" {

@@ -74,8 +74,12 @@ func (inv *inventory) convergeTable(ctx context.Context, lineage string, table s
 	if err := inv.sameMethod(inv.lay, inv.last); err != nil {
 		return err
 	}
-	if err := inv.retyped(table); err != nil {
-		return err
+	for _, b := range inv.blueprints(table, lineage, "") {
+		if t := inv.lay.named(b.name); t != nil {
+			if err := errors.Join(inv.refuses(b, t)...); err != nil {
+				return err
+			}
+		}
 	}
 	for _, b := range inv.blueprints(table, lineage, "") {
 		b.relabel = true

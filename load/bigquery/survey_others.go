@@ -41,11 +41,11 @@ func (inv *inventory) ofStages() load.Resource {
 	}
 	p.both("place", place, place)
 	if !isStages(t) {
-		r.Effects = append(r.Effects, inv.o.foreignStages().sentence())
+		r.Blocked, r.Effects = true, append(r.Effects, inv.o.foreignStages().sentence())
 	}
 	inv.expiration(&p, t)
 	if expires(t) && !inherits(t, inv.lay.dataset) {
-		r.Effects = append(r.Effects, inv.o.wouldExpire(b.name).sentence())
+		r.Blocked, r.Effects = true, append(r.Effects, inv.o.wouldExpire(b.name).sentence())
 	}
 	p.labels("", inv.o.Labels, t.Labels)
 	inv.columns(&p, "", b, t)

@@ -26,6 +26,12 @@ func (p *pairs) both(name, want, have string) {
 	p.there(name, have)
 }
 
+// usual adds one that something else has changed.
+func (p *pairs) usual(name, want, have string) {
+	p.both(name, want, have)
+	p.want[len(p.want)-1].Usual = true
+}
+
 func (p *pairs) wanted(name, value string) {
 	p.want = append(p.want, load.Attribute{Name: name, Value: value})
 }
@@ -66,7 +72,7 @@ func (inv *inventory) ofDataset() load.Resource {
 	case location == "" || strings.EqualFold(location, d.Location):
 		location = d.Location
 	default:
-		r.Effects = append(r.Effects, inv.o.elsewhere(d).sentence())
+		r.Blocked, r.Effects = true, append(r.Effects, inv.o.elsewhere(d).sentence())
 	}
 	p.both("place", place, place)
 	p.both("location", location, d.Location)
@@ -127,19 +133,24 @@ func (inv *inventory) ofTable(want schemas.Table) (load.Resource, error) {
 		case inv.o.history():
 			history = b
 		}
-		effects, err := inv.refuses(b, t)
-		if err != nil {
-			return r, err
+		if t == nil {
+			continue
 		}
-		for _, e := range effects {
-			if !slices.Contains(r.Effects, e) {
-				r.Effects = append(r.Effects, e)
+		for _, err := range inv.refuses(b, t) {
+			var e *Error
+			if errors.Is(err, load.ErrForeign) || !errors.As(err, &e) {
+				return r, err
+			}
+			e.Table = "" // one sentence for all tables
+			if text := e.sentence(); !slices.Contains(r.Effects, text) {
+				r.Effects = append(r.Effects, text)
 			}
 		}
 	}
+	r.Blocked = len(r.Effects) > 0
 	p := inv.settings(current, inv.lay.current)
 	if replaced := inv.method(&p); replaced != nil {
-		r.Effects = strings.Split(replaced.Detail, "\n")
+		r.Blocked, r.Effects = false, strings.Split(replaced.Detail, "\n")
 	}
 	inv.columns(&p, "", current, inv.lay.current)
 	if inv.lay.current == nil {
@@ -147,7 +158,7 @@ func (inv *inventory) ofTable(want schemas.Table) (load.Resource, error) {
 	}
 	inv.withHistory(&p, history)
 	if err := inv.lay.going(); err != nil {
-		r.Effects = []string{err.sentence()}
+		r.Blocked, r.Effects = true, []string{err.sentence()}
 	}
 	r.Want, r.Have = p.want, p.have
 	if inv.lay.current != nil {
@@ -161,28 +172,18 @@ func (inv *inventory) ofTable(want schemas.Table) (load.Resource, error) {
 }
 
 // refuses says why Sluice would not write to a table as it is: what somebody has
-// done to it has to be undone first. A table that somebody else made is an error.
-func (inv *inventory) refuses(b blueprint, t *bq.Table) ([]string, error) {
-	if t == nil {
-		return nil, nil
-	}
-	var out []string
-	shape := inv.checkShape(b, t)
-	if errors.Is(shape, load.ErrForeign) {
-		return nil, shape
-	}
+// done to it has to be undone first.
+func (inv *inventory) refuses(b blueprint, t *bq.Table) (out []error) {
 	_, _, types := widened(inv.o.place(b.name), columnsOf(t), b.fields)
-	for _, err := range []error{shape, types} {
-		var e *Error
-		if errors.As(err, &e) {
-			e.Table = "" // one sentence for all tables
-			out = append(out, e.sentence())
+	for _, err := range []error{inv.checkShape(b, t), types} {
+		if err != nil {
+			out = append(out, err)
 		}
 	}
 	if b.keeps && expires(t) && !inherits(t, inv.lay.dataset) {
-		out = append(out, inv.o.wouldExpire(b.name).sentence())
+		out = append(out, inv.o.wouldExpire(b.name))
 	}
-	return out, nil
+	return out
 }
 
 // settings are what a table was made with, but for its columns.
@@ -199,7 +200,7 @@ func (inv *inventory) settings(b blueprint, t *bq.Table) pairs {
 	}
 	p.both("partitioning", want, have)
 	if t.RequirePartitionFilter || t.TimePartitioning != nil && t.TimePartitioning.RequirePartitionFilter {
-		p.both("require_partition_filter", "false", "true")
+		p.usual("require_partition_filter", "false", "true")
 	}
 	p.both("clustering", clustering(b.table.Clustering), clustering(t.Clustering))
 	p.both("partition_expiration", never, partitionExpiration(t))
@@ -215,7 +216,7 @@ func (inv *inventory) settings(b blueprint, t *bq.Table) pairs {
 // expiration adds that of the table as a whole, where there is one.
 func (inv *inventory) expiration(p *pairs, t *bq.Table) {
 	if t.ExpirationTime != 0 {
-		p.both("expiration", never, time.UnixMilli(t.ExpirationTime).UTC().Format(time.RFC3339))
+		p.usual("expiration", never, time.UnixMilli(t.ExpirationTime).UTC().Format(time.RFC3339))
 	}
 }
 
@@ -295,9 +296,7 @@ func (inv *inventory) columns(p *pairs, prefix string, b blueprint, t *bq.Table)
 		if f != nil && mode == "REQUIRED" && f.Mode != "REPEATED" {
 			mode = f.Mode // a column cannot become required
 		}
-		p.want = append(p.want, load.Attribute{
-			Name: prefix + load.ColumnAttribute(w.Name), Value: columnValue(w.Type, mode), Forces: f != nil && !sameKind(f, w),
-		})
+		p.wanted(prefix+load.ColumnAttribute(w.Name), columnValue(w.Type, mode))
 	}
 	for _, f := range columnsOf(t) {
 		name := f.Name
@@ -323,31 +322,6 @@ func columnValue(kind, mode string) string {
 	return value
 }
 
-// retyped is the first column of a table, or of its history, that has another type
-// than it is to have; nil where there is none.
-func (inv *inventory) retyped(want schemas.Table) *load.ReplaceError {
-	for _, t := range []*bq.Table{inv.lay.current, inv.lay.history} {
-		for _, c := range want.Columns {
-			w := field(c)
-			f := fieldNamed(columnsOf(t), c.Name)
-			if f == nil || sameKind(f, w) {
-				continue
-			}
-			_, _, err := widened("", []*bq.TableFieldSchema{f}, []*bq.TableFieldSchema{w})
-			out := &load.ReplaceError{
-				Table: inv.o.place(t.TableReference.TableId), Attribute: load.ColumnAttribute(c.Name),
-				From: columnValue(f.Type, f.Mode), To: columnValue(w.Type, w.Mode),
-			}
-			var e *Error
-			if errors.As(err, &e) {
-				out.Detail = e.sentence()
-			}
-			return out
-		}
-	}
-	return nil
-}
-
 // withHistory adds what differs of the history from what it is to be.
 func (inv *inventory) withHistory(p *pairs, b blueprint) {
 	const prefix = "history."
@@ -365,7 +339,7 @@ func (inv *inventory) withHistory(p *pairs, b blueprint) {
 	inv.columns(&all, "", b, h)
 	for _, w := range all.want {
 		if have := valueOf(all.have, w.Name); have != w.Value {
-			p.want = append(p.want, load.Attribute{Name: prefix + w.Name, Value: w.Value, Forces: w.Forces})
+			p.want = append(p.want, load.Attribute{Name: prefix + w.Name, Value: w.Value, Usual: have != ""})
 			if have != "" {
 				p.there(prefix+w.Name, have)
 			}

@@ -164,7 +164,7 @@ func (inv *inventory) ofUnion() []load.Resource {
 		}
 		r.Have = load.UnionAttributes(unionReads(t), fresh)
 	case t != nil:
-		r.Effects = []string{inv.o.foreignUnion().sentence()}
+		r.Blocked, r.Effects = true, []string{inv.o.foreignUnion().sentence()}
 	}
 	return []load.Resource{r}
 }

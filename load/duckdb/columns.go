@@ -32,7 +32,7 @@ func change(stored, incoming schemas.Table) (tableChange, error) {
 		case views.DuckType(stored.Columns[k].Type) != views.DuckType(c.Type):
 			return tableChange{}, &Error{
 				Message: fmt.Sprintf("column %s is %s in the table and %s in the package", c.Name, stored.Columns[k].Type, c.Type),
-				hint:    "Column types never change in place. Give the changed field another column name in the contract, or the pipeline another table name.",
+				hint:    retypeHint,
 			}
 		}
 		if k < 0 && c.Description != "" || k >= 0 && stored.Columns[k].Description != c.Description {

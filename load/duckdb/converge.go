@@ -116,8 +116,9 @@ func (l *Loader) mayChange(st standing, r load.Resource) error {
 		i := slices.IndexFunc(r.Have, func(h load.Attribute) bool { return h.Name == a.Name })
 		_, need := needed()[strings.TrimPrefix(strings.TrimPrefix(a.Name, historyPrefix), load.ColumnAttribute(""))]
 		switch {
-		case a.Forces:
-			return &load.ReplaceError{Table: l.o.Path + ": " + r.Name, Attribute: a.Name, From: r.Have[i].Value, To: a.Value, Detail: retypeHint}
+		case i >= 0 && retypes(a, r.Have[i]):
+			_, column, _ := strings.Cut(a.Name, load.ColumnAttribute(""))
+			return &Error{Message: fmt.Sprintf("column %s of %s is %s, and is to be %s", column, r.Name, typeOf(r.Have[i]), typeOf(a)), Path: l.o.Path, hint: retypeHint}
 		case st.exists() && need && i < 0 && strings.Contains(a.Name, load.ColumnAttribute("")):
 			return &Error{Message: fmt.Sprintf("table %s has lost %s, which every row needs", r.Name, a.Name), Path: l.o.Path, hint: lostHint}
 		}

@@ -3,6 +3,7 @@ package duckdb
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -181,7 +182,6 @@ func (l *Loader) tableResource(st standing, table schemas.Table) load.Resource {
 	r.Holds = st.holds
 	timezone.Value = cmp.Or(st.t.views.Timezone, timezone.Value) // older databases do not tell
 	r.Have = append([]load.Attribute{place, timezone}, haveColumns(st.current, st.t.columns, table)...)
-	force(r.Want, r.Have)
 	// History has the same columns; where not, that is said by itself.
 	history := haveColumns(st.history, st.t.columns, table)
 	for _, a := range load.ColumnAttributes(asStored(table)) {
@@ -189,7 +189,7 @@ func (l *Loader) tableResource(st standing, table schemas.Table) load.Resource {
 		if i >= 0 && typeOf(history[i]) == typeOf(a) {
 			continue
 		}
-		want := load.Attribute{Name: historyPrefix + a.Name, Value: typeOf(a), Forces: i >= 0}
+		want := load.Attribute{Name: historyPrefix + a.Name, Value: typeOf(a), Usual: i >= 0}
 		r.Want = append(r.Want, want)
 		if i >= 0 {
 			r.Have = append(r.Have, load.Attribute{Name: want.Name, Value: typeOf(history[i])})
@@ -200,13 +200,11 @@ func (l *Loader) tableResource(st standing, table schemas.Table) load.Resource {
 			r.Have = append(r.Have, load.Attribute{Name: historyPrefix + h.Name, Value: h.Value})
 		}
 	}
-	if slices.ContainsFunc(r.Want, func(a load.Attribute) bool { return a.Forces }) {
-		r.Effects = append(r.Effects, retypeHint)
-	}
+	l.block(&r, st)
 	return r
 }
 
-const retypeHint = "Column types never change in place. Give the changed field another column name in the contract, or the pipeline another table name."
+const retypeHint = "Column types never change in place. Give the column its type back, or `sluice destroy` the table, which the next run fills again; or give the changed field another column name in the contract, or the pipeline another table name."
 
 // typeOf is the type alone.
 func typeOf(a load.Attribute) string { return strings.TrimSuffix(a.Value, " required") }
@@ -241,14 +239,17 @@ func haveColumns(there []catalogColumn, noted, wanted schemas.Table) []load.Attr
 	return out
 }
 
-// force marks what is wanted of columns of another type.
-func force(want, have []load.Attribute) {
-	for i, a := range want {
-		if !strings.HasPrefix(a.Name, load.ColumnAttribute("")) {
-			continue
-		}
-		k := slices.IndexFunc(have, func(h load.Attribute) bool { return h.Name == a.Name })
-		want[i].Forces = k >= 0 && duckType(a) != duckType(have[k])
+// retypes reports whether a column is there with another type than it is to have.
+func retypes(want, have load.Attribute) bool {
+	return strings.Contains(want.Name, load.ColumnAttribute("")) && duckType(want) != duckType(have)
+}
+
+// block says of a resource that is not as it is wanted why nobody makes it so, if
+// that is the case.
+func (l *Loader) block(r *load.Resource, st standing) {
+	var e *Error
+	if r.Blocked = differs(r.Want, r.Have) && errors.As(l.mayChange(st, *r), &e); r.Blocked {
+		r.Effects = append(r.Effects, e.sentence())
 	}
 }
 
@@ -265,7 +266,7 @@ func (l *Loader) stagesResource(st standing) load.Resource {
 	r := load.Resource{Kind: load.KindTable, Name: l.o.Stages, Want: append([]load.Attribute{place}, load.ColumnAttributes(load.StageTable())...)}
 	if st.stages != nil {
 		r.Have = append([]load.Attribute{place}, haveColumns(st.stages, schemas.Table{}, load.StageTable())...)
-		force(r.Want, r.Have)
+		l.block(&r, standing{})
 	}
 	return r
 }

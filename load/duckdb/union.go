@@ -126,7 +126,7 @@ func (l *Loader) unionResources(st standing) (out []load.Resource) {
 			fresh := !slices.Equal(mark.tables, st.unions.there) || mark.digest == st.union.Digest()
 			r.Have = load.UnionAttributes(mark.tables, fresh)
 		} else if st.unions.taken {
-			r.Effects = []string{l.foreignUnion().Message + ": it cannot be made."}
+			r.Blocked, r.Effects = true, []string{l.foreignUnion().sentence()}
 		}
 		out = append(out, r)
 	}

@@ -24,10 +24,10 @@ func unite(stored, incoming schemas.Table, storedRows bool) (schemas.Table, erro
 		switch {
 		case k < 0:
 			c.Required = c.Required && !storedRows
-		case stored.Columns[k].Type.Arrow().ID() != c.Type.Arrow().ID():
+		case retypes(stored.Columns[k], *c):
 			return schemas.Table{}, &Error{
 				Message: fmt.Sprintf("column %s is %s in the table and %s in the package", c.Name, stored.Columns[k].Type, c.Type),
-				hint:    "Column types never change in place. Give the changed field another column name in the contract, or the pipeline another table name.",
+				hint:    retypeHint,
 			}
 		default:
 			c.Required = c.Required && stored.Columns[k].Required

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/sluice-etl/sluice/load"
@@ -42,6 +43,11 @@ func (e *Error) cause() string {
 
 // Hint returns what to do about it.
 func (e *Error) Hint() string { return e.hint }
+
+// sentence is an error as a plan's effect.
+func (e *Error) sentence() string {
+	return strings.ToUpper(e.Message[:1]) + e.Message[1:] + ". " + e.hint
+}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

@@ -140,14 +140,19 @@ func (l *Loader) tableResource(s standing, table schemas.Table) load.Resource {
 		r.Have = append(r.Have, a.want)
 	}
 	if s.missing > 0 {
-		r.Want = append(r.Want, load.Attribute{Name: attrFiles, Value: "complete"})
+		r.Want = append(r.Want, load.Attribute{Name: attrFiles, Value: "complete", Usual: true})
 		r.Have = append(r.Have, load.Attribute{Name: attrFiles, Value: fmt.Sprintf("%d missing", s.missing)})
 	}
 	wanted := wantedColumns(s.m, table)
 	r.Want = append(r.Want, wanted...)
 	r.Have = append(r.Have, load.ColumnAttributes(s.m.Schema)...)
 	r.Holds = s.m.holds()
-	r.Effects = effects(s, r, wanted)
+	var blocks *Error
+	if r.Blocked = errors.As(errors.Join(l.missingFiles(s), l.retyped(s, table)), &blocks); r.Blocked {
+		r.Effects = []string{blocks.sentence()}
+	} else {
+		r.Effects = effects(s, r, wanted)
+	}
 	return r
 }
 
@@ -155,24 +160,23 @@ func (l *Loader) tableResource(s standing, table schemas.Table) load.Resource {
 // that has rows (see unite).
 func wantedColumns(m *Manifest, table schemas.Table) []load.Attribute {
 	table.Columns = slices.Clone(table.Columns)
-	forced := map[string]bool{}
 	for i := range table.Columns {
 		c := &table.Columns[i]
 		k := m.Schema.Index(c.Name)
 		switch {
 		case k < 0:
 			c.Required = c.Required && m.Rows() == 0
-		case m.Schema.Columns[k].Type.Arrow().ID() != c.Type.Arrow().ID():
-			forced[load.ColumnAttribute(c.Name)] = true
+		case retypes(m.Schema.Columns[k], *c): // see retyped
 		default:
 			c.Required = c.Required && m.Schema.Columns[k].Required
 		}
 	}
-	out := load.ColumnAttributes(table)
-	for i := range out {
-		out[i].Forces = forced[out[i].Name]
-	}
-	return out
+	return load.ColumnAttributes(table)
+}
+
+// retypes reports whether a stored column has another type than it is to have.
+func retypes(stored, wanted schemas.Column) bool {
+	return stored.Type.Arrow().ID() != wanted.Type.Arrow().ID()
 }
 
 // effects say what making a table what it is wanted to be does beyond that.
@@ -182,14 +186,8 @@ func effects(s standing, r load.Resource, columns []load.Attribute) (out []strin
 	if now := current.holds(); now.Contacts > 0 && differs(columns, r.Have) {
 		out = append(out, fmt.Sprintf("Every file of current is written anew, because all have the same columns: %d files, %d bytes.", now.Files, now.Bytes))
 	}
-	if i := slices.IndexFunc(columns, func(a load.Attribute) bool { return a.Forces }); i >= 0 {
-		out = append(out, retypeHint)
-	}
 	if s.m.Compatibility != "" && r.Holds.Files > 0 && !slices.Contains(r.Have, r.Want[1]) {
 		out = append(out, "Files that are there stay as they are until a run writes them anew.")
-	}
-	if s.missing > 0 {
-		out = append(out, missingHint)
 	}
 	return out
 }
@@ -289,26 +287,18 @@ func (l *Loader) missingFiles(s standing) error {
 
 const (
 	missingHint = "`sluice verify` names the files that are missing. Put them back, or move the table's folder away and run with --full."
-	retypeHint  = "Column types never change in place. Give the changed field another column name in the contract, or the pipeline another table name."
+	retypeHint  = "Column types never change in place. Give the column its type back, or `sluice destroy` the table, which the next run fills again; or give the changed field another column name in the contract, or the pipeline another table name."
 )
 
-// retyped returns the *load.ReplaceError of a table in which a column has
-// another type than it is to have.
+// retyped refuses a table in which a column has another type than it is to have.
 func (l *Loader) retyped(s standing, table schemas.Table) error {
 	if s.m == nil {
 		return nil
 	}
-	for _, a := range wantedColumns(s.m, table) {
-		if !a.Forces {
-			continue
+	for _, c := range table.Columns {
+		if k := s.m.Schema.Index(c.Name); k >= 0 && retypes(s.m.Schema.Columns[k], c) {
+			return &Error{Message: fmt.Sprintf("column %s is %s in the table, and is to be %s", c.Name, s.m.Schema.Columns[k].Type, c.Type), Path: l.root, hint: retypeHint}
 		}
-		e := &load.ReplaceError{Table: l.root, Attribute: a.Name, To: a.Value, Detail: retypeHint}
-		for _, h := range load.ColumnAttributes(s.m.Schema) {
-			if h.Name == a.Name {
-				e.From = h.Value
-			}
-		}
-		return e
 	}
 	return nil
 }

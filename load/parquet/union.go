@@ -185,7 +185,7 @@ func (l *Loader) unionResources(u unions) (out []load.Resource) {
 		if f, ok := u.files[l.o.Union.Name]; ok && f.tables != nil {
 			r.Have = load.UnionAttributes(f.tables, f.text == u.want || !slices.Equal(f.tables, u.there))
 		} else if ok {
-			r.Effects = []string{l.foreignUnion().Message + ": it cannot be written."}
+			r.Blocked, r.Effects = true, []string{l.foreignUnion().sentence()}
 		}
 		out = append(out, r)
 	}
@@ -201,7 +201,7 @@ func (l *Loader) unionResources(u unions) (out []load.Resource) {
 func (l *Loader) foreignUnion() *Error {
 	name := l.o.Union.Name + unionSuffix
 	return &Error{
-		Message: name + " is no file of sluice", Path: filepath.Join(filepath.Dir(l.dir), name), Err: load.ErrForeign,
+		Message: "the file " + name + " is none of sluice", Path: filepath.Join(filepath.Dir(l.dir), name), Err: load.ErrForeign,
 		hint: "Give the pipeline another union_view, or union_view: off, or move the file away.",
 	}
 }
