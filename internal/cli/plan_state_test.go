@@ -78,7 +78,7 @@ type held struct {
 	arrived, open chan struct{}
 }
 
-func (h *held) before(to string, t *testing.T) string {
+func (h *held) before(t *testing.T, to string) string {
 	t.Helper()
 	target, err := url.Parse(to)
 	if err != nil {
@@ -100,7 +100,7 @@ func (h *held) before(to string, t *testing.T) string {
 func TestDestroyIsRefusedWhileARunHoldsThePipeline(t *testing.T) {
 	t.Parallel()
 	s, h := changing(t, 20, ""), &held{}
-	s.pipelines(t, h.before(regexp.MustCompile(`http://[^"]+`).FindString(s.text(t)), t), "")
+	s.pipelines(t, h.before(t, regexp.MustCompile(`http://[^"]+`).FindString(s.text(t))), "")
 	s.write(t, "pipelines.yaml", strings.Replace(s.text(t), "path: out}", "path: out, prevent_destroy: false}", 1))
 	s.sluice(t, "run").mustBe(t, 0)
 	s.move(time.Hour)
