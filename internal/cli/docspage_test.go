@@ -216,9 +216,14 @@ func headingAnchor(heading string) string {
 	return strings.ReplaceAll(strings.TrimSpace(heading), " ", "-")
 }
 
-func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
+func TestLinksBetweenPagesLeadSomewhereAndTheREADMELeadsToAll(t *testing.T) {
 	t.Parallel()
 	all := pages(t)
+	for name := range all {
+		if name != "README.md" && !strings.Contains(all["README.md"], "]("+name+"): ") {
+			t.Errorf("the README does not list %s", name)
+		}
+	}
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	for name, page := range all {
 		for _, m := range link.FindAllStringSubmatch(fence.ReplaceAllString(page, ""), -1) {

@@ -74,3 +74,25 @@ func TestARestoredQueueWhosePackageIsGoneSaysTheWayOutAndThatWorks(t *testing.T)
 		t.Error(r.out)
 	}
 }
+
+func TestAnOlderStateThatIsRestoredGoesOnAboveWhatTheTableHas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	document := ".sluice/state/pipeline.nightly.json"
+	w.sluice(t, "run").mustBe(t, 0)
+	backup, err := os.ReadFile(filepath.Join(w.dir, document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sluice(t, "run", "--full").mustBe(t, 0)
+	w.sluice(t, "run", "--full").mustBe(t, 0)
+
+	w.write(t, document, string(backup))
+	if r := w.sluice(t, "run", "--full").mustBe(t, 0); !strings.Contains(r.out, "0 new, 0 changed, 40 unchanged") {
+		t.Error(r.out)
+	}
+	w.sluice(t, "verify").mustBe(t, 0)
+	if r := w.sluice(t, "state", "show", "pipeline.nightly").mustBe(t, 0); !strings.Contains(r.out, "position       package 4") {
+		t.Error(r.out)
+	}
+}
