@@ -25,6 +25,7 @@ func (r *reader) build(root *value) *Config {
 	}
 	r.version(top)
 	c.State = r.state(top)
+	c.Daemon = r.daemon(top)
 	r.readDefaults(top)
 	for _, n := range r.instances(r.named(top, "sources")) {
 		c.Sources = append(c.Sources, r.source(n))

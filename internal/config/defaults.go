@@ -77,6 +77,8 @@ func (f fields) check(k Key) {
 			f.r.reconcile(f, p)
 		case "quarantine":
 			f.r.quarantine(f)
+		case "retry":
+			f.r.retry(f)
 		}
 	case AccountsType: // refused
 	}

@@ -61,7 +61,12 @@ func TestEveryKeyIsInTheHashButSecretsAndWhereTheyLie(t *testing.T) {
 		"destinations.*.key_file": true, "destinations.*.impersonate": true, // the latter has another test
 		"pipelines.*.filters.custom_field_key": true, "pipelines.*.filters.custom_field_value": true, // of one another, with a test of their own
 		"pipelines.*.freshness": true, "notify.*.type": true, "notify.*.on": true, "notify.*.pipelines": true, // tell, and make nothing
-		"state.work_dir":     true, // of one machine
+		"state.work_dir": true, // of one machine
+		// When and how often a pipeline is run by itself changes nothing that a plan
+		// shows, or an apply does.
+		"daemon.concurrency": true, "daemon.grace": true,
+		"pipelines.*.jitter": true, "pipelines.*.overlap": true, "pipelines.*.catch_up": true,
+		"pipelines.*.retry.for": true, "pipelines.*.retry.backoff": true, "pipelines.*.retry.max_backoff": true,
 		"state.backend":      true, // needs another path, which is in it
 		"pipelines.*.schema": true, // has a test of its own
 		"sources.*.for_each": true, // the pipeline cannot follow

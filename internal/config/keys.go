@@ -141,11 +141,13 @@ func (k Key) hint() string {
 // order in which they are best read.
 func Keys() []Key {
 	keys := topKeys()
+	keys = append(keys, daemonKeys()...)
 	keys = append(keys, sourceKeys()...)
 	keys = append(keys, destinationKeys()...)
 	keys = append(keys, pipelineKeys()...)
 	keys = append(keys, filterKeys()...)
 	keys = append(keys, afterFilterKeys()...)
+	keys = append(keys, timesKeys()...)
 	keys = append(keys, notifyKeys()...)
 	return keys
 }
@@ -232,7 +234,7 @@ func pipelineKeys() []Key {
 		{Path: p + ".sync", Type: ChoiceType, Default: "incremental", Allowed: []string{"incremental", "recent", "snapshot"}, Description: "What a run reads. incremental: everything once, then what changed. recent: the contacts with a message within `days`, on every run. snapshot: everything that the source's filters let through, on every run. Contacts that a recent or snapshot run no longer meets stay in the table, marked as deleted."},
 		{Path: p + ".days", Type: IntegerType, Min: "1", Max: "365", Unit: "days", Description: "Window of sync: recent, which needs it: contacts with a message within so many days of the run."},
 		{Path: p + ".lookback", Type: DurationType, Default: "1h", Min: "0s", Max: "30d", Description: "How long after its updated_at a change may become visible in the API, clock skew included. Each run reads that much again."},
-		{Path: p + ".full_every", Type: DurationType, Min: "1h", Max: "366d", Description: "Read everything again when the last full read is older. Of sync: incremental alone: the other kinds read everything on every run."},
+		{Path: p + ".full_every", Type: DurationType, Min: "1h", Max: "366d", Description: "Read everything again once the last full read is that old, give or take 2 hours and jitter, at most a quarter of it: a nightly run does not begin at the same moment every night. Of sync: incremental alone: the other kinds read everything on every run."},
 	}
 }
 
@@ -255,7 +257,7 @@ func afterFilterKeys() []Key {
 	const p, r, q = "pipelines.*", "pipelines.*.reconcile", "pipelines.*.quarantine"
 	return []Key{
 		{Path: r, Type: MappingType, Description: "How `sluice reconcile` finds contacts that were deleted at the source. Not with sync: snapshot, which finds them on every run."},
-		{Path: r + ".schedule", Type: CronType, Description: "When `sluice schedule` reconciles it, as schedule. Left out: only when asked."},
+		{Path: r + ".schedule", Type: CronType, Description: "When `sluice schedule` reconciles it, as schedule; jitter, overlap, catch_up and retry hold for it too. Left out: only when asked."},
 		{Path: r + ".max_share", Type: ShareType, Default: "1%", Min: leastShare, Max: "100%", Description: "Largest share of the table's contacts that may be missing at the source: more is taken for a fault of the source, and nothing is marked."},
 		{Path: r + ".max_probes", Type: IntegerType, Default: "1000", Min: "1", Max: "1000000", Unit: "contacts", Description: "Missing contacts asked for one by one in a run, at most; the next run goes on with the rest."},
 		{Path: q, Type: MappingType, Description: "What becomes of records without a usable id, time or other required value, which are set aside. A word alone, as in quarantine: raw, is its `store`."},
@@ -268,9 +270,5 @@ func afterFilterKeys() []Key {
 		{Path: p + ".max_requests", Type: IntegerType, Min: "10", Max: "1000000000", Unit: "requests", Description: "Requests that one run may make to the source, those that are repeated included. A run that would need more stops before with an error and keeps what it has read; the next goes on from there with as many. So does a backfill; reconcile, quarantine retry and verify --source stop as well, and begin anew. Those of a plan do not count. Fewer than 10 would come to no end. Left out: no limit."},
 		{Path: p + ".max_bytes", Type: SizeType, Min: "1MB", Max: "1000TB", Description: "How much one run may read from the source's answers, in bytes before compression. How large the next answer is, nobody knows: the largest so far stands for it, and for each one on its way. A run that could read more stops before, as with max_requests. Left out: no limit."},
 		{Path: p + ".destinations", Type: NamesType, Required: true, Description: "Destinations to write to."},
-		{Path: p + ".schedule", Type: CronType, Description: "When `sluice schedule` runs it: five cron fields, @hourly, @daily, @weekly, or @every 15m. Left out: only when asked."},
-		{Path: p + ".timezone", Type: TimezoneType, Default: "UTC", Description: "Timezone of schedule, of dates on the command line and of the *_date columns in the views."},
-		{Path: p + ".freshness", Type: DurationType, Min: "1m", Max: "366d", Description: "How old its data may become, as in 26h for a nightly run: the time since the last sync that is done began. Beyond it the pipeline is late, on the page, in the metrics and in notices. Left out: never."},
-		{Path: p + ".heartbeat", Type: SecretType, Description: "URL that gets a GET after each sync that is done, by `sluice schedule` or `sluice run --notify`: a service that expects it tells where it stays away. https, or http to this machine. Take it from a variable: it is a key. Left out, or empty: none."},
 	}
 }

@@ -33,6 +33,7 @@ func fileWith(k Key, value string) string {
 	destination := map[string]string{"type": "parquet", "path": "out"}
 	pipeline := map[string]string{"source": "crm", "destinations": "lake"}
 	notice := map[string]string{"type": "webhook", "url": "\"https://127.0.0.1/x\""}
+	retry, daemon := map[string]string{}, map[string]string{}
 	filters, state, reconcile, quarantine, defaults := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
 	parent, name := "", k.Path
 	if i := strings.LastIndexByte(k.Path, '.'); i >= 0 {
@@ -40,7 +41,7 @@ func fileWith(k Key, value string) string {
 	}
 	map[string]map[string]string{
 		"": doc, "state": state, "sources.*": source, "destinations.*": destination, "pipelines.*": pipeline, "pipelines.*.filters": filters, "pipelines.*.reconcile": reconcile,
-		"pipelines.*.quarantine": quarantine, "defaults": defaults,
+		"pipelines.*.quarantine": quarantine, "pipelines.*.retry": retry, "daemon": daemon, "defaults": defaults,
 		"sources": {}, "destinations": {}, "pipelines": {}, "notify": {}, "notify.*": notice,
 	}[parent][name] = value
 	switch { // what goes with it
@@ -88,8 +89,14 @@ func fileWith(k Key, value string) string {
 	if _, given := pipeline["reconcile"]; !given && len(reconcile) > 0 {
 		pipeline["reconcile"] = flow(reconcile)
 	}
+	if _, given := pipeline["retry"]; !given && len(retry) > 0 {
+		pipeline["retry"] = flow(retry)
+	}
 	if _, given := pipeline["quarantine"]; !given && len(quarantine) > 0 {
 		pipeline["quarantine"] = flow(quarantine)
+	}
+	if _, given := doc["daemon"]; !given && len(daemon) > 0 {
+		doc["daemon"] = flow(daemon)
 	}
 	if _, given := doc["defaults"]; !given && len(defaults) > 0 {
 		doc["defaults"] = flow(defaults)

@@ -22,6 +22,7 @@ type Config struct {
 	Dir  string // absolute; relative paths in the file start here
 
 	State        State
+	Daemon       Daemon
 	Sources      []*Source
 	Destinations []*Destination
 	Pipelines    []*Pipeline
@@ -53,6 +54,13 @@ type State struct {
 	Path string
 	URL  string // gs://bucket[/prefix] without a slash at the end; empty for file
 	path string // of the state, as given
+}
+
+// Daemon says what holds for `sluice schedule` itself.
+type Daemon struct {
+	Node
+	Concurrency int           // runs, reconciliations and backfills at once, at least 1
+	Grace       time.Duration // for what is running when it is told to stop
 }
 
 // Source is an account of a contacts endpoint.
@@ -218,10 +226,21 @@ type Pipeline struct {
 	Schedule              string        // as given; empty for none
 	Cron                  cron.Schedule // of Schedule, in Timezone; nil for none
 	Timezone              *time.Location
+	Jitter                time.Duration // a scheduled run begins up to so long after its time
+	Overlap               string        // skip or queue
+	CatchUp               bool
+	Retry                 *Retry // nil: a run that failed is not repeated
 	// Freshness is how old the data may become; 0: nobody has said.
 	Freshness time.Duration
 	// Heartbeat is a URL that hears of each sync that is done; zero for none.
 	Heartbeat Secret
+}
+
+// Retry says how a run that failed is repeated.
+type Retry struct {
+	Node
+	For                 time.Duration // after the first failure
+	Backoff, MaxBackoff time.Duration
 }
 
 // Field is a filter by the value of a custom field.

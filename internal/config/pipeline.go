@@ -50,7 +50,7 @@ func (r *reader) pipeline(c *Config, n namedValue) *Pipeline {
 		}
 	}
 	p.Timezone = f.timezone("timezone")
-	p.Schedule, p.Cron = f.schedule("schedule", p.Timezone)
+	r.times(f, p)
 	p.Freshness = f.duration("freshness")
 	p.Heartbeat = r.hook(f, "heartbeat")
 	r.filters(f, p)
