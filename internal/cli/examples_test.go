@@ -197,20 +197,20 @@ func seconds(t *testing.T, v any) time.Duration {
 	return 0
 }
 
-// daemon is an example of sluice schedule: its arguments, and how long whoever
+// exampleDaemon is an example of sluice schedule: its arguments, and how long whoever
 // started it waits for it to stop.
-type daemon struct {
+type exampleDaemon struct {
 	args []string
 	wait time.Duration
 }
 
-func exampleDaemons(t *testing.T) map[string]daemon {
+func exampleDaemons(t *testing.T) map[string]exampleDaemon {
 	t.Helper()
 	unit := example(t, "systemd/sluice.service")
 	start := strings.Fields(assigned(t, unit, "ExecStart"))
 	compose := at(t, documents(t, example(t, "docker/compose.yaml"))[0], "services", "sluice")
 	pod := at(t, object(t, "deployment.yaml", "Deployment"), "spec", "template", "spec")
-	return map[string]daemon{
+	return map[string]exampleDaemon{
 		"systemd":    {start[1:], seconds(t, assigned(t, unit, "TimeoutStopSec"))},
 		"compose":    {texts(t, at(t, compose, "command")), seconds(t, at(t, compose, "stop_grace_period"))},
 		"Kubernetes": {texts(t, at(t, pod, "containers", "args")), seconds(t, at(t, pod, "terminationGracePeriodSeconds"))},

@@ -27,6 +27,7 @@ const (
 	eventFinished  = "run_finished"
 	eventWindow    = "window_failed"
 	eventKept      = "backfill_kept"
+	eventNote      = "note"
 )
 
 // The modes of run.Event.Mode that are not one of run.SyncMode.

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/config"
@@ -24,6 +26,9 @@ const (
 	schemeSandbox = "sandbox"
 	loopback      = "127.0.0.1:0"
 	enrichInfo    = "info" // the pipeline's enrich
+	// fullSlack is how much earlier than full_every a run may read everything, jitter
+	// apart: clocks that are put forward take an hour from a week of nights.
+	fullSlack = 2 * time.Hour
 )
 
 // load reads the pipelines file. Warnings go to stderr, and the keys it holds
@@ -84,6 +89,7 @@ func (a *app) store(cfg *config.Config) (*state.Store, error) {
 type sources struct {
 	app     *app
 	hosts   *extract.Hosts
+	mu      sync.Mutex // guards running
 	running map[string]*sandbox.Running
 }
 
@@ -93,6 +99,8 @@ func (a *app) newSources() *sources {
 
 // close stops the sandboxes.
 func (s *sources) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var errs []error
 	for _, r := range s.running {
 		errs = append(errs, r.Close())
@@ -120,6 +128,8 @@ func (s *sources) open(ctx context.Context, cfg *config.Config, src *config.Sour
 	if !src.Sandbox() {
 		return options, state.SourceIdentity{Scheme: src.Scheme, Host: src.Host}, nil
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	r, ok := s.running[src.Name]
 	if !ok {
 		o, err := sandboxOptions(cfg, src)
@@ -232,7 +242,7 @@ func (a *app) bareJob(ctx context.Context, cfg *config.Config, p *config.Pipelin
 		HashKey: key,
 
 		Pipeline: p.Name, Source: source, Identity: identity, Contract: c,
-		Lookback: p.Lookback, FullEvery: p.FullEvery, PageSize: p.Source.PageSize, Verify: load.Verify(p.Verify),
+		Lookback: p.Lookback, FullEvery: p.FullEvery, FullSlack: fullSlack + p.Jitter, PageSize: p.Source.PageSize, Verify: load.Verify(p.Verify),
 		Sync: run.SyncMode(p.Sync), Days: p.Days, DaysAlone: !p.Source.CombineFilters,
 		Filters: p.Filters, Stages: p.Stages, Pipelines: p.Pipelines,
 		Enrich: p.Enrich == enrichInfo, KeepStages: p.StagesTable != "",

@@ -134,27 +134,40 @@ func TestAScheduleOfReconciliationsIsAnEntryOfItsOwn(t *testing.T) {
 		"days: 45", `days: 45, reconcile: {schedule: "@every 1d"}`,
 	).Replace(wired))
 	a, cfg, _ := wiring(t, w)
+	store, err := a.store(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := a.newDaemon(cfg, store)
+	defer func() {
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	entries, err := d.entries(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	var got [][]string
-	for _, p := range cfg.Pipelines {
-		jobs := 0
-		entries, err := scheduled{app: a, pipeline: p}.entries(func() (run.Job, error) { jobs++; return run.Job{}, nil })
-		if err != nil {
-			t.Fatal(err)
+	timed := 0
+	for _, e := range entries {
+		got = append(got, []string{e.Name, e.Kind, e.Spec, e.Location.String()})
+		if (e.Times != nil) != (e.Spec != "") {
+			t.Errorf("%s has times %v", e.Name, e.Times)
 		}
-		for _, e := range entries {
-			got = append(got, []string{e.Name, e.Kind, e.Spec, e.Location.String()})
-			if e.Times == nil {
-				t.Errorf("%s has no times", e.Name)
-			}
+		if e.Spec != "" {
+			timed++
 		}
-		if jobs != len(entries) { // loaders commit from one goroutine at a time
-			t.Errorf("%s: %d jobs for %d entries", p.Name, jobs, len(entries))
-		}
+	}
+	if len(d.closers) != timed { // loaders commit from one goroutine at a time
+		t.Errorf("%d jobs for %d entries", len(d.closers), timed)
 	}
 	want := [][]string{
 		{"nightly", "", "0 3 * * *", "America/Santiago"},
 		{"nightly", "reconcile", "0 5 * * 0", "America/Santiago"},
+		{"active", "", "", "UTC"}, // for who asks
 		{"active", "reconcile", "@every 1d", "UTC"},
+		{"stage", "", "", "UTC"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

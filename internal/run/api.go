@@ -32,6 +32,10 @@ type Job struct {
 	// FullEvery makes a run read everything again when the last run that did
 	// began longer ago. 0: only when asked.
 	FullEvery time.Duration
+	// FullSlack is how much earlier than FullEvery a run may do so, at most a
+	// quarter of it: runs of a schedule do not begin at the same moment of each
+	// day, and a week after the last full read means seven nights.
+	FullSlack time.Duration
 	PageSize  int // rows a request, 1 to 1000
 	// Sync is how the pipeline reads; empty is SyncIncremental.
 	Sync SyncMode

@@ -162,6 +162,9 @@ func (r *syncRun) prepare(ctx context.Context) error {
 	return r.tellPlainText(ctx)
 }
 
+// fullAfter is the age of the last full read at which everything is read again.
+func (j Job) fullAfter() time.Duration { return j.FullEvery - min(j.FullSlack, j.FullEvery/4) }
+
 // checkContract refuses a contract that gives a column of the tables another
 // type, source or name: a run changes tables by adding to them alone. A column
 // that is left out on purpose stays in the tables, null from then on; one that is
@@ -254,7 +257,7 @@ func (r *syncRun) mode() (mode, reason string) {
 	if r.job.whole() {
 		return full, "every run reads them all"
 	}
-	if r.job.FullEvery > 0 && (r.st.LastFull == nil || r.began.Sub(*r.st.LastFull) >= r.job.FullEvery || r.ahead(*r.st.LastFull)) {
+	if r.job.FullEvery > 0 && (r.st.LastFull == nil || r.began.Sub(*r.st.LastFull) >= r.job.fullAfter() || r.ahead(*r.st.LastFull)) {
 		return modeFull, "the last full read is older than full_every"
 	}
 	return modeIncremental, "changes since the cursor"

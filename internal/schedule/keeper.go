@@ -108,7 +108,7 @@ func (k *keeper) begin(ctx context.Context) {
 	case !k.e.CatchUp:
 		return
 	case k.e.LastStart.IsZero():
-		k.log.InfoContext(ctx, "it has never run: there is nothing to make up for")
+		k.log.InfoContext(ctx, "it is not known to have run before: there is nothing to make up for")
 		return
 	}
 	due := k.times.Next(k.e.LastStart)

@@ -82,6 +82,8 @@ type Pipeline struct {
 	// Claims say, where the document is shared by machines, which process
 	// extracts, by kind of run; see Store.Claim.
 	Claims map[string]Claimant `json:"claims,omitempty"`
+	// Started are when the daemon last began a run, by kind; nil for never.
+	Started map[string]time.Time `json:"started,omitempty"`
 	// Runs are the last MaxRuns runs, oldest first.
 	Runs []RunRecord `json:"runs,omitempty"`
 	// Told are the troubles that somebody was told of and that have not been told
