@@ -41,7 +41,7 @@ func (a *app) scheduleCommand() *cobra.Command {
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	})
-	c.Flags().DurationVar(&o.grace, "grace", 0, "how long runs may go on once told to stop (default: the file's, or 30s)")
+	c.Flags().DurationVar(&o.grace, "grace", 30*time.Second, "how long runs may go on once told to stop; goes before daemon.grace")
 	return c
 }
 
