@@ -65,6 +65,13 @@ func (s *shelf) set(change func()) {
 	change()
 }
 
+// count are the readings so far, and how many went on at once at most.
+func (s *shelf) count() (loads, most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loads, s.most
+}
+
 func at(hours float64) time.Time { return morning.Add(time.Duration(hours * float64(time.Hour))) }
 
 func record(id, kind, status string, from, to time.Time) state.RunRecord {
@@ -169,8 +176,8 @@ func TestStateIsReadAgainWhenItIsOldOrARunHasEnded(t *testing.T) {
 		}
 		read()
 		read()
-		if s.loads != 1 {
-			t.Errorf("%d readings of what is fresh", s.loads)
+		if n, _ := s.count(); n != 1 {
+			t.Errorf("%d readings of what is fresh", n)
 		}
 		changed, stop := m.Watch()
 		defer stop()
@@ -187,8 +194,9 @@ func TestStateIsReadAgainWhenItIsOldOrARunHasEnded(t *testing.T) {
 			t.Error("those who watch did not hear of it")
 		}
 		m.Schedule(schedule.Event{Type: schedule.Finished, Name: "p"})
-		if read(); s.loads != 3 {
-			t.Errorf("%d readings, a run has ended since the second", s.loads)
+		read()
+		if n, _ := s.count(); n != 3 {
+			t.Errorf("%d readings, a run has ended since the second", n)
 		}
 		s.set(func() { s.err = errors.New("gone") })
 		time.Sleep(5 * time.Second)
@@ -247,12 +255,12 @@ func TestManySlowReadingsDoNotStallASnapshot(t *testing.T) {
 				t.Errorf("%s: %v, %s", p.Name, p.Err, p.Health)
 			}
 		}
-		if known < parallelReads || known > 2*parallelReads || s.most != parallelReads {
-			t.Errorf("%d are known after 2 s, %d were read at once", known, s.most)
+		if _, most := s.count(); known < parallelReads || known > 2*parallelReads || most != parallelReads {
+			t.Errorf("%d are known after 2 s, %d were read at once", known, most)
 		}
 		time.Sleep(15 * time.Second)
-		if s.loads != 100 {
-			t.Errorf("%d readings", s.loads)
+		if n, _ := s.count(); n != 100 {
+			t.Errorf("%d readings", n)
 		}
 		began = time.Now()
 		for _, p := range m.Snapshot(t.Context()).Pipelines {
@@ -284,8 +292,9 @@ func TestAReaderThatGoesAwayDoesNotMakeStateUnreadable(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		m.Snapshot(ctx)
-		if got, _ := m.Status(t.Context(), "p"); got.Err != nil || s.loads != 1 {
-			t.Errorf("%v after %d readings", got.Err, s.loads)
+		got, _ := m.Status(t.Context(), "p")
+		if n, _ := s.count(); got.Err != nil || n != 1 {
+			t.Errorf("%v after %d readings", got.Err, n)
 		}
 	})
 }
