@@ -94,7 +94,8 @@ func (gauges) Describe(c chan<- *prometheus.Desc) {
 // Collect tells the value of every gauge. It blocks no longer than a snapshot
 // does.
 func (g gauges) Collect(c chan<- prometheus.Metric) {
-	for _, p := range g.snapshot(context.Background()).Pipelines {
+	ctx := context.Background() //nolint:forbidigo // Prometheus gives none; a snapshot has its own limit
+	for _, p := range g.snapshot(ctx).Pipelines {
 		t := teller{c, p.Name}
 		for _, h := range []monitor.Health{monitor.Healthy, monitor.Never, monitor.Late, monitor.Failing, monitor.Unknown} {
 			t.flag(healthDesc(), p.Health == h, string(h))

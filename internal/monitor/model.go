@@ -126,6 +126,9 @@ type Failure struct {
 	At      time.Time
 	Err     string
 	Hints   []string // what to do about it
+	// Approval says that it waits for somebody to approve changes of tables, and
+	// for nothing else.
+	Approval bool
 }
 
 // Queue is what waits for one destination.

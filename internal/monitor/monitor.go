@@ -3,6 +3,7 @@ package monitor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -168,6 +169,8 @@ func (m *Monitor) ended(p *pipeline, kind string, e schedule.Event) {
 	f := Failure{Kind: kind, Trigger: e.Trigger, Attempt: e.Attempt, At: e.Time}
 	if e.Err != nil {
 		f.Err = e.Err.Error()
+		_, f.Approval = run.Unapproved(e.Name, e.Err)
+		f.Approval = f.Approval || errors.As(e.Err, new(*run.FrozenError))
 		if m.o.Hints != nil {
 			f.Hints = m.o.Hints(e.Err)
 		}
