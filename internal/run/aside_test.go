@@ -203,6 +203,7 @@ func TestAFilterByAValueIsNoPartOfARequestInQuarantine(t *testing.T) {
 }
 
 func TestARunThatSetsTooManyRecordsAsideFailsAndTheNextOneConverges(t *testing.T) {
+	slow(t)
 	few := func(n int) *int { return &n }
 	for name, c := range map[string]struct {
 		limit run.Quarantine

@@ -35,6 +35,7 @@ func (w *world) ids(n int) []string {
 }
 
 func TestAComparisonTellsWhatChangedFromWhatIsWrong(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(400))
 	job := w.job()
 	w.mustRun(job)

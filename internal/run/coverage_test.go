@@ -103,6 +103,7 @@ func (w *world) digest() string {
 }
 
 func TestTheCoverageRecordIsWholeAndTheSameInTheJournalInStateAndBesideTheData(t *testing.T) {
+	slow(t)
 	for name, shuffled := range map[string]bool{"ties that hold still": false, "ties that do not": true} {
 		t.Run(name, func(t *testing.T) {
 			o := contacts(900)

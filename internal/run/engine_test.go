@@ -302,6 +302,7 @@ func TestADestinationThatFailsStopsNothingAndCatchesUp(t *testing.T) {
 }
 
 func TestAQueueThatIsTooLongIsGivenUpAndTheDestinationFilledAnew(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(600))
 	broken := &brokenLoader{Loader: w.lake("second")}
 	job := w.job(run.Destination{Name: "lake", Loader: w.lake("lake")}, run.Destination{Name: "second", Loader: broken, QueueBytes: 1})
@@ -337,6 +338,7 @@ func TestAQueueThatIsTooLongIsGivenUpAndTheDestinationFilledAnew(t *testing.T) {
 }
 
 func TestANewDestinationIsSeededByAFullReadAndARemovedOneForgotten(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(1000))
 	w.mustRun(w.job())
 	both := w.job(run.Destination{Name: "lake", Loader: w.lake("lake")}, run.Destination{Name: "second", Loader: w.lake("second")})
@@ -429,6 +431,7 @@ func TestAContractThatRetypesAColumnChangesNothing(t *testing.T) {
 }
 
 func TestANarrowerPlatformFilterTakesTheOthersOut(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(400))
 	w.mustRun(w.job())
 	job := w.job()
@@ -447,6 +450,7 @@ func TestANarrowerPlatformFilterTakesTheOthersOut(t *testing.T) {
 }
 
 func TestAStateRestoredFromABackupGivesNoSerialTwice(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(200))
 	w.mustRun(w.job())
 	path := w.store.Path("nightly")

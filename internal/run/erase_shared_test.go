@@ -67,6 +67,7 @@ func kept(t *testing.T) (w *world, c *cloud, job run.Job, second *brokenEraser, 
 }
 
 func TestAContactIsErasedFromPackagesThatWaitInABucket(t *testing.T) {
+	slow(t)
 	w, c, job, second, k, dir := kept(t)
 	before := c.inObjects(w, k)
 	if len(before) < 2 {
@@ -133,6 +134,7 @@ func TestAContactIsErasedFromPackagesThatWaitInABucket(t *testing.T) {
 // Whichever request fails, before or after its effect, the same call again does
 // the rest, and nothing but the contact is lost.
 func TestErasingFromABucketIsGoneOnWithAfterAFault(t *testing.T) {
+	slow(t)
 	w, c, job, second, k, dir := kept(t)
 	tables := job.Destinations
 	job.Destinations = nil // they have tests of their own

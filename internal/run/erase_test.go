@@ -130,6 +130,7 @@ func (w *world) erase(job run.Job, id string, dry bool, disk atomicfile.Disk) (r
 }
 
 func TestAnErasedContactIsNowhereAndComesBackFromNothing(t *testing.T) {
+	slow(t)
 	w, job, second, c := spread(t)
 	dry, err := w.erase(job, c.ID, true, nil)
 	if err != nil {
@@ -168,6 +169,7 @@ func TestAnErasedContactIsNowhereAndComesBackFromNothing(t *testing.T) {
 // Stopped anywhere, nothing but the contact is lost, and the same call again
 // does the rest.
 func TestErasingIsGoneOnWithAfterAFault(t *testing.T) {
+	slow(t)
 	w, job, second, c := spread(t)
 	dir, base := filepath.Join(w.dir, "state"), filepath.Join(t.TempDir(), "base")
 	if err := os.CopyFS(base, os.DirFS(dir)); err != nil {

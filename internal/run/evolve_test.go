@@ -82,6 +82,7 @@ func contractOf(tb testing.TB, lines string) *schemas.Contract {
 }
 
 func TestTheRegistryCountsTheValuesOfEachRunOnce(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(600))
 	d := &dressed{change: func(c map[string]any) { c["shoe_size"] = 41 }}
 	job := w.job()
@@ -322,6 +323,7 @@ func TestAColumnThatIsLeftOutStaysInTheTablesAndComesBackAsItWas(t *testing.T) {
 }
 
 func TestTheNameOfAColumnThatWasLeftOutIsNotGivenAway(t *testing.T) {
+	slow(t)
 	w, d, job := evolving(t)
 	w.mustRun(job(""))
 	d.change = func(c map[string]any) { c["Phone"] = 5 }
@@ -345,6 +347,7 @@ func TestTheNameOfAColumnThatWasLeftOutIsNotGivenAway(t *testing.T) {
 }
 
 func TestAChangeOfNameOrTypeIsRefusedBeforeAnythingIsRead(t *testing.T) {
+	slow(t)
 	w, d, job := evolving(t)
 	d.change = func(c map[string]any) { c["shoe_size"] = 41 }
 	w.mustRun(job(""))

@@ -42,6 +42,7 @@ func TestAContactThatChangesItsChannelLeavesTheTable(t *testing.T) {
 }
 
 func TestASourceThatShowsFarLessMarksNobody(t *testing.T) {
+	slow(t)
 	for _, mode := range []run.SyncMode{run.SyncSnapshot, run.SyncRecent} {
 		t.Run(string(mode), func(t *testing.T) {
 			w := newWorld(t, contacts(300))

@@ -214,6 +214,7 @@ func TestAContactThatIsGoneIsNotAskedForAgain(t *testing.T) {
 
 // What a retry stores is what a run would have stored.
 func TestARetriedContactHasWhatInfoTells(t *testing.T) {
+	slow(t)
 	for _, store := range []run.QuarantineStore{run.StoreRaw, run.StoreReference} {
 		o := contacts(120)
 		o.BareList = true

@@ -77,16 +77,18 @@ func wantPair(t *testing.T, what string, got, want run.ParityPair) {
 	}
 }
 
-// slow leaves a test out where time is short, as under the race detector: one
-// whose goroutines others have as well.
+// slow leaves out a test of several runs, one after the other, where time is
+// short, as under the race detector: its goroutines are those of any run, which
+// shorter tests have, and those that run things side by side.
 func slow(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("runs without -short")
+		t.Skip("runs one after the other; without -short")
 	}
 }
 
 func TestDestinationsOfOnePipelineHoldTheSame(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(700))
 	local, _ := w.database()
 	job := w.job(append(w.lakes("lake", "copy"), local)...)
@@ -311,6 +313,7 @@ func TestWhatQueriesMayNotShowYetIsNoFault(t *testing.T) {
 }
 
 func TestADestinationThatMovesOnMeanwhileIsNotJudged(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(60))
 	m := &moving{Lister: w.lake("moving").(load.Lister)}
 	job := w.job(append(w.lakes("lake"), run.Destination{Name: "moving", Loader: m})...)
@@ -340,6 +343,7 @@ func (m *moving) Check(ctx context.Context, lineage string) (int64, error) {
 }
 
 func TestALostTableIsAFaultAndNotBehind(t *testing.T) {
+	slow(t)
 	w := newWorld(t, contacts(40))
 	job := w.job(w.lakes("lake", "copy")...)
 	w.mustRun(job)

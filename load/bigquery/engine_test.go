@@ -8,10 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +38,25 @@ import (
 
 // allMethods are the ways to the table.
 func allMethods() []Method { return []Method{Stream, Load, CDC} }
+
+// drawn is one of the methods, for a test of what hardly depends on them: by a
+// seed that is logged and that SLUICE_DRAW_SEED repeats. SLUICE_SOAK=1 gives all.
+func drawn(t *testing.T, methods ...Method) []Method {
+	t.Helper()
+	if soak() {
+		return methods
+	}
+	seed := rand.Uint64()
+	if text := os.Getenv("SLUICE_DRAW_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SLUICE_DRAW_SEED=%d", seed)
+	i := rand.New(rand.NewPCG(seed, 0)).IntN(len(methods)) //nolint:gosec // no secret
+	return methods[i : i+1]
+}
 
 // export is a source, a stand-in of BigQuery, and state between them: what a
 // pipeline has, with the real engine.

@@ -52,12 +52,9 @@ func (x *export) stored() int {
 
 func TestASnapshotInBigQueryEqualsItsSourceAndMarksWhoIsGone(t *testing.T) {
 	t.Parallel()
-	for _, method := range allMethods() {
+	for _, method := range drawn(t, allMethods()...) {
 		t.Run(string(method), func(t *testing.T) {
 			t.Parallel()
-			if testing.Short() && method != CDC {
-				t.Skip("the other methods run without -short")
-			}
 			x := newExport(t, method, 60)
 			snapshot := func(e run.Engine, job run.Job) (run.Summary, error) {
 				job.Sync = run.SyncSnapshot
@@ -174,7 +171,7 @@ func (x *export) windows() (narrow, wide int) {
 
 func TestRecentInBigQueryHoldsThoseWhoWroteLatelyAndMarksTheOthers(t *testing.T) {
 	t.Parallel()
-	for _, method := range []Method{Load, CDC} {
+	for _, method := range drawn(t, Load, CDC) {
 		t.Run(string(method), func(t *testing.T) {
 			t.Parallel()
 			x := newExport(t, method, 60)

@@ -183,6 +183,7 @@ func TestDamagedFilesAreNotMerged(t *testing.T) {
 // Killed at any operation, no version is missing from history at any time, and
 // the next commit ends where an undisturbed one does.
 func TestMergingConvergesWhereverItIsStopped(t *testing.T) {
+	slow(t)
 	packages := often(t, 2, 3)
 	scratch := t.TempDir()
 	base, root := filepath.Join(scratch, "base"), filepath.Join(scratch, "lake")

@@ -164,6 +164,7 @@ func TestErasingKeepsToItsTable(t *testing.T) {
 // Stopped anywhere, a contact is erased wholly, once the next call has completed
 // what was recorded, or not at all.
 func TestErasingHappensWhollyOrNotAtAll(t *testing.T) {
+	slow(t)
 	scratch := t.TempDir()
 	base, root := filepath.Join(scratch, "base"), filepath.Join(scratch, "lake")
 	withPerson(t, root) // views.sql names it

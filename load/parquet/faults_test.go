@@ -55,6 +55,16 @@ func scenarios(t *testing.T) []scenario {
 	}
 }
 
+// slow leaves out a sweep of faults, one after the other, where time is short, as
+// under the race detector: the goroutines of what it stops are those of any
+// commit.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs one after the other; without -short")
+	}
+}
+
 // copyTree copies a directory, if there is one.
 func copyTree(tb testing.TB, from, to string) {
 	tb.Helper()
@@ -186,6 +196,7 @@ func (tr *trial) oldOrNew(t *testing.T, what string, now map[string]string, done
 }
 
 func TestCommitConvergesWhereverItIsStopped(t *testing.T) {
+	slow(t)
 	all := scenarios(t)
 	for _, s := range append(all[:3:3], all[4]) {
 		t.Run(strings.ReplaceAll(s.name, ",", ""), func(t *testing.T) {
@@ -221,6 +232,7 @@ func TestCommitConvergesAfterFaultUponFault(t *testing.T) {
 }
 
 func TestCommitConvergesAfterAFullDisk(t *testing.T) {
+	slow(t)
 	tr := newTrial(t, scenarios(t)[3])
 	for n := int64(0); n < tr.bytes; n += tr.bytes/12 + 1 {
 		tr.disturb(t, faultfs.Fault{LimitBytes: true, Byte: n, Sticky: true})

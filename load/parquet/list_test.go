@@ -38,6 +38,7 @@ func list(tb testing.TB, l *parquet.Loader, q load.Listing) ([]loadtest.Row, err
 // A commit that was stopped is either listed as if it never began, or whole:
 // what the numbered manifest records is put in place first.
 func TestAListingIsNeverOfHalfACommit(t *testing.T) {
+	slow(t)
 	tr := newTrial(t, scenarios(t)[1])
 	listing := func(root string) []loadtest.Row {
 		rows, err := list(t, open(t, root), load.Listing{})

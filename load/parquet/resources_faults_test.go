@@ -98,6 +98,7 @@ func wholeOrGone(t *testing.T, what string, l *parquet.Loader, before []string) 
 }
 
 func TestDestroyConvergesWhereverItIsStopped(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	scratch := t.TempDir()
 	root, base := filepath.Join(scratch, "lake"), filepath.Join(scratch, "base")
@@ -146,6 +147,7 @@ func TestDestroyConvergesWhereverItIsStopped(t *testing.T) {
 }
 
 func TestConvergenceConvergesWhereverItIsStopped(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	wide := loadtest.Table(loadtest.Extra("cf_ticket_y", schemas.Int64))
 	for name, prepare := range map[string]func(t *testing.T, root string){

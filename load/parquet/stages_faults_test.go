@@ -31,6 +31,7 @@ func stagesIn(t *testing.T, root string) []load.Stage {
 // A process that dies at any operation leaves the old stages or the new ones,
 // and views that can be read; the next call ends as if nothing had been.
 func TestStagesStoppedAnywhereAreTheOldOrTheNewOnes(t *testing.T) {
+	slow(t)
 	for name, before := range map[string]*load.StageList{"none before": nil, "some before": new(loadtest.StagesOf("run-001"))} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
