@@ -196,8 +196,8 @@ k2 1 [whatsapp] Bo <nil> <nil> 1 [bo]`, "ai_customer_id", "contacts", "platforms
 whatsapp 3 1 1 33.3 2 3
 instagram 1 0 0 0 0 0`, "platform", "contacts", "active_7d", "active_30d", "active_30d_percent", "unattended", "open_tickets")
 	want(t, db, "SELECT id, waiting_hours >= 960 AS long FROM unattended", "bo true\nana false", "id", "long")
-	want(t, db, "FROM reengagement(30)", "bo 40", "id", "silent_days")
-	want(t, db, "FROM reengagement(1)", "ana 2\nbo 40\nana-ig 60", "id", "silent_days")
+	want(t, db, "FROM reengagement(30)", "bo", "id")
+	want(t, db, "FROM reengagement(1)", "ana\nbo\nana-ig", "id")
 	want(t, db, "FROM stage_funnel", "s1 2 66.7\ns2 1 33.3", "stage_id", "contacts", "percent")
 	want(t, db, "FROM new_and_updated", "2026-08-31 6 0 0\n2026-09-02 1 1 1", "day", "new_contacts", "updated_contacts", "deleted_contacts")
 	want(t, db, "SELECT run_id, coverage->>'run_id' AS inside FROM runs ORDER BY 1", "run-001 run-001\nrun-002 run-002", "run_id", "inside")
@@ -218,6 +218,32 @@ func TestViewsDoNotDependOnTheSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, db, q, before, "id", "created_date")
+}
+
+func TestSilenceIsCountedInDaysOfTheTimezoneAndWaitingInFullMinutes(t *testing.T) {
+	l := open(t, t.TempDir(), func(o *parquet.Options) { o.Timezone = santiago(t) })
+	seen := time.Date(2026, 8, 30, 5, 0, 59, 0, time.UTC) // one at night there
+	row := loadtest.Contact("a", seen, seen, "chat_status", "UNATTENDED", "last_message_at", seen, "platform", nil, "ai_customer_id", "k")
+	commit(t, l, loadtest.Build(t, loadtest.Spec{Serial: 1, Rows: []loadtest.Row{row}}))
+	db := duck(t)
+	runViews(t, db, l.Dir())
+	at := func(now string) {
+		if _, err := db.Exec("CREATE OR REPLACE TEMP MACRO now() AS TIMESTAMPTZ '" + now + "'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, zone := range []string{"UTC", "Asia/Tokyo"} {
+		if _, err := db.Exec("SET TimeZone = '" + zone + "'"); err != nil {
+			t.Fatal(err)
+		}
+		at("2026-09-01 03:00:00Z") // the day after, late in the evening there
+		want(t, db, "FROM reengagement(1)", "a 1", "id", "silent_days")
+		at("2026-08-30 05:03:00Z")
+		want(t, db, "FROM unattended", "a 0", "id", "waiting_hours")
+		at("2026-08-30 05:03:59Z")
+		want(t, db, "FROM unattended", "a 0.1", "id", "waiting_hours")
+	}
+	want(t, db, "FROM customers", "k 1 <nil>", "ai_customer_id", "contacts", "platforms") // as in BigQuery, whose arrays have no NULL
 }
 
 func TestEveryViewIsExplainedAndRuns(t *testing.T) {

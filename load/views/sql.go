@@ -105,7 +105,7 @@ func (w *writer) peopleViews() []View {
 		Bare: "customers", Comment: "One row per customer (ai_customer_id) across all channels.",
 		body: "SELECT " + customer + ` AS "ai_customer_id",
   count(*) AS contacts,
-  list(DISTINCT ` + w.col(Platform) + " ORDER BY " + w.col(Platform) + `) AS platforms,
+  list(DISTINCT ` + w.col(Platform) + " ORDER BY " + w.col(Platform) + ") FILTER (" + w.col(Platform) + ` IS NOT NULL) AS platforms,
   ` + latest(Name) + `,
   ` + latest(Phone) + `,
   ` + latest(Email) + `,
@@ -123,12 +123,12 @@ GROUP BY ALL`,
 	}, LastMessage)
 	add(View{
 		Bare: "unattended", Comment: "Contacts that wait for an answer, longest wait first.",
-		body: "SELECT *, round(date_diff('minute', " + seen + ", now()) / 60.0, 1) AS " + w.o.Free("waiting_hours") + `
+		body: "SELECT *, round(date_sub('minute', " + seen + ", now()) / 60.0, 1) AS " + w.o.Free("waiting_hours") + `
 FROM ` + contacts + " WHERE " + w.col(ChatStatus) + " = 'UNATTENDED' ORDER BY " + seen + ` NULLS LAST, "id"`,
 	}, ChatStatus, LastMessage)
 	add(View{
 		Bare: "reengagement", Macro: true, params: days, Comment: "Contacts silent for more than so many days, on this and on every other channel of the same customer, most recent first.",
-		body: "SELECT *, date_diff('day', " + seen + ", now()) AS " + w.o.Free("silent_days") + `
+		body: "SELECT *, date_diff('day', " + w.dayOf(seen) + ", " + w.dayOf("now()") + ") AS " + w.o.Free("silent_days") + `
 FROM ` + contacts + ` AS _c
 WHERE ` + seen + " < " + since + `
   AND NOT EXISTS (SELECT 1 FROM ` + contacts + " AS _o WHERE _o." + customer + " = _c." + customer + " AND _o." + seen + " >= " + since + `)
