@@ -108,20 +108,23 @@ func numberFunctions() map[string][]overload {
 }
 
 func otherFunctions() map[string][]overload {
+	const values = `CAST(from_json(bq_json_value_array($1, PATH), '["VARCHAR"]') AS VARCHAR[])`
+	at, root := strings.Replace(values, "PATH", "$2", 1), strings.Replace(values, "PATH", "'$$'", 1)
 	return map[string][]overload{
-		"JSON_VALUE":      {{"JSON,STRING", "STRING", "bq_json_value($1, $2)"}, {"STRING,STRING", "STRING", "bq_json_value($1, $2)"}, {"JSON", "STRING", "bq_json_value($1, '$$')"}, {"STRING", "STRING", "bq_json_value($1, '$$')"}},
-		"JSON_QUERY":      {{"JSON,STRING", "JSON", "bq_json_query($1, $2)"}, {"STRING,STRING", "STRING", "bq_json_query($1, $2)"}},
-		"PARSE_JSON":      {{"STRING", "JSON", "bq_parse_json($1, false)"}},
-		"JSON_TYPE":       {{"JSON", "STRING", "bq_json_type($1)"}},
-		"ARRAY_LENGTH":    {{"ARRAY<T>", "INT64", "len($1)"}},
-		"ARRAY_REVERSE":   {{"ARRAY<T>", "ARRAY<T>", "list_reverse($1)"}},
-		"ARRAY_CONCAT":    {{"ARRAY<T>,ARRAY<T>", "ARRAY<T>", "CASE WHEN $1 IS NULL OR $2 IS NULL THEN NULL ELSE list_concat($1, $2) END"}},
-		"ARRAY_TO_STRING": {{"ARRAY<STRING>,STRING", "STRING", "array_to_string($1, $2)"}},
-		"GENERATE_ARRAY":  {{"INT64,INT64", "ARRAY<INT64>", "bq_series($1, $2, 1)"}, {"INT64,INT64,INT64", "ARRAY<INT64>", "bq_series($1, $2, $3)"}},
-		"GENERATE_UUID":   {{"", "STRING", "CAST(uuid() AS VARCHAR)"}},
-		"SESSION_USER":    {{"", "STRING", "'stand-in@example.com'"}},
-		"RAND":            {{"", "FLOAT64", "random()"}},
-		"ERROR":           {{"STRING", "INT64", "CAST(error($1) AS BIGINT)"}},
+		"JSON_VALUE":       {{"JSON,STRING", "STRING", "bq_json_value($1, $2)"}, {"STRING,STRING", "STRING", "bq_json_value($1, $2)"}, {"JSON", "STRING", "bq_json_value($1, '$$')"}, {"STRING", "STRING", "bq_json_value($1, '$$')"}},
+		"JSON_QUERY":       {{"JSON,STRING", "JSON", "bq_json_query($1, $2)"}, {"STRING,STRING", "STRING", "bq_json_query($1, $2)"}},
+		"JSON_VALUE_ARRAY": {{"JSON,STRING", "ARRAY<STRING>", at}, {"STRING,STRING", "ARRAY<STRING>", at}, {"JSON", "ARRAY<STRING>", root}, {"STRING", "ARRAY<STRING>", root}},
+		"PARSE_JSON":       {{"STRING", "JSON", "bq_parse_json($1, false)"}},
+		"JSON_TYPE":        {{"JSON", "STRING", "bq_json_type($1)"}},
+		"ARRAY_LENGTH":     {{"ARRAY<T>", "INT64", "len($1)"}},
+		"ARRAY_REVERSE":    {{"ARRAY<T>", "ARRAY<T>", "list_reverse($1)"}},
+		"ARRAY_CONCAT":     {{"ARRAY<T>,ARRAY<T>", "ARRAY<T>", "CASE WHEN $1 IS NULL OR $2 IS NULL THEN NULL ELSE list_concat($1, $2) END"}},
+		"ARRAY_TO_STRING":  {{"ARRAY<STRING>,STRING", "STRING", "array_to_string($1, $2)"}},
+		"GENERATE_ARRAY":   {{"INT64,INT64", "ARRAY<INT64>", "bq_series($1, $2, 1)"}, {"INT64,INT64,INT64", "ARRAY<INT64>", "bq_series($1, $2, $3)"}},
+		"GENERATE_UUID":    {{"", "STRING", "CAST(uuid() AS VARCHAR)"}},
+		"SESSION_USER":     {{"", "STRING", "'stand-in@example.com'"}},
+		"RAND":             {{"", "FLOAT64", "random()"}},
+		"ERROR":            {{"STRING", "INT64", "CAST(error($1) AS BIGINT)"}},
 	}
 }
 

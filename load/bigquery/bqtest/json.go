@@ -70,6 +70,36 @@ func jsonPath(doc, path string, scalar bool) (any, error) {
 	}
 }
 
+// jsonValueArray is JSON_VALUE_ARRAY as an array of JSON with strings alone: the
+// values of an array as jsonPath gives them, null for a JSON null. What is no array,
+// or has an object or an array in it, gives NULL ("JSON_VALUE_ARRAY", JSON functions).
+func jsonValueArray(doc, path string) (any, error) {
+	text, err := jsonPath(doc, path, false)
+	if err != nil || text == nil {
+		return nil, err
+	}
+	var items []json.RawMessage
+	if json.Unmarshal([]byte(text.(string)), &items) != nil || items == nil {
+		return nil, nil //nolint:nilnil,nilerr // NULL
+	}
+	out := make([]string, len(items))
+	for i, item := range items {
+		v, err := jsonPath(string(item), "$", true)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case v != nil:
+			out[i] = jsonQuote(v.(string))
+		case string(item) == "null":
+			out[i] = "null"
+		default:
+			return nil, nil //nolint:nilnil // NULL
+		}
+	}
+	return "[" + strings.Join(out, ",") + "]", nil
+}
+
 // jsonSteps cuts $.a."b"[0] into its steps.
 func jsonSteps(path string) ([]string, error) {
 	bad := fmt.Errorf("invalid JSONPath: %s", path)

@@ -116,6 +116,7 @@ func textFunctions() []textFunction {
 	return []textFunction{
 		{"bq_json_value", func(a []driver.Value) (any, error) { return jsonPath(a[0].(string), a[1].(string), true) }, []string{"STRING", "STRING"}},
 		{"bq_json_query", func(a []driver.Value) (any, error) { return jsonPath(a[0].(string), a[1].(string), false) }, []string{"STRING", "STRING"}},
+		{"bq_json_value_array", func(a []driver.Value) (any, error) { return jsonValueArray(a[0].(string), a[1].(string)) }, []string{"STRING", "STRING"}},
 		{"bq_json_type", one(jsonType), []string{"STRING"}},
 		{"bq_json_string", one(jsonString), []string{"STRING"}},
 		{"bq_json_quote", one(func(s string) (any, error) { return jsonQuote(s), nil }), []string{"STRING"}},
