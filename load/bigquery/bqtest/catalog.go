@@ -202,7 +202,7 @@ func (s *Server) resource(ctx context.Context, t *table) (*bq.Table, error) {
 		m.NumRows += uint64(max(p.rows, 0))
 		m.NumBytes += p.total()
 	}
-	if m.StreamingBuffer, err = s.streamingBuffer(ctx, t); err != nil {
+	if m.StreamingBuffer, err = s.streamingBuffer(ctx, t, sz); err != nil {
 		return nil, err
 	}
 	if b := m.StreamingBuffer; b != nil {

@@ -147,13 +147,13 @@ type streamed struct {
 // for none: they are not among numRows and numBytes (REST v2,
 // Table.streamingBuffer, Table.numRows). How long rows stay there no page tells;
 // here as long as they count as recently streamed.
-func (s *Server) streamingBuffer(ctx context.Context, t *table) (*bq.Streamingbuffer, error) {
+func (s *Server) streamingBuffer(ctx context.Context, t *table, all *sizes) (*bq.Streamingbuffer, error) {
 	since := s.now().Add(-recent)
 	b := t.streamed
 	// A count holds until rows change or the oldest that it has is recent no more.
 	if b == nil || b.version != t.version || (b.rows > 0 && b.oldest <= since.UnixMilli()) {
 		var err error
-		if b, err = s.countStreamed(ctx, t, since); err != nil {
+		if b, err = s.countStreamed(ctx, t, all, since); err != nil {
 			return nil, err
 		}
 		t.streamed = b
@@ -164,15 +164,31 @@ func (s *Server) streamingBuffer(ctx context.Context, t *table) (*bq.Streamingbu
 	return &bq.Streamingbuffer{EstimatedRows: uint64(b.rows), EstimatedBytes: uint64(b.size), OldestEntryTime: uint64(b.oldest)}, nil //nolint:gosec // none is negative
 }
 
-func (s *Server) countStreamed(ctx context.Context, t *table, since time.Time) (*streamed, error) {
+// countStreamed counts the rows written since a time; all is what the table has.
+func (s *Server) countStreamed(ctx context.Context, t *table, all *sizes, since time.Time) (*streamed, error) {
+	b := &streamed{version: t.version}
+	from := " FROM " + t.phys + " WHERE " + quoteName(streamedColumn) + " > " + literalSQL(ty("TIMESTAMP"), since)
+	if err := s.db.QueryRowContext(ctx, "SELECT count(*), coalesce(min(epoch_ms("+quoteName(streamedColumn)+")), 0)"+from).Scan(&b.rows, &b.oldest); err != nil {
+		return nil, fmt.Errorf("measure streaming buffer of %s: %w", t.ref, err)
+	}
+	var rows, size int64
+	for _, p := range all.parts {
+		rows += p.rows
+		size += p.total()
+	}
+	switch b.rows {
+	case 0:
+		return b, nil
+	case rows:
+		b.size = size
+		return b, nil
+	}
 	sums := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		sums[i] = sizeSQL(c)
+		query, factor := sizeSQL(c)
+		sums[i] = fmt.Sprintf("%d * coalesce(%s, 0)", factor, query)
 	}
-	q := "SELECT count(*), coalesce(min(epoch_ms(" + quoteName(streamedColumn) + ")), 0), CAST(" + strings.Join(sums, " + ") + " AS BIGINT) FROM " + t.phys +
-		" WHERE " + quoteName(streamedColumn) + " > " + literalSQL(ty("TIMESTAMP"), since)
-	b := &streamed{version: t.version}
-	if err := s.db.QueryRowContext(ctx, q).Scan(&b.rows, &b.oldest, &b.size); err != nil {
+	if err := s.db.QueryRowContext(ctx, "SELECT "+strings.Join(sums, " + ")+from).Scan(&b.size); err != nil {
 		return nil, fmt.Errorf("measure streaming buffer of %s: %w", t.ref, err)
 	}
 	return b, nil

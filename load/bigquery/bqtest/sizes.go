@@ -66,20 +66,21 @@ func (p *partitioning) id(x partition) string {
 }
 
 // sizeSQL gives the logical bytes of a column's values ("Data type sizes",
-// BigQuery pricing): NULL has none.
-func sizeSQL(c column) string {
+// BigQuery pricing), as a query's number, NULL for none, times a factor: NULL has
+// none.
+func sizeSQL(c column) (query string, factor int64) {
 	name := quoteName(c.name)
 	switch c.kind {
 	case "INT64", "FLOAT64", "TIMESTAMP", "DATE", "DATETIME", "TIME":
-		return "8 * count(" + name + ")"
+		return "count(" + name + ")", 8
 	case "BOOL":
-		return "count(" + name + ")"
+		return "count(" + name + ")", 1
 	case "NUMERIC":
-		return "16 * count(" + name + ")"
+		return "count(" + name + ")", 16
 	case "BYTES":
-		return "coalesce(sum(2 + octet_length(" + name + ")), 0)"
+		return "CAST(sum(2 + octet_length(" + name + ")) AS BIGINT)", 1
 	default: // STRING; JSON as its text
-		return "coalesce(sum(2 + strlen(" + name + ")), 0)"
+		return "CAST(sum(2 + strlen(" + name + ")) AS BIGINT)", 1
 	}
 }
 
@@ -101,8 +102,11 @@ func (s *Server) measure(ctx context.Context, db rowQuerier, t *table, keep bool
 	}
 	var q strings.Builder
 	q.WriteString("SELECT " + key + ", count(*)")
-	for _, c := range t.columns {
-		q.WriteString(", CAST(" + sizeSQL(c) + " AS BIGINT)")
+	factors := make([]int64, len(t.columns))
+	for i, c := range t.columns {
+		var size string
+		size, factors[i] = sizeSQL(c)
+		q.WriteString(", " + size)
 	}
 	q.WriteString(" FROM " + t.phys + " GROUP BY 1 ORDER BY 1 NULLS FIRST")
 	rows, err := db.QueryContext(ctx, q.String())
@@ -114,7 +118,7 @@ func (s *Server) measure(ctx context.Context, db rowQuerier, t *table, keep bool
 	for rows.Next() {
 		var from sql.NullTime
 		x := partitionSize{bytes: map[string]int64{}}
-		counts := make([]int64, len(t.columns))
+		counts := make([]sql.NullInt64, len(t.columns))
 		dest := []any{&from, &x.rows}
 		for i := range counts {
 			dest = append(dest, &counts[i])
@@ -123,7 +127,7 @@ func (s *Server) measure(ctx context.Context, db rowQuerier, t *table, keep bool
 			return nil, fmt.Errorf("measure %s: %w", t.ref, err)
 		}
 		for i, c := range t.columns {
-			x.bytes[c.name] = counts[i]
+			x.bytes[c.name] = counts[i].Int64 * factors[i]
 		}
 		switch {
 		case p == nil:
