@@ -64,7 +64,7 @@ func (a *app) root() *cobra.Command {
 
 	root.AddCommand(
 		a.runCommand(), a.planCommand(), a.applyCommand(), a.destroyCommand(), a.backfillCommand(), a.reconcileCommand(), a.verifyCommand(), a.eraseCommand(), a.quarantineCommand(), a.scheduleCommand(),
-		a.queryCommand(), a.previewCommand(), a.schemaCommand(), a.runsCommand(), a.stateCommand(),
+		a.queryCommand(), a.previewCommand(), a.schemaCommand(), a.runsCommand(), a.stateCommand(), a.notifyCommand(),
 		a.initCommand(), a.validateCommand(), a.fmtCommand(), a.configSchemaCommand(), a.sandboxCommand(), a.versionCommand(),
 		a.doctorCommand(),
 	)

@@ -19,6 +19,7 @@ type runOptions struct {
 	// frozen lets no table change.
 	frozen bool
 	json   bool // events on stdout
+	notify bool // tell whom the file names
 	// backfilled is the range of a backfill, as its summary names it; empty
 	// for a run.
 	backfilled string
@@ -39,7 +40,10 @@ first, which "sluice apply" does: their destinations take nothing until then,
 others do.
 
 With --frozen nothing is read where a plan has changes: it shows them and exits
-3, and so it does where what was read would bring new columns.`
+3, and so it does where what was read would bring new columns.
+
+With --notify it tells whom notify and heartbeat name how it ended, as
+"sluice schedule" does; without, nobody.`
 
 const runExample = `  sluice run
   sluice run nightly --full
@@ -61,6 +65,7 @@ func (a *app) runCommand() *cobra.Command {
 	c.Flags().BoolVar(&o.full, "full", false, "read everything again, not only what changed")
 	c.Flags().BoolVar(&o.frozen, "frozen", false, "change no table: show what would change, and exit 3")
 	c.Flags().BoolVar(&o.json, "json", false, "print events, one JSON object a line, the last of each pipeline of type run_finished")
+	c.Flags().BoolVar(&o.notify, "notify", false, "tell whom notify and heartbeat name how it ended")
 	return c
 }
 
@@ -101,6 +106,7 @@ func (a *app) runAll(ctx context.Context, cfg *config.Config, chosen []*config.P
 	s := a.newSources()
 	defer func() { err = errors.Join(err, s.close()) }()
 
+	tell := a.newTeller(cfg, chosen, store, o.notify)
 	var failed []error
 	var awaited []run.Replacement
 	frozen := false
@@ -111,6 +117,7 @@ func (a *app) runAll(ctx context.Context, cfg *config.Config, chosen []*config.P
 			j.Full, j.Frozen = o.full, o.frozen
 			return e.Run(ctx, j)
 		})
+		tell.ran(p.Name, err)
 		if err != nil {
 			if len(chosen) > 1 {
 				err = fmt.Errorf("pipeline %s: %w", p.Name, err)
@@ -128,6 +135,7 @@ func (a *app) runAll(ctx context.Context, cfg *config.Config, chosen []*config.P
 			}
 		}
 	}
+	tell.tell(ctx)
 	if len(awaited) > 0 {
 		if err := a.showAwaited(cfg, awaited); approval {
 			return err

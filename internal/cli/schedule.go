@@ -67,9 +67,11 @@ func (a *app) schedule(ctx context.Context, o scheduleOptions) (err error) {
 	defer stop()
 	d := a.newDaemon(cfg, store)
 	defer func() { err = errors.Join(err, d.close()) }()
+	d.instrument()
 	entries, err := d.entries(jobs)
 	if err != nil {
 		return err
 	}
+	defer d.tellOthers(ctx)()
 	return d.scheduler.Run(ctx, entries)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 
 	"github.com/robfig/cron/v3"
 
@@ -29,6 +30,8 @@ type daemon struct {
 	monitor   *monitor.Monitor
 	watchers  []watcher
 	closers   []func() error
+	// metrics, healthz and readyz answer the paths of these names.
+	metrics, healthz, readyz http.Handler
 }
 
 // watcher is told what happens, of either source from one goroutine at a time;
@@ -41,7 +44,7 @@ type watcher struct {
 // newDaemon makes a daemon that does nothing yet. The caller closes it.
 func (a *app) newDaemon(cfg *config.Config, store *state.Store) *daemon {
 	d := &daemon{app: a, cfg: cfg, store: store, sources: a.newSources()}
-	d.monitor = monitor.New(monitor.Options{Clock: a.Clock, Pipelines: monitored(cfg), Load: store.Load})
+	d.monitor = monitor.New(monitor.Options{Clock: a.Clock, Pipelines: monitored(cfg), Load: store.Load, Hints: hints})
 	d.watch(watcher{d.monitor.Schedule, d.monitor.Observe})
 	d.scheduler = &schedule.Scheduler{
 		Clock: a.Clock, Log: a.log, Grace: cfg.Daemon.Grace, Parallel: cfg.Daemon.Concurrency, Permanent: permanent,

@@ -185,6 +185,9 @@ func (n *Notifier) end(k key) {
 
 // look begins to tell what there is to tell.
 func (n *Notifier) look(ctx context.Context) {
+	if len(n.o.Targets) == 0 {
+		return
+	}
 	s := n.o.Snapshot(ctx)
 	for _, p := range s.Pipelines {
 		for _, notice := range due(p, n.told(p, s.At), s.At) {

@@ -242,6 +242,19 @@ func (p *Pipeline) FinishSealed(runID string, now time.Time, c Counts) {
 	r.New, r.Changed, r.Unchanged, r.Deleted = c.New, c.Changed, c.Unchanged, &c.Deleted
 }
 
+// NoteTold notes that somebody was told of a trouble, which began at since; a
+// zero since that they were told of its end.
+func (p *Pipeline) NoteTold(trouble string, since time.Time) {
+	if since.IsZero() {
+		delete(p.Told, trouble)
+		return
+	}
+	if p.Told == nil {
+		p.Told = map[string]time.Time{}
+	}
+	p.Told[trouble] = since.UTC()
+}
+
 // Enqueue adds a sealed package to the queue of every named destination and
 // moves NextPackage past it. The package's serial must be NextPackage.
 func (p *Pipeline) Enqueue(ref PackageRef, destinations ...string) error {
