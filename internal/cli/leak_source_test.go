@@ -27,6 +27,12 @@ type leakSource struct {
 	contacts []map[string]any
 	faults   []func(w http.ResponseWriter, page []byte) // of the next requests
 	pages    int
+	// stages answer the next requests for them; none: there is no such list.
+	stages []func(w http.ResponseWriter)
+	// infos is how many contacts were asked for by their id; with noInfo each is
+	// refused, and shown.
+	infos  int
+	noInfo bool
 	// hold is called before each page with its number, without the lock.
 	hold func(n int)
 }
@@ -79,7 +85,17 @@ func (s *leakSource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
+		if s.noInfo {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		s.infos++
 		_ = json.NewEncoder(w).Encode(s.contacts[i])
+		return
+	}
+	if strings.HasSuffix(r.URL.Path, "/public/pipeline") && len(s.stages) > 0 {
+		stages := s.stages[0]
+		s.stages = s.stages[1:]
+		stages(w)
 		return
 	}
 	if !strings.HasSuffix(r.URL.Path, "/contacts") {

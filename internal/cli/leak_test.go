@@ -286,8 +286,53 @@ func TestNoPersonalValueLeavesMemoryUnderAPolicy(t *testing.T) {
 	if out := l.does(t, 0, "quarantine", "list").out; !strings.Contains(out, "contact-90") {
 		t.Errorf("nothing was set aside:\n%s", out)
 	}
+	l.enriched(t)
 	if os.Getenv("SLUICE_SOAK") != "" {
 		l.otherPolicies(t)
+	}
+	// What is removed is told by its columns and numbers.
+	l.write(t, "pipelines.yaml", strings.ReplaceAll(l.read(t, "pipelines.yaml"), "{type: ", "{prevent_destroy: false, type: "))
+	l.write(t, "pipelines.yaml", strings.Replace(l.read(t, "pipelines.yaml"), "{prevent_destroy: false, type: contacts_api", "{type: contacts_api", 1))
+	l.service.Inject(bqtest.Fault{Call: "tables.delete", Skip: 4, Status: http.StatusForbidden, Reason: "accessDenied", Message: "no"})
+	l.does(t, 1, "destroy", "--auto-approve")
+	l.keeps(t, 0, "plan", "--no-data", "--json")
+	l.does(t, 0, "destroy", "--auto-approve")
+}
+
+// enriched reads a table whose contacts are asked for one by one, and lists of
+// stages: torn, refused, and with more in them than a stage has.
+func (l *leakWorld) enriched(t *testing.T) {
+	t.Helper()
+	file := l.read(t, "pipelines.yaml")
+	l.write(t, "pipelines.yaml", file+`  detailed: {source: crm, table: detailed, stages: steps, schema: contract.yaml, hash_key: "${HASH_KEY}", destinations: [lake, local], enrich: info}
+`)
+	const list = `[{"id": "7b1f5e0a-1111-4222-8333-123456789abc", "name": "Sales", "owner": "Planted Owner", "stages": [{"id": "7b1f5e0a-1111-4222-8333-123456789abd", "name": "New", "phone": "+56 9 8765 4321"}]}]`
+	s := l.source
+	s.mu.Lock()
+	for _, answer := range []func(w http.ResponseWriter){
+		func(w http.ResponseWriter) { _, _ = w.Write([]byte(list[:len(list)-2])) },
+		func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadRequest); _, _ = w.Write([]byte(list)) },
+		func(w http.ResponseWriter) { _, _ = w.Write([]byte(list)) },
+	} {
+		s.stages = append(s.stages, answer)
+	}
+	s.noInfo = true
+	s.mu.Unlock()
+	l.does(t, 1, "run", "detailed")
+	s.mu.Lock()
+	s.noInfo = false
+	s.mu.Unlock()
+	l.keeps(t, 0, "plan", "detailed")
+	l.does(t, 0, "run", "detailed")
+	l.does(t, 0, "run", "detailed", "--full")
+	l.does(t, 0, "query", "FROM detailed")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.infos < 39 || len(s.stages) > 0 {
+		t.Errorf("%d contacts were asked for by id, and %d lists of stages were not", s.infos, len(s.stages))
+	}
+	if got := rowsOf(t, "", "FROM read_parquet('"+filepath.Join(l.dir, "out", "steps", "*.parquet")+"')"); !strings.Contains(got, "Sales") {
+		t.Errorf("the stages are %q", got)
 	}
 }
 
