@@ -11,7 +11,8 @@ import (
 type Union struct {
 	// Name is the view's. Empty: there is none.
 	Name string
-	// Tables are the siblings, the loader's own table included, in any order.
+	// Tables are the siblings, the loader's own table included, in any order; also
+	// where there is no view, for there may have been one.
 	Tables []string
 }
 

@@ -76,6 +76,25 @@ func TestOneViewOfBigQueryHasTheContactsOfAllAccounts(t *testing.T) {
 	f.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, 0)
 	check("with one less", "acme", "initech")
 	f.sluice(t, "plan", "--no-data", "--detailed-exitcode").mustBe(t, 0)
+
+	// Under another name it is there, and the old one goes; and so does that.
+	f.writes(t, place, quick+", union_view: everyone", "acme", "initech")
+	shown := f.sluice(t, "plan", "--no-data", "--detailed-exitcode").mustBe(t, exitPending)
+	says(t, shown.out, "- destination.warehouse.view.contacts ", "+ destination.warehouse.view.everyone", "Plan: 1 to add, 2 to change, 1 to destroy.")
+	f.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, 0)
+	if got := bqRows(t, s, "SELECT table_name FROM crm.INFORMATION_SCHEMA.TABLES WHERE table_name IN ('contacts', 'everyone')"); got != "everyone" {
+		t.Errorf("the views are %s", got)
+	}
+	f.sluice(t, "plan", "--no-data", "--detailed-exitcode").mustBe(t, 0)
+	f.writes(t, place, quick+", union_view: off", "acme", "initech")
+	says(t, f.sluice(t, "plan", "--no-data").mustBe(t, 0).out, "- destination.warehouse.view.everyone", "0 to add, 0 to change, 1 to destroy.")
+	f.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, 0)
+	f.sluice(t, "plan", "--no-data", "--detailed-exitcode").mustBe(t, 0)
+	if got := bqRows(t, s, "SELECT COUNT(*) FROM crm.INFORMATION_SCHEMA.TABLES WHERE table_name = 'everyone'"); got != "0" {
+		t.Error("the view is still there")
+	}
+	f.writes(t, place, quick, "acme", "initech")
+	f.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, 0)
 	f.sluice(t, "destroy", "nightly.acme", "--auto-approve").mustBe(t, 0)
 	check("with one destroyed", "initech")
 }

@@ -116,7 +116,7 @@ func (a *app) loader(ctx context.Context, cfg *config.Config, p *config.Pipeline
 // unionOf is the view over all accounts of a pipeline at one of its destinations.
 func unionOf(cfg *config.Config, p *config.Pipeline, d *config.Destination) load.Union {
 	u := load.Union{Name: p.UnionView}
-	if u.Name == "" {
+	if p.Account == "" {
 		return u
 	}
 	for _, other := range cfg.Pipelines {

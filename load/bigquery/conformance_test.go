@@ -303,6 +303,12 @@ func (s *service) place(method bigquery.Method) loadtest.Place {
 			o.Table, o.Stages = "contacts_eu", loadtest.StagesTable // whose names begin as ours do
 			return s.open(t, o)
 		},
+		Account: func(t *testing.T, table string, u load.Union) load.Loader {
+			t.Helper()
+			o := s.options(method)
+			o.Table, o.Union = table, u
+			return s.open(t, o)
+		},
 		Neighbour: func(t *testing.T) func(t *testing.T) {
 			t.Helper()
 			names := []string{"theirs", "contacts_theirs", "contacts_of_ours", "contacts_fn", "contacts__rebuilt"}

@@ -146,6 +146,13 @@ func (inv *inventory) convergeViews(ctx context.Context, c load.Convergence, tab
 // convergeUnion makes the view over accounts as far as c looks after it, and
 // always after what it reads has changed.
 func (inv *inventory) convergeUnion(ctx context.Context, c load.Convergence, changed bool) error {
+	for _, t := range inv.former {
+		if name := t.TableReference.TableId; c.Wants(load.KindView, name) {
+			if err := inv.remove(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
 	wants := inv.o.Union.Name != "" && c.Wants(load.KindView, inv.o.Union.Name)
 	if wants && inv.union != nil && !isUnion(inv.union) {
 		return inv.o.foreignUnion()

@@ -57,6 +57,15 @@ func (l *Loader) destroy(ctx context.Context, d load.Destruction) error {
 	if err := l.ensureUnion(ctx, true, l.o.Table); err != nil {
 		return err
 	}
+	former, err := l.formerUnions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range former { // what reads the table cannot stay
+		if err := l.remove(ctx, t.TableReference.TableId); err != nil {
+			return err
+		}
+	}
 	views, err := l.standingViews(ctx)
 	if err != nil {
 		return err

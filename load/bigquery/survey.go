@@ -51,6 +51,7 @@ type inventory struct {
 	last   *commitRecord
 	views  []standing
 	union  *bq.Table // what has the name of the view over accounts; nil: nothing
+	former []*bq.Table
 }
 
 // inventory looks at everything. What is not lineage's is an error, and so is a
@@ -80,7 +81,10 @@ func (l *Loader) inventory(ctx context.Context, lineage string) (*inventory, err
 			return nil, err
 		}
 	}
-	if inv.views, err = l.standingViews(ctx); err != nil || l.o.Union.Name == "" {
+	if inv.views, err = l.standingViews(ctx); err != nil {
+		return inv, err
+	}
+	if inv.former, err = l.formerUnions(ctx); err != nil || l.o.Union.Name == "" {
 		return inv, err
 	}
 	inv.union, err = l.table(ctx, l.o.Union.Name)

@@ -3,6 +3,7 @@ package bigquery
 import (
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,10 @@ import (
 // unionComment is the description of a view over accounts, by which it is told
 // apart from what somebody else made.
 const unionComment = "The contacts of all accounts, as the _active view of each has them. Made by sluice, which replaces it when one of them changes."
+
+// unionLabel is the label by which a view over accounts is found where it has
+// another name than it is to have: lists of tables tell labels, and no descriptions.
+const unionLabel = "sluice_union"
 
 // unionTries bounds how often the view is looked at again after it was made:
 // another account's commit may have changed what it reads meanwhile.
@@ -64,7 +69,7 @@ func (l *Loader) ensureUnion(ctx context.Context, changed bool, without string) 
 			return l.remove(ctx, l.o.Union.Name)
 		}
 		body := unionBody(parts)
-		if stands != nil && strings.TrimSpace(stands.View.Query) == body {
+		if stands != nil && strings.TrimSpace(stands.View.Query) == body && stands.Labels[unionLabel] != "" {
 			return nil
 		}
 		if _, _, err := l.query(ctx, l.unionSQL(body)); err != nil {
@@ -140,18 +145,62 @@ func commonKind(a, b string) string {
 
 func (l *Loader) unionSQL(body string) string {
 	w := &viewWriter{}
-	options := "description=" + w.text(unionComment)
-	if len(l.o.Labels) > 0 {
-		options += ", labels=" + w.labels(l.o.Labels)
-	}
+	labels := map[string]string{unionLabel: "1"}
+	maps.Copy(labels, l.o.Labels)
+	options := "description=" + w.text(unionComment) + ", labels=" + w.labels(labels)
 	return "CREATE OR REPLACE VIEW " + l.o.quoted(l.o.Union.Name) + "\nOPTIONS (" + options + ")\nAS\n" + body
 }
 
+// formerUnions are the views over accounts that read this table and have another
+// name than the one that is wanted.
+func (l *Loader) formerUnions(ctx context.Context) (out []*bq.Table, err error) {
+	if len(l.o.Union.Tables) == 0 {
+		return nil, nil
+	}
+	for token := ""; ; {
+		var page *bq.TableList
+		err := l.retry(ctx, func(ctx context.Context) (err error) {
+			call := l.rest.Tables.List(l.o.Project, l.o.Dataset).Context(ctx).MaxResults(tablesPage)
+			if token != "" {
+				call.PageToken(token)
+			}
+			page, err = call.Do()
+			return err
+		})
+		if err != nil {
+			return nil, explain("list the tables of dataset", l.o.Project+"."+l.o.Dataset, err)
+		}
+		for _, listed := range page.Tables {
+			name := listed.TableReference.TableId
+			if listed.Labels[unionLabel] == "" || name == l.o.Union.Name {
+				continue
+			}
+			t, err := l.table(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			if isUnion(t) && slices.Contains(unionReads(t), l.o.Table) {
+				out = append(out, t)
+			}
+		}
+		if token = page.NextPageToken; token == "" {
+			return out, nil
+		}
+	}
+}
+
+// tablesPage is how many tables are listed at once, of the most that the service
+// gives.
+const tablesPage = 1000
+
 // ofUnion is the view over accounts beside what stands there: whether it has the
-// columns of this account. nil where none is wanted.
-func (inv *inventory) ofUnion() []load.Resource {
+// columns of this account; and those that nothing wants any more.
+func (inv *inventory) ofUnion() (out []load.Resource) {
+	for _, t := range inv.former {
+		out = append(out, load.Resource{Kind: load.KindView, Name: t.TableReference.TableId, Have: load.UnionAttributes(unionReads(t), true)})
+	}
 	if inv.o.Union.Name == "" {
-		return nil
+		return out
 	}
 	r := load.Resource{Kind: load.KindView, Name: inv.o.Union.Name, Want: inv.o.Union.Attributes()}
 	switch t := inv.union; {
@@ -166,7 +215,7 @@ func (inv *inventory) ofUnion() []load.Resource {
 	case t != nil:
 		r.Blocked, r.Effects = true, []string{inv.o.foreignUnion().sentence()}
 	}
-	return []load.Resource{r}
+	return append(out, r)
 }
 
 func (o Options) foreignUnion() *Error {

@@ -61,6 +61,10 @@ CREATE MACRO double(x) AS x * 2; CREATE SCHEMA other; CREATE TABLE other.contact
 				}
 			}
 		},
+		Account: func(t *testing.T, table string, u load.Union) load.Loader {
+			t.Helper()
+			return open(t, path, func(o *duckdb.Options) { o.Table, o.Union = table, u })
+		},
 		Left: func(t *testing.T) []string { t.Helper(); return lines(t, path, everything) },
 		AddColumn: func(t *testing.T, column string) {
 			t.Helper()

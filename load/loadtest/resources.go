@@ -32,6 +32,9 @@ type Place struct {
 	AddColumn func(t *testing.T, column string)
 	// DropView and ChangeView do so to a view by hand. nil: nobody can.
 	DropView, ChangeView func(t *testing.T, view string)
+	// Account opens a loader of a table, without stages, with a view over accounts.
+	// nil: there are no such views here.
+	Account func(t *testing.T, table string, u load.Union) load.Loader
 	// Count returns the number of rows of a view. nil: the views are not asked.
 	Count func(t *testing.T, view string) int64
 }
@@ -52,6 +55,7 @@ func RunResources(t *testing.T, fresh func(t *testing.T) Place) {
 		{"a column of somebody else's is seen, and stays", convergeForeignColumn},
 		{"a view that was dropped or changed is seen, and made again", convergeViews},
 		{"a column of another type is said to be in the way, and nothing changes", convergeRetyped},
+		{"a view over accounts has those that are there, and follows its name", unionFollows},
 		{"what another state or program wrote is refused", resourcesForeign},
 		{"they end with their context", resourcesCancelled},
 		{"a destroyed table is gone, and its stages if asked", destroyAll},

@@ -69,6 +69,11 @@ func countRows(t *testing.T, sql, view string) int64 {
 	return n
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 func readText(t *testing.T, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -108,6 +113,10 @@ func TestLoaderConverges(t *testing.T) {
 		return loadtest.Place{
 			Harness: localHarness(root),
 			Second:  func(t *testing.T) load.Loader { t.Helper(); return open(t, root, on(unsynced{}), staged, second) },
+			Account: func(t *testing.T, table string, u load.Union) load.Loader {
+				t.Helper()
+				return open(t, root, on(unsynced{}), func(o *parquet.Options) { o.Table, o.Union = table, u })
+			},
 			Neighbour: func(t *testing.T) func(t *testing.T) {
 				t.Helper()
 				for _, rel := range theirs() {
@@ -145,7 +154,13 @@ func TestLoaderConverges(t *testing.T) {
 				return left
 			},
 			DropView: edit(dropped), ChangeView: edit(changed),
-			Count: func(t *testing.T, view string) int64 { t.Helper(); return countRows(t, readText(t, sql), view) },
+			Count: func(t *testing.T, view string) int64 {
+				t.Helper()
+				if union := filepath.Join(root, view+".sql"); exists(union) {
+					return countRows(t, readText(t, union), view)
+				}
+				return countRows(t, readText(t, sql), view)
+			},
 		}
 	})
 }
