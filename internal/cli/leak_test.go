@@ -309,13 +309,11 @@ func (l *leakWorld) enriched(t *testing.T) {
 	const list = `[{"id": "7b1f5e0a-1111-4222-8333-123456789abc", "name": "Sales", "owner": "Planted Owner", "stages": [{"id": "7b1f5e0a-1111-4222-8333-123456789abd", "name": "New", "phone": "+56 9 8765 4321"}]}]`
 	s := l.source
 	s.mu.Lock()
-	for _, answer := range []func(w http.ResponseWriter){
+	s.stages = append(s.stages,
 		func(w http.ResponseWriter) { _, _ = w.Write([]byte(list[:len(list)-2])) },
 		func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadRequest); _, _ = w.Write([]byte(list)) },
 		func(w http.ResponseWriter) { _, _ = w.Write([]byte(list)) },
-	} {
-		s.stages = append(s.stages, answer)
-	}
+	)
 	s.noInfo = true
 	s.mu.Unlock()
 	l.does(t, 1, "run", "detailed")
