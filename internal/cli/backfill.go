@@ -108,14 +108,25 @@ func (a *app) backfill(ctx context.Context, name string, o backfillOptions) (err
 	return a.awaited(cfg, p, err)
 }
 
+// flagError says what is wrong with the value of a flag; the page has fields of
+// the same names.
+type flagError struct{ flag, what string }
+
+func (e *flagError) Error() string {
+	if strings.HasPrefix(e.what, ":") {
+		return "--" + e.flag + e.what
+	}
+	return "--" + e.flag + " " + e.what
+}
+
 // resolve reads the flags; dates are those of loc.
 func (o backfillOptions) resolve(loc *time.Location) (run.Backfill, error) {
 	b := run.Backfill{Parallel: o.parallel}
 	var err error
-	if b.From, err = parseInstant("--from", o.from, loc); err != nil {
+	if b.From, err = parseInstant("from", o.from, loc); err != nil {
 		return b, err
 	}
-	if b.To, err = parseInstant("--to", o.to, loc); err != nil {
+	if b.To, err = parseInstant("to", o.to, loc); err != nil {
 		return b, err
 	}
 	switch o.by {
@@ -124,16 +135,16 @@ func (o backfillOptions) resolve(loc *time.Location) (run.Backfill, error) {
 	case extract.ByUpdated.String():
 		b.Key = extract.ByUpdated
 	default:
-		return b, fmt.Errorf("--by is %q, allowed are created_at and updated_at", o.by)
+		return b, &flagError{"by", fmt.Sprintf("is %q, allowed are created_at and updated_at", o.by)}
 	}
 	if b.Window, err = config.ParseDuration(o.window); err != nil {
-		return b, fmt.Errorf("--window: %w", err)
+		return b, &flagError{"window", ": " + err.Error()}
 	}
 	if b.Window < time.Second {
-		return b, fmt.Errorf("--window is %s, the least is 1s", o.window)
+		return b, &flagError{"window", fmt.Sprintf("is %s, the least is 1s", o.window)}
 	}
 	if o.parallel < 0 || o.parallel > 64 {
-		return b, fmt.Errorf("--parallel is %d, allowed are 1 to 64, and 0 for the source's concurrency", o.parallel)
+		return b, &flagError{"parallel", fmt.Sprintf("is %d, allowed are 1 to 64, and 0 for the source's concurrency", o.parallel)}
 	}
 	return b, nil
 }
@@ -142,14 +153,14 @@ func (o backfillOptions) resolve(loc *time.Location) (run.Backfill, error) {
 // instant.
 func parseInstant(flag, text string, loc *time.Location) (time.Time, error) {
 	if text == "" {
-		return time.Time{}, fmt.Errorf("%s is missing: give a date such as 2024-03-01", flag)
+		return time.Time{}, &flagError{flag, "is missing: give a date such as 2024-03-01"}
 	}
 	if d, err := time.Parse(time.DateOnly, text); err == nil {
 		return run.StartOfDay(d.Year(), d.Month(), d.Day(), loc), nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%s is %q, neither a date such as 2024-03-01 nor an instant such as 2024-03-01T12:00:00Z", flag, text)
+		return time.Time{}, &flagError{flag, fmt.Sprintf("is %q, neither a date such as 2024-03-01 nor an instant such as 2024-03-01T12:00:00Z", text)}
 	}
 	return t.In(loc), nil
 }

@@ -84,7 +84,7 @@ func TestDatesOfABackfillAreThoseOfThePipelinesTimezone(t *testing.T) {
 		"2024-06-01T12:00:00":           "",
 		"0000-00-00T00:00:00.000000000": "",
 	} {
-		got, err := parseInstant("--from", text, santiago)
+		got, err := parseInstant("from", text, santiago)
 		if (err == nil) != (want != "") || err == nil && got.UTC().Format(time.RFC3339Nano) != want {
 			t.Errorf("%q is %s, %v; want %q", text, got.UTC(), err, want)
 		}

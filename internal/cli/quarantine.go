@@ -315,7 +315,7 @@ func (a *app) quarantineDrop(ctx context.Context, names []string, o quarantineDr
 	for _, p := range chosen {
 		d := run.Dropping{Run: o.run}
 		if o.before != "" {
-			if d.Before, err = parseInstant("--before", o.before, p.Timezone); err != nil {
+			if d.Before, err = parseInstant("before", o.before, p.Timezone); err != nil {
 				return &usageError{command: "sluice quarantine drop", err: err}
 			}
 		}

@@ -20,11 +20,16 @@ Told to stop (Ctrl-C or SIGTERM), it starts nothing more and lets running
 pipelines go on for up to --grace; then they are interrupted, as if killed,
 and the next run goes on from what they kept. Told twice, it ends at once.
 
+A page shows how pipelines fare, and runs them or backfills when asked. It is at
+http://127.0.0.1:8420/ unless daemon.listen or --listen says otherwise; other
+machines reach it only with a token. With a page no pipeline needs a schedule.
+
 The file is read once, at the start.`
 
 type scheduleOptions struct {
 	grace      time.Duration
 	graceGiven bool // else the file's
+	listen     string
 }
 
 func (a *app) scheduleCommand() *cobra.Command {
@@ -42,6 +47,7 @@ func (a *app) scheduleCommand() *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 	})
 	c.Flags().DurationVar(&o.grace, "grace", 30*time.Second, "how long runs may go on once told to stop; goes before daemon.grace")
+	c.Flags().StringVar(&o.listen, "listen", "", "where the page is, HOST:PORT, or off; goes before daemon.listen")
 	return c
 }
 
@@ -68,10 +74,14 @@ func (a *app) schedule(ctx context.Context, o scheduleOptions) (err error) {
 	d := a.newDaemon(cfg, store)
 	defer func() { err = errors.Join(err, d.close()) }()
 	d.instrument()
-	entries, err := d.entries(jobs)
+	page, err := d.openPage(ctx, o)
 	if err != nil {
 		return err
 	}
+	entries, err := d.entries(jobs, page != nil)
+	if err != nil {
+		return errors.Join(err, page.close())
+	}
 	defer d.tellOthers(ctx)()
-	return d.scheduler.Run(ctx, entries)
+	return d.runServing(ctx, page, entries)
 }

@@ -51,7 +51,7 @@ func daemonOf(t *testing.T, w *world, c clock.Clock) (*daemon, []schedule.Entry)
 			t.Error(err)
 		}
 	})
-	entries, err := d.entries(t.Context())
+	entries, err := d.entries(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type daemon struct {
 	monitor   *monitor.Monitor
 	watchers  []watcher
 	closers   []func() error
-	// metrics, healthz and readyz answer the paths of these names.
+	// metrics, healthz and readyz answer the paths of these names on the page.
 	metrics, healthz, readyz http.Handler
 }
 
@@ -93,7 +93,7 @@ type work func(context.Context, *run.Engine, run.Job) (run.Summary, error)
 // entries makes those of all pipelines: their runs, which have no times where the
 // pipeline has no schedule, and their reconciliations that have one. ctx is that
 // of what they are wired with.
-func (d *daemon) entries(ctx context.Context) ([]schedule.Entry, error) {
+func (d *daemon) entries(ctx context.Context, page bool) ([]schedule.Entry, error) {
 	var entries []schedule.Entry
 	timed := false
 	for _, p := range d.cfg.Pipelines {
@@ -106,7 +106,7 @@ func (d *daemon) entries(ctx context.Context) ([]schedule.Entry, error) {
 		}
 		entries = append(entries, own...)
 	}
-	if !timed {
+	if !timed && !page {
 		return nil, &userError{message: "no pipeline in " + d.cfg.File + " has a schedule", hint: "give one of them a line such as: schedule: \"0 3 * * *\""}
 	}
 	return entries, nil

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"html/template"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -85,7 +87,11 @@ func (r *redactor) hide(key string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.keys = append(r.keys, []byte(key))
+	for _, form := range []string{key, strings.ReplaceAll(template.HTMLEscapeString(key), "+", "&#43;")} { // as it is, and as the page has it
+		if !slices.ContainsFunc(r.keys, func(k []byte) bool { return string(k) == form }) {
+			r.keys = append(r.keys, []byte(form))
+		}
+	}
 }
 
 // clean returns p without keys.

@@ -41,6 +41,7 @@ func (a *app) load(options ...config.Option) (*config.Config, error) {
 	for _, src := range cfg.Sources {
 		a.secrets.hide(src.APIKey.Reveal())
 	}
+	a.secrets.hide(cfg.Daemon.Token.Reveal())
 	for _, p := range cfg.Pipelines {
 		a.secrets.hide(p.HashKey.Reveal())
 		a.hideURL(p.Heartbeat)

@@ -144,7 +144,7 @@ func TestAScheduleOfReconciliationsIsAnEntryOfItsOwn(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	entries, err := d.entries(t.Context())
+	entries, err := d.entries(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

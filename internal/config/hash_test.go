@@ -64,7 +64,7 @@ func TestEveryKeyIsInTheHashButSecretsAndWhereTheyLie(t *testing.T) {
 		"state.work_dir": true, // of one machine
 		// When and how often a pipeline is run by itself changes nothing that a plan
 		// shows, or an apply does.
-		"daemon.concurrency": true, "daemon.grace": true,
+		"daemon.concurrency": true, "daemon.grace": true, "daemon.listen": true, "daemon.url": true, "daemon.token_file": true,
 		"pipelines.*.jitter": true, "pipelines.*.overlap": true, "pipelines.*.catch_up": true,
 		"pipelines.*.retry.for": true, "pipelines.*.retry.backoff": true, "pipelines.*.retry.max_backoff": true,
 		"state.backend":      true, // needs another path, which is in it

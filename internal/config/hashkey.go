@@ -9,6 +9,8 @@ func (k Key) variable() string {
 	switch k.Path {
 	case hashKeyPath:
 		return "SLUICE_HASH_KEY"
+	case tokenPath:
+		return "SLUICE_TOKEN"
 	case heartbeatPath:
 		return "HEARTBEAT_URL"
 	case noticeURLPath:

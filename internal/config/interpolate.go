@@ -77,7 +77,7 @@ func (r *reader) interpolate(v *value, k Key) (text string, used, ok bool) {
 
 // mayLack reports whether a variable is not set and need not be: see Offline.
 func (r *reader) mayLack(k Key, name string, hasFallback bool) bool {
-	if !r.offline || hasFallback || !strings.HasPrefix(k.Path, "sources.") && k.Path != hashKeyPath && !k.hook() || !validVariable(name) {
+	if !r.offline || hasFallback || !strings.HasPrefix(k.Path, "sources.") && k.Path != hashKeyPath && k.Path != tokenPath && !k.hook() || !validVariable(name) {
 		return false
 	}
 	_, set := r.env(name)

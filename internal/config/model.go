@@ -61,6 +61,10 @@ type Daemon struct {
 	Node
 	Concurrency int           // runs, reconciliations and backfills at once, at least 1
 	Grace       time.Duration // for what is running when it is told to stop
+	Listen      string        // HOST:PORT of the page, or ListenOff
+	ListenGiven bool          // by the file
+	URL         string        // where people reach the page: scheme and host; empty: at Listen
+	Token       Secret        // that the page asks for, at least MinToken characters; zero for none
 }
 
 // Source is an account of a contacts endpoint.

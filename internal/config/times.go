@@ -3,7 +3,9 @@ package config
 // daemon reads what holds for `sluice schedule` itself.
 func (r *reader) daemon(top fields) Daemon {
 	f, _ := r.fields("daemon", top.vals["daemon"], top.pos("daemon"))
-	return Daemon{Node: f.node, Concurrency: f.integer("concurrency"), Grace: f.duration("grace")}
+	d := Daemon{Node: f.node, Concurrency: f.integer("concurrency"), Grace: f.duration("grace")}
+	r.page(f, &d)
+	return d
 }
 
 // times reads when a pipeline runs; its Timezone is known.

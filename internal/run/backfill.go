@@ -65,6 +65,13 @@ func (e *Engine) Backfill(ctx context.Context, job Job, b Backfill) (Summary, er
 	return e.start(ctx, &syncRun{job: job, kind: kindBackfill, span: s})
 }
 
+// CheckBackfill reports what Engine.Backfill would find wrong with a range before
+// it reads anything.
+func CheckBackfill(job Job, b Backfill, now time.Time) error {
+	_, err := newSpan(job, b, now)
+	return err
+}
+
 // spanRecord is what a backfill was asked for, as its journal has it.
 type spanRecord struct {
 	From time.Time `json:"from"`

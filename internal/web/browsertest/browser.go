@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -186,6 +187,13 @@ func (b *Tab) Faults() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]string{}, b.faults...)
+}
+
+// Allow forgets complaints that have a text in them.
+func (b *Tab) Allow(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.faults = slices.DeleteFunc(b.faults, func(f string) bool { return strings.Contains(f, text) })
 }
 
 // Clean fails the test where the browser has complained, or has asked another
