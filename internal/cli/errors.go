@@ -153,7 +153,7 @@ func systemHint(err error) string {
 	}
 }
 
-const unavailableHint = "`sluice query` needs DuckDB: build sluice with a C compiler and CGO_ENABLED=1 (`go build ./cmd/sluice`), or read the Parquet files with any other tool; each table's views.sql holds the same views. Everything else works in this binary"
+const unavailableHint = "`sluice query` needs DuckDB: build sluice with a C compiler and CGO_ENABLED=1 (`go build ./cmd/sluice`), or read the Parquet files with any other tool; each table's views.sql holds the same views. Everything else but DuckDB destinations works in this binary"
 
 // indentRest indents all lines but the first, so that a message of several
 // lines reads as one block.
