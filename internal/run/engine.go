@@ -397,6 +397,12 @@ func (r *syncRun) release(ctx context.Context, runID string) error {
 			return nil
 		}
 	}
+	// Windows removes no file that is open.
+	if r.session != nil && r.session.start.RunID == runID {
+		if err := r.session.journal.close(); err != nil {
+			return err
+		}
+	}
 	dirName := runDirName(r.job.Pipeline, runID)
 	if err := r.Store.DropRun(ctx, dirName); err != nil {
 		r.Log.WarnContext(ctx, "a package that is committed everywhere is left to the next run to remove", "run_id", runID, "error", err)

@@ -200,6 +200,7 @@ type journal struct {
 	path string
 	file atomicfile.Log
 	err  error // the first write error; the journal is unusable after it
+	shut bool
 }
 
 // createJournal starts the journal of a new run in dir.
@@ -277,7 +278,12 @@ func (j *journal) append(r record) error {
 	return j.err
 }
 
+// close ends the journal; a second one does nothing.
 func (j *journal) close() error {
+	if j.shut {
+		return nil
+	}
+	j.shut = true
 	if err := j.file.Close(); err != nil {
 		return fmt.Errorf("close journal: %w", err)
 	}
