@@ -96,6 +96,17 @@ func TestCommittedAndBufferedStreamsLiveForDaysAfterTheirLastUse(t *testing.T) {
 	}
 }
 
+func TestATableOfWhichAllRowsWereJustStreamedHasNoneOutsideTheBuffer(t *testing.T) {
+	t.Parallel()
+	st := start(t, Options{})
+	ref := st.table("contacts", "id:STRING, n:INT64")
+	st.connect(t.Context()).ok(protoReq(ref.defaultStream(), idOnly, wire("ab")))
+	m, err := st.client().Dataset("crm").Table("contacts").Metadata(t.Context())
+	if err != nil || m.StreamingBuffer == nil || m.StreamingBuffer.EstimatedRows != 1 || m.StreamingBuffer.EstimatedBytes != 4 || m.NumRows != 0 || m.NumBytes != 0 {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
 func TestRowsThatWereJustStreamedAreInTheStreamingBuffer(t *testing.T) {
 	t.Parallel()
 	st := start(t, Options{})
