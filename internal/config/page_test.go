@@ -86,8 +86,10 @@ numbers beside fractions are float64.
 - Beside Parquet tables on this machine it is a file, ` + "`" + `out/contacts.sql` + "`" + `, that makes it
   and the views that it reads, from any folder; ` + "`" + `sluice query` + "`" + ` has it anyway. Tables in
   a bucket have no such file.
-- In BigQuery it is a view of the dataset, over the ` + "`" + `_active` + "`" + ` views. Where it gets
-  another name, the old view stays: remove it by hand.
+- In BigQuery it is a view of the dataset, over the ` + "`" + `_active` + "`" + ` views.
+
+Where it gets another name, or none, a plan shows that the old one goes. What it leaves
+out stands in the ` + "`" + `_all` + "`" + ` view of each account; there is none over all of them.
 
 Every run makes it anew where an account gets a table or a column, over the tables that
 exist: an account that is down, or has not been run yet, is no hindrance. ` + "`" + `sluice plan` + "`" + `
