@@ -37,5 +37,9 @@ func TestEveryPageFitsAPhoneInTheDarkAndAsksNobodyElse(t *testing.T) {
 		tab.Fits()
 		tab.Shot(p.name+"-phone", true)
 	}
+	tab.Screen(1000, 800, false, false) // docs/page.png
+	tab.Go(server.URL + "/")
+	tab.Sees("Live")
+	tab.Shot("page", false)
 	tab.Clean(u.Host)
 }

@@ -269,7 +269,7 @@ func verdictLine(s monitor.Status, now time.Time) VerdictLine {
 		}
 		l.Text = " failed" + at + ": " + text
 		if s.Retry != nil {
-			l.Text += " — it tries again " + when(s.Retry.At, now, s.Location).Relative
+			l.Text += "; it tries again " + when(s.Retry.At, now, s.Location).Relative
 		}
 	default:
 		l.Text = ": " + text

@@ -48,6 +48,9 @@ type Tab struct {
 // Open starts a browser for a test, and skips the test where there is none.
 func Open(t *testing.T) *Tab {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser takes its time; the tests without -short have one")
+	}
 	path := find()
 	if path == "" {
 		if os.Getenv(Required) == "required" {
