@@ -3,8 +3,12 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +20,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/robfig/cron/v3"
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-etl/sluice/internal/web"
 )
 
 // examplesDir is where the examples are, as the tests of this package see it.
@@ -327,5 +333,43 @@ func TestWhatTheExamplesNameIsAmongThem(t *testing.T) {
 	mount := at(t, object(t, "deployment.yaml", "Deployment"), "spec", "template", "spec", "containers", "volumeMounts")
 	if !slices.ContainsFunc(mount.([]any), func(m any) bool { return m.(map[string]any)["mountPath"] == "/var/lib/sluice" }) {
 		t.Error("the Deployment mounts nothing at /var/lib/sluice")
+	}
+}
+
+func TestTheDeploymentIsProbedWhereThePageAnswersWithoutItsToken(t *testing.T) {
+	t.Parallel()
+	deployment := object(t, "deployment.yaml", "Deployment")
+	container := at(t, deployment, "spec", "template", "spec", "containers")
+	listen, err := parsed(t, texts(t, at(t, container, "args"))).Flags().GetString("listen")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := at(t, object(t, "deployment.yaml", "Service"), "spec", "ports", "port")
+	for _, p := range []any{at(t, container, "ports", "containerPort"), service} {
+		if got := fmt.Sprint(p); got != port {
+			t.Errorf("port %s, and it listens on %s", got, port)
+		}
+	}
+	if !strings.Contains(example(t, "kubernetes/common.yaml"), "token: ${SLUICE_TOKEN:-}") {
+		t.Error("listens for other machines, and its file has no token")
+	}
+	answer := func(text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+	}
+	page, err := web.New(web.Options{Token: "0123456789abcdef", Healthz: answer("alive"), Readyz: answer("ready")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for probe, want := range map[string]string{"livenessProbe": "alive", "readinessProbe": "ready"} {
+		path := at(t, container, probe, "httpGet", "path").(string)
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://10.0.0.7:"+port+path, nil))
+		if w.Code != http.StatusOK || w.Body.String() != want {
+			t.Errorf("%s at %s: status %d, %q", probe, path, w.Code, w.Body)
+		}
 	}
 }
