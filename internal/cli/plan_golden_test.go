@@ -263,3 +263,31 @@ func TestAPlanHidesTheValueOfAFilterWhereTheContractProtectsValues(t *testing.T)
 		}
 	}
 }
+
+func TestAPlanIsColouredOnATerminalThatWantsIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, plans)
+	plain := w.sluice(t, "plan", "--no-data").mustBe(t, 0).out
+	shown := w.onTerminal(t, "plan", "--no-data").mustBe(t, 0).out
+	if !strings.Contains(shown, "\x1b[32m  +\x1b[0m destination.lake.table.contacts\n") || strings.NewReplacer("\x1b[32m", "", "\x1b[0m", "").Replace(shown) != plain {
+		t.Errorf("on a terminal it is\n%q", shown)
+	}
+	w.env["NO_COLOR"] = "1"
+	if got := w.onTerminal(t, "plan", "--no-data").mustBe(t, 0).out; got != plain {
+		t.Errorf("with NO_COLOR it is\n%q", got)
+	}
+}
+
+func TestAnApplyListsEachViewWhereMoreIsAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, plans)
+	r := w.sluice(t, "apply", "--no-data", "--auto-approve", "-v").mustBe(t, 0)
+	if strings.Contains(r.out, "13 views") || strings.Count(r.out, ": created\n") != 15 || !strings.Contains(r.out, "destination.lake.view.contacts_all: created\n") {
+		t.Errorf("got\n%s", r.out)
+	}
+	// Of views alone, too.
+	if err := os.Remove(w.at("out/contacts/views.sql")); err != nil {
+		t.Fatal(err)
+	}
+	says(t, w.sluice(t, "apply", "--no-data", "--auto-approve").mustBe(t, 0).out, "destination.lake.table.contacts: 13 views created")
+}
