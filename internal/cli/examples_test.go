@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 	"github.com/robfig/cron/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-etl/sluice/internal/clock"
 	"github.com/sluice-etl/sluice/internal/web"
 )
 
@@ -360,7 +362,7 @@ func TestTheDeploymentIsProbedWhereThePageAnswersWithoutItsToken(t *testing.T) {
 	answer := func(text string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
 	}
-	page, err := web.New(web.Options{Token: "0123456789abcdef", Healthz: answer("alive"), Readyz: answer("ready")})
+	page, err := web.New(web.Options{Clock: clock.System{}, Log: slog.New(slog.DiscardHandler), Token: "0123456789abcdef", Healthz: answer("alive"), Readyz: answer("ready")})
 	if err != nil {
 		t.Fatal(err)
 	}
