@@ -154,7 +154,7 @@ func (t *teller) ran(pipeline string, err error) {
 	tell := func(typ schedule.EventType) {
 		e := schedule.Event{Type: typ, Name: pipeline, Trigger: schedule.Manual, Attempt: 1, Time: t.app.Clock.Now(), Err: err}
 		t.monitor.Schedule(e)
-		t.notifier.Schedule(e) //nolint:contextcheck // a notice is of no run: it ends when it is told or given up
+		t.notifier.Schedule(e)
 	}
 	if err == nil {
 		tell(schedule.Finished)

@@ -117,7 +117,7 @@ func (a *app) runAll(ctx context.Context, cfg *config.Config, chosen []*config.P
 			j.Full, j.Frozen = o.full, o.frozen
 			return e.Run(ctx, j)
 		})
-		tell.ran(p.Name, err)
+		tell.ran(p.Name, err) //nolint:contextcheck // a notice is of no run: it ends when it is told or given up
 		if err != nil {
 			if len(chosen) > 1 {
 				err = fmt.Errorf("pipeline %s: %w", p.Name, err)

@@ -102,7 +102,7 @@ func TestEverySettingOfAPipelineReachesItsJob(t *testing.T) {
 			t.Error(err)
 		}
 		expected := want[p.Name]
-		expected.Pipeline, expected.Contract, expected.Identity = p.Name, schemas.Default(), job.Identity
+		expected.Pipeline, expected.Contract, expected.Identity, expected.FullSlack = p.Name, schemas.Default(), job.Identity, fullSlack
 		if diff := cmp.Diff(expected, job, cmpopts.IgnoreFields(run.Job{}, "Source", "Destinations", "Contract")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", p.Name, diff)
 		}
