@@ -102,7 +102,7 @@ func targetOf(n *config.Notice) notify.Target {
 // store and m may be nil where nothing is looked at.
 func (a *app) noticeOptions(cfg *config.Config, store *state.Store, m *monitor.Monitor, retryFor time.Duration) notify.Options {
 	o := notify.Options{
-		Clock: a.Clock, Log: a.log, Heartbeats: map[string]string{}, Version: version(), RetryFor: retryFor,
+		Clock: a.Clock, Log: a.log, Heartbeats: map[string]string{}, Page: cfg.Daemon.URL, Version: version(), RetryFor: retryFor,
 		Clean: func(s string) string { return string(a.secrets.clean([]byte(s))) },
 		Mark: func(ctx context.Context, pipeline, trouble string, since time.Time) error {
 			_, err := store.Update(ctx, pipeline, func(p *state.Pipeline) error {

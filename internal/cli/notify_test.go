@@ -66,6 +66,7 @@ sources: {crm: {type: contacts_api, url: "sandbox://?contacts=50&seed=1"}}
 destinations: {lake: {type: parquet, path: out}}
 pipelines: {nightly: {source: crm, destinations: [lake], heartbeat: "${BEAT}"}}
 notify: {ops: {type: webhook, url: "${HOOK}"}}
+daemon: {url: "https://sluice.example.com"}
 `)
 	w.clock = clock.System{}
 	w.env = map[string]string{"BEAT": h.URL + "/beat-PLANTED", "HOOK": h.URL + "/hook-PLANTED"}
@@ -102,6 +103,9 @@ notify: {ops: {type: webhook, url: "${HOOK}"}}
 	h.heard(t, "a test", "/hook-PLANTED test")
 	if r := does(1, "notify", "test", "opps"); !strings.Contains(r.err, `did you mean "ops"?`) {
 		t.Errorf("a name that there is not:\n%s", r.err)
+	}
+	if link := `"page":"https://sluice.example.com/pipelines/nightly"`; strings.Count(h.all.String(), link) != 2 {
+		t.Errorf("a failure and a recovery do not lead to the page:\n%s", h.all.String())
 	}
 	if text := printed.String() + h.all.String(); strings.Contains(text, "PLANTED") {
 		t.Errorf("a key is told:\n%s", text)

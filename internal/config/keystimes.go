@@ -8,7 +8,7 @@ func daemonKeys() []Key {
 		{Path: d + ".concurrency", Type: IntegerType, Default: "4", Min: "1", Max: "1000", Unit: "jobs", Description: "Runs, reconciliations and backfills that go on at once, of all pipelines together. Others wait, and begin in the order in which their time came."},
 		{Path: d + ".grace", Type: DurationType, Default: "30s", Min: "0s", Max: "1d", Description: "How long what is running may go on after `sluice schedule` is told to stop; then it is interrupted, and goes on with the next run. --grace goes before it. Whatever starts and stops the daemon has to wait as long."},
 		{Path: d + ".listen", Type: TextType, Default: "127.0.0.1:8420", Description: "Where its page is: HOST:PORT; port 0 is a free one, off is no page. --listen goes before it. A host that other machines reach needs a token."},
-		{Path: d + ".url", Type: URLType, Description: "Where people reach the page, as https://sluice.example.com behind a proxy. A name that is not this machine's needs a token."},
+		{Path: d + ".url", Type: URLType, Description: "Where people reach the page, as https://sluice.example.com behind a proxy. Notices link to it. A name that is not this machine's needs a token."},
 		{Path: tokenPath, Type: SecretType, Description: "What the page asks for before it shows anything, at least 16 characters. Take it from a variable: ${SLUICE_TOKEN}. Left out, or empty: it asks nobody, which is for this machine alone."},
 		{Path: d + ".token_file", Type: PathType, Description: "File that holds the token, instead of token; a newline at its end is dropped."},
 	}

@@ -62,7 +62,8 @@ type Options struct {
 	Mark func(ctx context.Context, pipeline, trouble string, since time.Time) error
 	// Clean hides secrets in a text.
 	Clean func(string) string
-	// Page is the address of the daemon's page; empty for none.
+	// Page is where people reach the daemon's page, the base of the links to it;
+	// empty for no links.
 	Page string
 	// Version is the build's.
 	Version string
