@@ -23,7 +23,7 @@ const (
 	Skipped  EventType = "skipped"  // Times have passed while it was running, or without being made up for
 	Queued   EventType = "queued"   // a time, At, has passed while it was running: it runs again after
 	Waiting  EventType = "waiting"  // as many jobs are running as may at once
-	Started  EventType = "started"  // Attempt tells the how manieth
+	Started  EventType = "started"  // for the Attempt-th time
 	Finished EventType = "finished" // after Took
 	Failed   EventType = "failed"   // with Err, after Took
 	// Retrying and GivenUp follow on Failed, one of them, unless the scheduler is
