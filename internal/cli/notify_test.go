@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sluice-etl/sluice/internal/clock"
 )
@@ -19,6 +21,8 @@ import (
 type hooks struct {
 	*httptest.Server
 
+	came chan string // the same as got, for who waits
+
 	mu  sync.Mutex
 	got []string // PATH and event
 	all strings.Builder
@@ -26,7 +30,7 @@ type hooks struct {
 
 func newHooks(t *testing.T) *hooks {
 	t.Helper()
-	h := &hooks{}
+	h := &hooks{came: make(chan string, 1000)}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -40,7 +44,10 @@ func newHooks(t *testing.T) *hooks {
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.got = append(h.got, strings.TrimSpace(r.URL.Path+" "+n.Event))
+		what := strings.TrimSpace(r.URL.Path + " " + n.Event)
+		h.got = append(h.got, what)
+		h.came <- what
+		h.all.WriteString(fmt.Sprint(r.Header, r.URL.RawQuery))
 		h.all.Write(body)
 	}))
 	t.Cleanup(h.Close)
@@ -56,6 +63,22 @@ func (h *hooks) heard(t *testing.T, when string, want ...string) {
 		t.Errorf("%s: %q, want %q", when, h.got, want)
 	}
 	h.got = nil
+}
+
+// wait returns once the server is told what.
+func (h *hooks) wait(t *testing.T, what string) {
+	t.Helper()
+	limit := time.After(time.Minute)
+	for {
+		select {
+		case came := <-h.came:
+			if came == what {
+				return
+			}
+		case <-limit:
+			t.Fatalf("nobody tells %q", what)
+		}
+	}
 }
 
 func TestRunTellsWhomTheFileNamesOnlyWhenAskedTo(t *testing.T) {
