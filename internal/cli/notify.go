@@ -146,9 +146,9 @@ func (a *app) newTeller(cfg *config.Config, chosen []*config.Pipeline, store *st
 	return &teller{app: a, monitor: m, notifier: notify.New(a.noticeOptions(cfg, store, m, noticeRetry))}
 }
 
-// ran notes how a pipeline's run ended.
+// ran notes how a pipeline's run ended; one that stood back says nothing.
 func (t *teller) ran(pipeline string, err error) {
-	if t == nil {
+	if t == nil || err != nil && elsewhere(err) {
 		return
 	}
 	tell := func(typ schedule.EventType) {

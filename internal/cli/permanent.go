@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"slices"
+
 	"github.com/sluice-etl/sluice/extract"
 	"github.com/sluice-etl/sluice/internal/diag"
 	"github.com/sluice-etl/sluice/internal/run"
@@ -55,4 +57,20 @@ func lasts(err error) bool {
 		}
 	}
 	return false
+}
+
+// elsewhere reports whether err, of a run, says that another process is at the
+// same job of the pipeline, and nothing else.
+func elsewhere(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // as in permanent
+	case *state.HeldError:
+		return true
+	case interface{ Unwrap() []error }:
+		list := e.Unwrap()
+		return len(list) > 0 && !slices.ContainsFunc(list, func(one error) bool { return one != nil && !elsewhere(one) })
+	case interface{ Unwrap() error }:
+		return elsewhere(e.Unwrap())
+	default:
+		return false
+	}
 }

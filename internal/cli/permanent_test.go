@@ -47,3 +47,22 @@ func TestOnlyAnErrorThatARepetitionMayMendIsOneToRepeat(t *testing.T) {
 		}
 	}
 }
+
+func TestARunStoodBackWhereALockAloneKeptItFromRunning(t *testing.T) {
+	t.Parallel()
+	held := &state.HeldError{}
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"nothing":               {nil, false},
+		"a lock":                {fmt.Errorf("run: %w", held), true},
+		"a lock, and the rest":  {errors.Join(held, errors.New("disk full")), false},
+		"another fault":         {errors.New("disk full"), false},
+		"taken over by another": {&state.TakenOverError{}, false},
+	} {
+		if got := elsewhere(c.err); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

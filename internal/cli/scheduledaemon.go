@@ -47,7 +47,7 @@ func (a *app) newDaemon(cfg *config.Config, store *state.Store) *daemon {
 	d.monitor = monitor.New(monitor.Options{Clock: a.Clock, Pipelines: monitored(cfg), Load: store.Load, Hints: hints})
 	d.watch(watcher{d.monitor.Schedule, d.monitor.Observe})
 	d.scheduler = &schedule.Scheduler{
-		Clock: a.Clock, Log: a.log, Grace: cfg.Daemon.Grace, Parallel: cfg.Daemon.Concurrency, Permanent: permanent,
+		Clock: a.Clock, Log: a.log, Grace: cfg.Daemon.Grace, Parallel: cfg.Daemon.Concurrency, Permanent: permanent, Elsewhere: elsewhere,
 		Observe: func(e schedule.Event) {
 			for _, w := range d.watchers {
 				if w.schedule != nil {

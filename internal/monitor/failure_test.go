@@ -72,3 +72,25 @@ func TestARunOfAnotherProcessThatIsDoneEndsAFailure(t *testing.T) {
 		t.Errorf("%s, %+v", s.Health, s.Failures)
 	}
 }
+
+func TestASyncThatStoodBackSaysNothingOfHowThePipelineIs(t *testing.T) {
+	t.Parallel()
+	m := told(&state.Pipeline{Runs: []state.RunRecord{{Kind: "sync", Status: "done", StartedAt: morning.Add(-24 * time.Hour), FinishedAt: &morning}}})
+	e := schedule.Event{Type: schedule.Started, Name: "nightly", Trigger: schedule.Timed, Attempt: 1, Time: morning}
+	m.Schedule(e)
+	e.Type, e.Times, e.Err = schedule.Skipped, 1, &state.HeldError{}
+	m.Schedule(e)
+	if s, _ := m.Status(t.Context(), "nightly"); !s.Undecided {
+		t.Error("nobody knows yet whether it is repeated")
+	}
+	e.Type = schedule.GivenUp
+	m.Schedule(e)
+	s, _ := m.Status(t.Context(), "nightly")
+	if len(s.Skips) != 1 || len(s.Failures) != 0 || len(s.Live) != 0 || s.Health != Healthy || s.Undecided {
+		t.Errorf("%s, %+v, %+v, %+v", s.Health, s.Skips, s.Failures, s.Live)
+	}
+	m.Schedule(schedule.Event{Type: schedule.Finished, Name: "nightly", Time: morning})
+	if s, _ = m.Status(t.Context(), "nightly"); len(s.Skips) != 0 {
+		t.Errorf("after one that was not: %+v", s.Skips)
+	}
+}

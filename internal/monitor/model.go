@@ -66,6 +66,9 @@ type Status struct {
 	// kind has followed which is done, syncs first: state has no record of those
 	// that failed before they read anything.
 	Failures []Failure
+	// Skips are the jobs that stood back last, as another process was at them, of
+	// each kind one: they say nothing of how the pipeline is.
+	Skips []Failure
 	// Last is the last sync that has ended, nil for none.
 	Last *state.RunRecord
 	// Runs are the runs that state remembers, oldest first.

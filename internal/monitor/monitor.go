@@ -61,6 +61,7 @@ type pipeline struct {
 	next  map[string]time.Time // by kind
 	live  map[string]*Live     // by kind
 	fails map[string]Failure   // by kind: the last job, where it failed
+	skips map[string]Failure   // by kind: the last job, where it stood back
 	retry *Repeat
 	logs  []*runLog
 	// undecided: the sync failed, and whether it is repeated has not been told.
@@ -88,7 +89,7 @@ func New(o Options) *Monitor {
 	o.Patience, o.ReadTimeout = cmp.Or(o.Patience, 2*time.Second), cmp.Or(o.ReadTimeout, 30*time.Second)
 	m := &Monitor{o: o, since: o.Clock.Now(), reads: make(chan struct{}, parallelReads), watches: map[chan struct{}]struct{}{}, of: map[string]*pipeline{}}
 	for _, p := range o.Pipelines {
-		m.of[p.Name] = &pipeline{Pipeline: p, next: map[string]time.Time{}, live: map[string]*Live{}, fails: map[string]Failure{}}
+		m.of[p.Name] = &pipeline{Pipeline: p, next: map[string]time.Time{}, live: map[string]*Live{}, fails: map[string]Failure{}, skips: map[string]Failure{}}
 	}
 	return m
 }
@@ -135,12 +136,15 @@ func (m *Monitor) Schedule(e schedule.Event) {
 		p.live[kind] = &Live{Pipeline: e.Name, Kind: kind, Trigger: e.Trigger, Attempt: e.Attempt, Since: e.Time, Waiting: true, Share: -1}
 	case schedule.Started:
 		p.live[kind] = &Live{Pipeline: e.Name, Kind: kind, Trigger: e.Trigger, Attempt: e.Attempt, Since: e.Time, Share: -1}
-	case schedule.Finished, schedule.Failed:
+	case schedule.Finished, schedule.Failed, schedule.Skipped:
+		if e.Type == schedule.Skipped && e.Err == nil {
+			break // the log tells
+		}
 		m.ended(p, kind, e)
 		delete(p.live, kind)
 		p.read = time.Time{}
 		if kind == kindSync {
-			p.retry, p.undecided = nil, e.Type == schedule.Failed
+			p.retry, p.undecided = nil, e.Type != schedule.Finished
 		}
 	case schedule.Retrying:
 		if kind != kindSync {
@@ -155,13 +159,14 @@ func (m *Monitor) Schedule(e schedule.Event) {
 		if kind == kindSync {
 			p.retry, p.undecided = nil, false
 		}
-	case schedule.Missed, schedule.Skipped, schedule.Queued: // the log tells
+	case schedule.Missed, schedule.Queued: // the log tells
 	}
 	m.changed()
 }
 
 // ended notes how a job ended. It is called with mu held.
 func (m *Monitor) ended(p *pipeline, kind string, e schedule.Event) {
+	delete(p.skips, kind)
 	if e.Type == schedule.Finished {
 		delete(p.fails, kind)
 		return
@@ -177,6 +182,10 @@ func (m *Monitor) ended(p *pipeline, kind string, e schedule.Event) {
 	}
 	if l := p.live[kind]; l != nil {
 		f.RunID = l.RunID
+	}
+	if e.Type == schedule.Skipped {
+		p.skips[kind] = f // how the pipeline is, the other process tells
+		return
 	}
 	p.fails[kind] = f
 	if i := slices.IndexFunc(p.logs, func(l *runLog) bool { return l.id == f.RunID }); i >= 0 {

@@ -103,6 +103,7 @@ func TestAStatusShowsWhatStateAndEventsTell(t *testing.T) {
 	m.Schedule(schedule.Event{Type: schedule.Next, Name: "nightly", Kind: "reconcile", At: at(48)})
 	m.Schedule(schedule.Event{Type: schedule.Failed, Name: "nightly", Err: errors.New("refused"), Trigger: schedule.Timed, Attempt: 2, Time: at(-0.5)})
 	m.Schedule(schedule.Event{Type: schedule.Retrying, Name: "nightly", Err: errors.New("refused"), Attempt: 2, At: at(1), Until: at(2)})
+	m.Schedule(schedule.Event{Type: schedule.Skipped, Name: "nightly", Kind: "reconcile", Err: errors.New("held"), Trigger: schedule.Timed, Attempt: 1, Times: 1, Time: at(-3)})
 	m.Schedule(schedule.Event{Type: schedule.Started, Name: "nightly", Kind: "backfill", Trigger: schedule.Manual, Attempt: 1, Time: at(-0.25)})
 	m.Observe("backfill", run.Event{Type: "run_started", RunID: "e", Pipeline: "nightly", Mode: "backfill"})
 	got, ok := m.Status(t.Context(), "nightly")
@@ -118,6 +119,7 @@ func TestAStatusShowsWhatStateAndEventsTell(t *testing.T) {
 		Live:     []Live{{Pipeline: "nightly", Kind: "backfill", Trigger: schedule.Manual, Attempt: 1, Since: at(-0.25), RunID: "e", Mode: "backfill", Share: -1}},
 		Retry:    &Repeat{Attempt: 2, At: at(1), Until: at(2), Err: "refused"},
 		Failures: []Failure{{Kind: "sync", Trigger: schedule.Timed, Attempt: 2, At: at(-0.5), Err: "refused"}},
+		Skips:    []Failure{{Kind: "reconcile", Trigger: schedule.Timed, Attempt: 1, At: at(-3), Err: "held"}},
 		Last:     &failed, Runs: document.Runs, FreshAt: at(-48), Age: 48 * time.Hour, Late: true, Cursor: &cursor,
 		Told:   document.Told,
 		Queues: []Queue{{Destination: lake, Position: 7, Packages: 2, Rows: 11, Bytes: 110, Oldest: at(-22), Error: "disk full", FailingSince: since, NeedsFull: true}},

@@ -30,6 +30,10 @@ func (m *Monitor) status(p *pipeline, st *state.Pipeline, err error, now time.Ti
 		s.take(st)
 	}
 	s.Failures = p.failures(s.Last)
+	for _, f := range p.skips {
+		s.Skips = append(s.Skips, f)
+	}
+	ordered(s.Skips)
 	since := s.FreshAt
 	if since.IsZero() {
 		since = m.since
@@ -49,10 +53,14 @@ func (p *pipeline) failures(last *state.RunRecord) []Failure {
 			list = append(list, f)
 		}
 	}
+	ordered(list)
+	return list
+}
+
+func ordered(list []Failure) {
 	slices.SortFunc(list, func(a, b Failure) int {
 		return cmp.Or(cmp.Compare(place(a.Kind), place(b.Kind)), cmp.Compare(a.Kind, b.Kind))
 	})
-	return list
 }
 
 // place orders kinds of jobs: syncs come first.

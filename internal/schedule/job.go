@@ -85,7 +85,11 @@ func (s *Scheduler) do(ctx, jobs context.Context, log *slog.Logger, a *attempt) 
 	a.err = guarded(context.WithValue(jobs, notesKey{}, notes), log, a.run)
 	e := a.event(Finished)
 	e.Took, e.Err = s.now().Sub(start), a.err
-	if a.err != nil {
+	switch {
+	case a.err == nil:
+	case s.Elsewhere != nil && s.Elsewhere(a.err):
+		e.Type, e.Times = Skipped, 1
+	default:
 		e.Type = Failed
 	}
 	report(jobs, log, e, notes.all())
@@ -118,6 +122,10 @@ func report(ctx context.Context, log *slog.Logger, e Event, notes []any) {
 	}
 	if errors.As(e.Err, &hinted) && hinted.Hint() != "" {
 		attrs = append(attrs, slog.String("hint", hinted.Hint()))
+	}
+	if e.Type == Skipped {
+		log.WarnContext(ctx, "skipped: another process is at it", append(attrs, notes...)...)
+		return
 	}
 	log.ErrorContext(ctx, "run failed", append(attrs, notes...)...)
 }

@@ -114,6 +114,37 @@ func TestADaemonThatIsKilledInALoopMakesUpOnce(t *testing.T) {
 	})
 }
 
+func TestAJobThatAnotherProcessIsAtIsSkippedAndTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		again Repetition
+		want  []string
+	}{
+		"once":  {Repetition{}, []string{"7200 a started schedule 1", "7200 a skipped 1", "7200 a given_up"}},
+		"again": {Repetition{For: time.Hour, Backoff: time.Minute}, []string{"7200 a started schedule 1", "7200 a skipped 1", "7200 a retrying 7260 10800", "7260 a started retry 2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, log := scheduler(0)
+				held := errors.New("held")
+				s.Elsewhere = func(err error) bool { return errors.Is(err, held) }
+				runs := 0
+				e := Entry{Name: "a", Spec: "0 2 * * *", Again: c.again, Run: func(context.Context, Trigger) error {
+					if runs++; runs == 1 {
+						return held
+					}
+					return nil
+				}}
+				expect(t, play(t, s, 4*time.Hour, e), c.want...)
+				if text := log.String(); strings.Contains(text, "ERROR") || !strings.Contains(text, `level=WARN msg="skipped: another process is at it" pipeline=a error=held`) {
+					t.Errorf("the log says:\n%s", text)
+				}
+			})
+		})
+	}
+}
+
 func TestCatchingUpIsSpreadByJitterAndBoundedLikeAllRuns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -97,6 +97,10 @@ type Scheduler struct {
 	// Permanent reports whether a job's error is one that no repetition mends;
 	// nil: none is. A panic always is.
 	Permanent func(error) bool
+	// Elsewhere reports whether a job's error says that another process is at the
+	// same job, so that this one stood back: it is Skipped then, not Failed. nil:
+	// none does.
+	Elsewhere func(error) bool
 	// Chance draws a number from [0, 1), from several goroutines at once; nil:
 	// math/rand's.
 	Chance func() float64

@@ -34,6 +34,7 @@ type Details struct {
 	Facts    []Fact
 	Queues   []Queue
 	Failures []FailureView
+	Skips    []FailureView // jobs that stood back
 	Runs     []RunRow
 	Zone     string
 	Fields   []FieldRow
@@ -108,11 +109,10 @@ func details(s monitor.Status, now time.Time) Details {
 		d.Queues = append(d.Queues, queued(q, s, now))
 	}
 	for _, f := range s.Failures {
-		v := FailureView{Kind: kindText(f.Kind), Text: f.Err, At: when(f.At, now, s.Location), Hints: f.Hints}
-		if f.RunID != "" {
-			v.URL = runURL(s.Name, f.RunID)
-		}
-		d.Failures = append(d.Failures, v)
+		d.Failures = append(d.Failures, failureView(s, f, now))
+	}
+	for _, f := range s.Skips {
+		d.Skips = append(d.Skips, failureView(s, f, now))
 	}
 	for _, r := range slices.Backward(s.Runs) {
 		d.Runs = append(d.Runs, runRow(s, r))
@@ -127,6 +127,14 @@ func details(s monitor.Status, now time.Time) Details {
 		d.Fields = append(d.Fields, row)
 	}
 	return d
+}
+
+func failureView(s monitor.Status, f monitor.Failure, now time.Time) FailureView {
+	v := FailureView{Kind: kindText(f.Kind), Text: f.Err, At: when(f.At, now, s.Location), Hints: f.Hints}
+	if f.RunID != "" {
+		v.URL = runURL(s.Name, f.RunID)
+	}
+	return v
 }
 
 func facts(s monitor.Status, now time.Time) []Fact {
