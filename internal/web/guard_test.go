@@ -234,3 +234,23 @@ func TestARunThatCannotBeginSaysWhy(t *testing.T) {
 type busyError struct{}
 
 func (busyError) Error() string { return "it is running already" }
+
+func TestATokenCanBeGuessedAtNoDoorWithoutAWait(t *testing.T) {
+	t.Parallel()
+	for name, door := range map[string]func(*browser){
+		"a strange host":   func(b *browser) { b.host = "evil.example"; b.do(http.MethodGet, "/", nil) },
+		"the login's form": func(b *browser) { b.do(http.MethodPost, "/login", url.Values{}) },
+	} {
+		w := newWorld(t, Options{Token: secret}, nightly("nightly"))
+		b := w.browser(t)
+		b.headers.Set("Authorization", "Bearer a-guess")
+		for range freeTries + 1 {
+			door(b)
+		}
+		b.host = "127.0.0.1:8420"
+		b.headers.Set("Authorization", "Bearer "+secret)
+		if rec := b.do(http.MethodGet, "/", nil); rec.Code != http.StatusTooManyRequests {
+			t.Errorf("%s: %d after so many guesses", name, rec.Code)
+		}
+	}
+}
