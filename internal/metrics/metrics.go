@@ -102,7 +102,7 @@ func New(o Options) *Metrics {
 	m.requests = counter("sluice_source_requests_total", "Requests to the source, repeated ones included.", labelName)
 	m.retries = counter("sluice_source_retries_total", "Requests to the source that were repeats.", labelName)
 	m.setAside = counter("sluice_quarantined_total", "Records set aside because they cannot be rows.", labelName)
-	m.writtenBytes = counter("sluice_destination_written_bytes_total", "Bytes of files written to a destination; 0 for one that takes none, as BigQuery.", labelName, labelWhere)
+	m.writtenBytes = counter("sluice_destination_written_bytes_total", "Bytes of the files that commits to a destination have written, or of the package where one has written none, as to BigQuery.", labelName, labelWhere)
 	m.bytesOfQueries = counter("sluice_destination_scanned_bytes_total", "Bytes that a destination's statements have read, as it bills for.", labelName, labelWhere)
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_build_info", Help: "1, labelled by the build that runs."}, []string{"version", "goversion"})
 	build.WithLabelValues(o.Version, runtime.Version()).Set(1)
@@ -170,13 +170,9 @@ func (m *Metrics) Observe(kind string, e run.Event) {
 	known := m.known[e.Pipeline]
 	switch {
 	case known == nil:
-	case e.Type == "committed" && e.Result != nil && known[e.Destination]:
-		var bytes int64
-		for _, f := range e.Result.Files {
-			bytes += f.Bytes
-		}
-		m.writtenBytes.WithLabelValues(e.Pipeline, e.Destination).Add(float64(bytes))
-		m.bytesOfQueries.WithLabelValues(e.Pipeline, e.Destination).Add(float64(e.Result.BytesScanned))
+	case e.Type == "committed" && e.Written != nil && known[e.Destination]:
+		m.writtenBytes.WithLabelValues(e.Pipeline, e.Destination).Add(float64(e.Written.Bytes))
+		m.bytesOfQueries.WithLabelValues(e.Pipeline, e.Destination).Add(float64(e.Written.Scanned))
 	case e.Type == "run_finished" && e.Summary != nil:
 		m.finished(job{e.Pipeline, cmp.Or(kind, kindSync)}, e)
 	}

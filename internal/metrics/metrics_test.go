@@ -19,7 +19,6 @@ import (
 	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/internal/schedule"
 	"github.com/sluice-etl/sluice/internal/state"
-	"github.com/sluice-etl/sluice/load"
 )
 
 var noon = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
@@ -83,9 +82,9 @@ func work(m *Metrics) {
 		s.Status = status
 		m.Observe("sync", run.Event{Type: "run_finished", RunID: id, Pipeline: "nightly", Summary: &s})
 	}
-	m.Observe("sync", run.Event{Type: "committed", Pipeline: "nightly", Destination: "lake", Result: &load.Result{Files: []load.File{{Bytes: 100}, {Bytes: 20}}}})
-	m.Observe("sync", run.Event{Type: "committed", Pipeline: "nightly", Destination: "warehouse", Result: &load.Result{BytesScanned: 1 << 20}})
-	m.Observe("sync", run.Event{Type: "committed", Pipeline: "nightly", Destination: "gone", Result: &load.Result{BytesScanned: 1}})
+	m.Observe("sync", run.Event{Type: "committed", Pipeline: "nightly", Destination: "lake", Written: &state.Written{Bytes: 120}})
+	m.Observe("sync", run.Event{Type: "committed", Pipeline: "nightly", Destination: "warehouse", Written: &state.Written{Bytes: 70, Scanned: 1 << 20}})
+	m.Observe("sync", run.Event{Type: "committed", Pipeline: "nightly", Destination: "gone", Written: &state.Written{Scanned: 1}})
 	finish("a", "failed", run.Summary{Requests: 10, Retries: 4, Quarantined: 1})
 	m.Schedule(schedule.Event{Type: schedule.Failed, Name: "nightly", Trigger: schedule.Timed, Took: time.Minute})
 	// It goes on with what the first had read, and counts from its beginning.

@@ -161,6 +161,9 @@ type Event struct {
 	Package     int64        `json:"package,omitempty"`
 	Result      *load.Result `json:"result,omitempty"`
 	Error       string       `json:"error,omitempty"`
+	// Written is what the package took at the destination, as the run's record has
+	// it; committed only.
+	Written *state.Written `json:"-"`
 
 	Plain *PlainText `json:"plain,omitempty"` // plain_text_stays only
 

@@ -146,10 +146,11 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 			}
 		}
 		r.summary.Files += len(result.Files)
+		took := written(ref, result)
 		if own {
-			r.noteWritten(d.Name, ref, result)
+			r.noteWritten(d.Name, took)
 		}
-		r.emit(Event{Type: "committed", Destination: d.Name, Package: ref.Serial, Result: &result})
+		r.emit(Event{Type: "committed", Destination: d.Name, Package: ref.Serial, Result: &result, Written: &took})
 		// The commit took effect, so state has to learn of it even when a
 		// Ctrl-C came meanwhile; if it does not, the next run repeats it.
 		st, err := r.Store.UpdateOrRescue(context.WithoutCancel(ctx), r.job.Pipeline, func(p *state.Pipeline) error {
@@ -170,9 +171,8 @@ func (r *syncRun) drainOne(ctx context.Context, d Destination, first bool, done 
 	return nil
 }
 
-// noteWritten notes what the run's own package took at a destination, for plans
-// of later runs.
-func (r *syncRun) noteWritten(destination string, ref state.PackageRef, result load.Result) {
+// written is what a package took at a destination.
+func written(ref state.PackageRef, result load.Result) state.Written {
 	w := state.Written{Bytes: ref.Bytes, Scanned: result.BytesScanned} // what is sent to a destination without files
 	if len(result.Files) > 0 {
 		w.Bytes = 0
@@ -180,6 +180,12 @@ func (r *syncRun) noteWritten(destination string, ref state.PackageRef, result l
 			w.Bytes += f.Bytes
 		}
 	}
+	return w
+}
+
+// noteWritten notes what the run's own package took at a destination, for plans
+// of later runs.
+func (r *syncRun) noteWritten(destination string, w state.Written) {
 	if r.written == nil {
 		r.written = map[string]state.Written{}
 	}
