@@ -47,7 +47,7 @@ func newHooks(t *testing.T) *hooks {
 		what := strings.TrimSpace(r.URL.Path + " " + n.Event)
 		h.got = append(h.got, what)
 		h.came <- what
-		h.all.WriteString(fmt.Sprint(r.Header, r.URL.RawQuery))
+		fmt.Fprint(&h.all, r.Header, r.URL.RawQuery)
 		h.all.Write(body)
 	}))
 	t.Cleanup(h.Close)
