@@ -125,6 +125,7 @@ func brief(d time.Duration) string {
 func (inv *inventory) ofTable(want schemas.Table) (load.Resource, error) {
 	r := load.Resource{Kind: load.KindTable, Name: inv.o.Table}
 	var current, history blueprint
+	said := map[string]bool{}
 	for _, b := range inv.blueprints(want, "", "") {
 		t := inv.lay.named(b.name)
 		switch b.name {
@@ -141,9 +142,12 @@ func (inv *inventory) ofTable(want schemas.Table) (load.Resource, error) {
 			if errors.Is(err, load.ErrForeign) || !errors.As(err, &e) {
 				return r, err
 			}
-			e.Table = "" // one sentence for all tables
-			if text := e.sentence(); !slices.Contains(r.Effects, text) {
-				r.Effects = append(r.Effects, text)
+			// One sentence for all tables, which names the first of them.
+			bare := *e
+			bare.Table = ""
+			if !said[bare.sentence()] {
+				said[bare.sentence()] = true
+				r.Effects = append(r.Effects, e.sentence())
 			}
 		}
 	}
