@@ -83,9 +83,10 @@ lacks it. A column that is a number in one account and text in another is text; 
 numbers beside fractions are float64.
 
 - In DuckDB it is a view of the database.
-- Beside Parquet tables on this machine it is a file, ` + "`" + `out/contacts.sql` + "`" + `, that makes it
-  and the views that it reads, from any folder; ` + "`" + `sluice query` + "`" + ` has it anyway. Tables in
-  a bucket have no such file.
+- Beside Parquet tables it is a file, ` + "`" + `out/contacts.sql` + "`" + `, that makes it and the views that
+  it reads, from any folder; ` + "`" + `sluice query` + "`" + ` has it anyway. In a bucket it is an object,
+  ` + "`" + `gs://my-bucket/crm/contacts.sql` + "`" + `, for a DuckDB with a
+  [key of the bucket](tables.md#google-cloud-storage).
 - In BigQuery it is a view of the dataset, over the ` + "`" + `_active` + "`" + ` views.
 
 Where it gets another name, or none, a plan shows that the old one goes. What it leaves

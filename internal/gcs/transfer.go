@@ -149,9 +149,18 @@ func (c *Client) chunk(size int64) int {
 // Each gives the objects whose names begin with prefix to f, ordered by name,
 // until it returns an error, which is then the result.
 func (c *Client) Each(ctx context.Context, bucket, prefix string, f func(Object) error) error {
+	return c.each(ctx, bucket, &storage.Query{Prefix: prefix}, f)
+}
+
+// EachIn gives the objects of one folder to f as Each does, and not those of the
+// folders in it. folder ends with a slash, or is empty for the bucket's own.
+func (c *Client) EachIn(ctx context.Context, bucket, folder string, f func(Object) error) error {
+	return c.each(ctx, bucket, &storage.Query{Prefix: folder, Delimiter: "/"}, f)
+}
+
+func (c *Client) each(ctx context.Context, bucket string, q *storage.Query, f func(Object) error) error {
 	ctx, alive, cancel := c.watch(ctx, c.o.StallTimeout)
 	defer cancel()
-	q := &storage.Query{Prefix: prefix}
 	if err := q.SetAttrSelection([]string{"Name", "Generation", "Size", "CRC32C", "Metadata", "Updated"}); err != nil {
 		return fmt.Errorf("list objects: %w", err)
 	}
@@ -161,9 +170,12 @@ func (c *Client) Each(ctx context.Context, bucket, prefix string, f func(Object)
 			return nil
 		}
 		if err != nil {
-			return explain(ctx, "list", URL(bucket, prefix), err)
+			return explain(ctx, "list", URL(bucket, q.Prefix), err)
 		}
 		alive()
+		if attrs.Prefix != "" { // a folder
+			continue
+		}
 		if err := f(objectOf(attrs)); err != nil {
 			return err
 		}

@@ -41,6 +41,9 @@ type GSOptions struct {
 //	_manifests/head.json                  the last commit, perhaps not in place yet
 //	_staging/NNNNNNNN-<run id>-<random>/  files of one commit that are not in place yet
 //
+// A view over accounts is an object beside their tables, <view>.sql, replaced on
+// condition of its generation.
+//
 // The merge is the local one: the files of the months that the package touches
 // are fetched into WorkDir. The result is uploaded to _staging, and then
 // head.json is replaced, on condition of the generation that the merge started
@@ -158,6 +161,9 @@ func (l *GSLoader) Commit(ctx context.Context, p load.Package) (load.Result, err
 	}
 	for range mostRestarts {
 		r, err := l.commitOnce(ctx, p)
+		if err == nil && len(l.o.Union.Tables) > 0 {
+			err = l.writeUnion(ctx, false)
+		}
 		if !errors.Is(err, errOvertaken) {
 			return r, errors.Join(err, leave())
 		}

@@ -15,6 +15,14 @@ var _ load.Converger = (*GSLoader)(nil)
 
 // Converge implements load.Converger, as Loader does.
 func (l *GSLoader) Converge(ctx context.Context, c load.Convergence) error {
+	if err := l.convergeTable(ctx, c); err != nil {
+		return err
+	}
+	return l.convergeUnion(ctx, c)
+}
+
+// convergeTable makes the table and its own views.
+func (l *GSLoader) convergeTable(ctx context.Context, c load.Convergence) error {
 	if err := errors.Join(ctx.Err(), checkConvergence(c)); err != nil {
 		return err
 	}

@@ -35,6 +35,9 @@ func (l *GSLoader) Destroy(ctx context.Context, d load.Destruction) error {
 	if errors.Is(err, errOvertaken) {
 		err = &Error{Message: "gave up the destruction: the table kept changing", Path: l.URL(), hint: "Let no run write to this table meanwhile, and try again."}
 	}
+	if err == nil {
+		err = l.writeUnion(ctx, false)
+	}
 	if err == nil && d.Stages && l.o.Stages != "" {
 		err = l.dropStages(ctx)
 	}

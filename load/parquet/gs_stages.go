@@ -18,8 +18,7 @@ const stagesKey = "sluice-stages"
 
 // stagesObject names the object of the table of stages.
 func (l *GSLoader) stagesObject() string {
-	parent := strings.TrimSuffix(l.prefix, l.o.Table+"/")
-	return parent + l.o.Stages + "/" + stagesName
+	return l.parent() + l.o.Stages + "/" + stagesName
 }
 
 // statStages returns the object of the table of stages, whose generation is

@@ -19,8 +19,7 @@ type Options struct {
 	// several tables may share. Default: there is none, and views name no stages.
 	Stages string
 	// Union is the view over the tables of all accounts, this one's included: a
-	// file below Path that is named as it. Tables in a bucket have none. Default:
-	// there is none.
+	// file, or an object, below Path that is named as it. Default: there is none.
 	Union load.Union
 	// Timezone gives the calendar of the views' *_date columns. Default: UTC.
 	// Partitions are UTC whatever it says.

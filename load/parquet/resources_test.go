@@ -201,6 +201,10 @@ func TestGSLoaderConverges(t *testing.T) {
 					}
 				}
 			},
+			Account: func(t *testing.T, table string, u load.Union) load.Loader {
+				t.Helper()
+				return openGS(t, c, func(o *parquet.GSOptions) { o.Table, o.Union = table, u })
+			},
 			Left:     func(t *testing.T) []string { t.Helper(); return s.Names(t, gsBucket) },
 			DropView: edit(dropped), ChangeView: edit(changed),
 			Count: func(t *testing.T, view string) int64 {
@@ -209,7 +213,11 @@ func TestGSLoaderConverges(t *testing.T) {
 				for name, data := range s.Objects(t, gsBucket, "") {
 					writeText(t, filepath.Join(root, filepath.FromSlash(name)), string(data))
 				}
-				return countRows(t, strings.ReplaceAll(sql(t), "gs://"+gsBucket, root), view)
+				text := sql(t)
+				if union := filepath.Join(root, "exports", "crm", view+".sql"); exists(union) {
+					text = readText(t, union)
+				}
+				return countRows(t, strings.ReplaceAll(text, "gs://"+gsBucket, root), view)
 			},
 		}
 	})

@@ -55,9 +55,14 @@ func (l *Loader) Survey(ctx context.Context, lineage string, table schemas.Table
 	if err != nil {
 		return nil, err
 	}
+	return l.surveyed(s, u, table), nil
+}
+
+// surveyed are the resources of a table and of the views over accounts.
+func (l *Loader) surveyed(s standing, u unions, table schemas.Table) []load.Resource {
 	out := append(l.resources(s, table), l.unionResources(u)...)
 	slices.SortStableFunc(out, func(a, b load.Resource) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
-	return out, nil
+	return out
 }
 
 // stand looks at what stands there without changing anything.
@@ -303,14 +308,18 @@ func (l *Loader) retyped(s standing, table schemas.Table) error {
 	return nil
 }
 
-// Survey implements load.Surveyor. It reads the manifests and views.sql, and
-// lists the table's objects.
+// Survey implements load.Surveyor. It reads the manifests and views.sql, lists
+// the table's objects, and reads the views over accounts beside it.
 func (l *GSLoader) Survey(ctx context.Context, lineage string, table schemas.Table) ([]load.Resource, error) {
 	_, s, err := l.stand(ctx, lineage)
 	if err != nil {
 		return nil, err
 	}
-	return l.local.resources(s, table), nil
+	u, err := l.unions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.local.surveyed(s, u, table), nil
 }
 
 // stand looks at what stands in the bucket without changing anything.

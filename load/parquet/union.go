@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sluice-etl/sluice/internal/atomicfile"
+	"github.com/sluice-etl/sluice/internal/gcs"
 	"github.com/sluice-etl/sluice/load"
 	"github.com/sluice-etl/sluice/load/views"
 )
@@ -20,8 +21,10 @@ const unionSuffix = ".sql"
 
 // unionFile is what a file with a view over accounts says.
 type unionFile struct {
-	text   string
-	tables []string // nil where sluice did not write it
+	text       string
+	tables     []string // nil where sluice did not write it
+	stale      bool     // it lacks a column, or its views are not those of the tables
+	generation gcs.If   // in a bucket
 }
 
 // unions is what stands of views over accounts.
@@ -31,16 +34,17 @@ type unions struct {
 	there []string             // these tables, sorted
 }
 
-// local reports whether the table stands in a folder of this machine: what is in
-// a bucket has no file of accounts.
-func (l *Loader) local() bool { return l.root == l.dir }
+// unionPlace names the file of a view over accounts, or its object (gs://).
+func (l *Loader) unionPlace(name string) string {
+	if l.root != l.dir {
+		return strings.TrimSuffix(l.root, l.o.Table) + name + unionSuffix
+	}
+	return filepath.Join(filepath.Dir(l.dir), name+unionSuffix)
+}
 
 // unions looks at the files beside the table, and at its siblings.
 func (l *Loader) unions() (u unions, err error) {
 	u.files = map[string]unionFile{}
-	if !l.local() {
-		return u, nil
-	}
 	parent := filepath.Dir(l.dir)
 	paths, err := filepath.Glob(filepath.Join(escapeMatch(parent), "*"+unionSuffix))
 	if err != nil {
@@ -62,8 +66,16 @@ func (l *Loader) unions() (u unions, err error) {
 	if l.o.Union.Name == "" {
 		return u, nil
 	}
-	u.want, u.there, err = unionText(parent, l.o.Union)
-	return u, err
+	siblings, err := siblingsIn(parent, l.o.Union)
+	if err != nil {
+		return u, err
+	}
+	u.want, u.there = unionText(l.o.Union.Name, "", siblings)
+	if f, ok := u.files[l.o.Union.Name]; ok {
+		f.stale = f.text != u.want && slices.Equal(f.tables, u.there)
+		u.files[l.o.Union.Name] = f
+	}
+	return u, nil
 }
 
 // escapeMatch makes a path match itself in filepath.Glob.
@@ -86,11 +98,15 @@ func unionTables(text string) []string {
 	return tables
 }
 
-// unionText is the file of a view over the tables in a folder that exist, with
-// the views of each that it reads as their own files have them.
-func unionText(parent string, u load.Union) (text string, there []string, err error) {
-	v := views.Union{Name: u.Name}
-	var own []views.Statement
+// sibling is a table that a view over accounts reads.
+type sibling struct {
+	table    string
+	manifest *Manifest
+	views    string // what its views.sql says
+}
+
+// siblingsIn are the tables of a folder that exist.
+func siblingsIn(parent string, u load.Union) (out []sibling, err error) {
 	for _, table := range u.Sorted() {
 		dir := filepath.Join(parent, table)
 		m, err := OpenManifest(dir)
@@ -102,23 +118,34 @@ func unionText(parent string, u load.Union) (text string, there []string, err er
 			continue // its first commit has not come so far
 		}
 		if err != nil {
-			return "", nil, explain("read", filepath.Join(dir, viewsName), err)
+			return nil, explain("read", filepath.Join(dir, viewsName), err)
 		}
-		list := mainViews(string(data), table)
+		out = append(out, sibling{table, m, string(data)})
+	}
+	return out, nil
+}
+
+// unionText is the file of a view over tables, with the views of each that it
+// reads as their own files have them, and a remark after its head.
+func unionText(name, remark string, siblings []sibling) (text string, there []string) {
+	v := views.Union{Name: name}
+	var own []views.Statement
+	for _, s := range siblings {
+		list := mainViews(s.views, s.table)
 		if len(list) == 0 {
 			continue
 		}
 		own = append(own, list...)
-		v.Parts = append(v.Parts, views.UnionPart{Table: table, From: views.QuoteName(table), Columns: mainColumns(table, m, list)})
-		there = append(there, table)
+		v.Parts = append(v.Parts, views.UnionPart{Table: s.table, From: views.QuoteName(s.table), Columns: mainColumns(s.table, s.manifest, list)})
+		there = append(there, s.table)
 	}
 	if len(there) == 0 {
-		return "", nil, nil
+		return "", nil
 	}
 	_, made := views.Split("\n" + v.SQL())
-	head := "-- " + oneLine(u.Name) + ", the view over all accounts, and the views that it reads, for DuckDB.\n" +
+	head := "-- " + oneLine(name) + ", the view over all accounts, and the views that it reads, for DuckDB.\n" +
 		"-- Written by sluice, and again when one of them changes. Your own views belong in another file.\n"
-	return views.Join(head, append(own, made...)), there, nil
+	return views.Join(head+remark, append(own, made...)), there
 }
 
 // mainViews are the statements of a table's views.sql that its main view takes.
@@ -153,7 +180,7 @@ func (l *Loader) writeUnion() error {
 		}
 		wrote := false
 		for name, f := range u.files {
-			path := filepath.Join(filepath.Dir(l.dir), name+unionSuffix)
+			path := l.unionPlace(name)
 			wanted := name == l.o.Union.Name && u.want != ""
 			if wanted || f.tables == nil || name != l.o.Union.Name && !slices.Contains(f.tables, l.o.Table) {
 				continue
@@ -164,7 +191,7 @@ func (l *Loader) writeUnion() error {
 		}
 		f, stands := u.files[l.o.Union.Name]
 		if u.want != "" && f.text != u.want && (!stands || f.tables != nil) {
-			path := filepath.Join(filepath.Dir(l.dir), l.o.Union.Name+unionSuffix)
+			path := l.unionPlace(l.o.Union.Name)
 			if err := atomicfile.WriteFileOn(l.o.FS, path, []byte(u.want), fileMode); err != nil {
 				return explain("write", path, err)
 			}
@@ -180,10 +207,10 @@ func (l *Loader) writeUnion() error {
 // unionResources are the view over accounts that is wanted, and those over this
 // table that are not any more.
 func (l *Loader) unionResources(u unions) (out []load.Resource) {
-	if l.o.Union.Name != "" && l.local() {
+	if l.o.Union.Name != "" {
 		r := load.Resource{Kind: load.KindView, Name: l.o.Union.Name, Want: l.o.Union.Attributes()}
 		if f, ok := u.files[l.o.Union.Name]; ok && f.tables != nil {
-			r.Have = load.UnionAttributes(f.tables, f.text == u.want || !slices.Equal(f.tables, u.there))
+			r.Have = load.UnionAttributes(f.tables, !f.stale)
 		} else if ok {
 			r.Blocked, r.Effects = true, []string{l.foreignUnion().sentence()}
 		}
@@ -199,9 +226,8 @@ func (l *Loader) unionResources(u unions) (out []load.Resource) {
 
 // foreignUnion refuses to replace a file that somebody else wrote.
 func (l *Loader) foreignUnion() *Error {
-	name := l.o.Union.Name + unionSuffix
 	return &Error{
-		Message: "the file " + name + " is none of sluice", Path: filepath.Join(filepath.Dir(l.dir), name), Err: load.ErrForeign,
+		Message: "the file " + l.o.Union.Name + unionSuffix + " is none of sluice", Path: l.unionPlace(l.o.Union.Name), Err: load.ErrForeign,
 		hint: "Give the pipeline another union_view, or union_view: off, or move the file away.",
 	}
 }
@@ -213,17 +239,28 @@ func (l *Loader) convergeUnion(c load.Convergence, changed bool) error {
 	if err != nil {
 		return err
 	}
+	differs, err := l.unionDiffers(u, c)
+	if err != nil {
+		return err
+	}
+	if !changed && !differs {
+		return nil
+	}
+	return l.writeUnion()
+}
+
+// unionDiffers reports whether c looks after a view over accounts that is not as
+// it is wanted, and refuses one that is not ours.
+func (l *Loader) unionDiffers(u unions, c load.Convergence) (bool, error) {
+	found := false
 	for _, r := range l.unionResources(u) {
 		if !c.Wants(r.Kind, r.Name) || (r.Want == nil) == (r.Have == nil) && !differs(r.Want, r.Have) {
 			continue
 		}
 		if f, ok := u.files[r.Name]; ok && f.tables == nil {
-			return l.foreignUnion()
+			return false, l.foreignUnion()
 		}
-		changed = true
+		found = true
 	}
-	if !changed {
-		return nil
-	}
-	return l.writeUnion()
+	return found, nil
 }

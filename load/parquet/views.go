@@ -62,8 +62,7 @@ func Views(o ViewsOptions) string {
 		fmt.Fprintf(&b, "-- %s.\n", oneLine(note))
 	}
 	if strings.HasPrefix(o.Root, gcs.Scheme) {
-		b.WriteString("-- DuckDB reads gs:// by its extension httpfs, with a key of the bucket's:\n")
-		b.WriteString("--   CREATE SECRET (TYPE gcs, KEY_ID '...', SECRET '...');\n")
+		b.WriteString(secretRemark)
 	}
 	text := views.SQL(vo)
 	switch {
