@@ -165,10 +165,10 @@ func (l *GSLoader) putUnion(ctx context.Context, u unions, whole bool) error {
 	}
 	object := l.parent() + l.o.Union.Name + unionSuffix
 	text, _ := unionText(l.o.Union.Name, secretRemark, siblings)
-	switch {
-	case text == f.text:
+	switch text {
+	case f.text:
 		return nil
-	case text == "":
+	case "":
 		return l.o.Client.Delete(ctx, l.bucket, object, f.generation)
 	}
 	_, err = l.o.Client.Put(ctx, l.bucket, object, []byte(text), f.generation, nil)

@@ -80,7 +80,7 @@ func TestGSViewOverAccountsHasBothOfTwoThatCommitAtOnce(t *testing.T) {
 				if serial == 2 {
 					p = wider(t)
 				}
-				gsCommit(t, other, p)
+				gsCommit(t, other, p) //nolint:contextcheck // as another process does
 			}
 		}
 		first := accountsOf(t, gsClient(t, s, tr), 2)[0]
