@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,9 +185,10 @@ func TestADaemonWhoseJobsDoNotBeginIsNotAlive(t *testing.T) {
 func TestAStuckSchedulerIsNotAliveAndIsAskedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMetrics()
-		asked, goOn := 0, make(chan struct{})
+		var asked atomic.Int32
+		goOn := make(chan struct{})
 		m.o.Running = func() error {
-			asked++
+			asked.Add(1)
 			<-goOn
 			return nil
 		}
@@ -196,8 +198,8 @@ func TestAStuckSchedulerIsNotAliveAndIsAskedOnce(t *testing.T) {
 			healthz.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 			return w.Code
 		}
-		if a, b := ask(), ask(); a != http.StatusServiceUnavailable || b != a || asked != 1 {
-			t.Errorf("%d, %d, asked %d times", a, b, asked)
+		if a, b := ask(), ask(); a != http.StatusServiceUnavailable || b != a || asked.Load() != 1 {
+			t.Errorf("%d, %d, asked %d times", a, b, asked.Load())
 		}
 		close(goOn)
 		synctest.Wait()
