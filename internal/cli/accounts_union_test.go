@@ -39,20 +39,7 @@ func newFleet(t *testing.T, contacts map[string]int) fleet {
 	for seed, account := range slices.Sorted(maps.Keys(contacts)) {
 		o := sandbox.DefaultOptions()
 		o.Contacts, o.Seed = contacts[account], uint64(seed+1)
-		server, err := sandbox.New(o, f.hands)
-		if err != nil {
-			t.Fatal(err)
-		}
-		running, err := server.Start(t.Context(), loopback)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := running.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		f.accounts[account], f.urls[account] = server, running.URL
+		f.accounts[account], f.urls[account] = startSandbox(t, o, f.hands)
 	}
 	return f
 }

@@ -95,12 +95,7 @@ func TestTablesInBucketsAreVerifiedAndErasedFrom(t *testing.T) {
 	}
 	c.move(2 * time.Hour)
 	// A package waits beside state.
-	c.gcs.SetFault(func(_ int, r *http.Request) gcstest.Fault {
-		if strings.Contains(r.URL.Path, "/b/lake/") {
-			return gcstest.Forbid
-		}
-		return gcstest.None
-	})
+	c.gcs.SetFault(forbidLake)
 	c.sluice(t, "run").mustBe(t, 1)
 	c.gcs.SetFault(nil)
 	if held := strings.Join(c.holding(t, k), "\n"); !strings.Contains(held, "gs://lake/") || !strings.Contains(held, "gs://sluice/") || !strings.Contains(held, "out/") {
@@ -145,4 +140,12 @@ func TestTablesInBucketsAreVerifiedAndErasedFrom(t *testing.T) {
 	if r := c.sluice(t, "verify").mustBe(t, 1); !strings.Contains(r.out, "nightly: bucket: ") || !strings.Contains(r.out, "changed file") {
 		t.Errorf("got\n%s", r.out)
 	}
+}
+
+// forbidLake refuses what is asked of the bucket of the tables.
+func forbidLake(_ int, r *http.Request) gcstest.Fault {
+	if strings.Contains(r.URL.Path, "/b/lake/") {
+		return gcstest.Forbid
+	}
+	return gcstest.None
 }

@@ -48,21 +48,9 @@ func newKitchen(t *testing.T) kitchen {
 	h.now.Store(&start)
 	o := sandbox.DefaultOptions()
 	o.Contacts = 1000
-	server, err := sandbox.New(o, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	running, err := server.Start(t.Context(), loopback)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := running.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	server, url := startSandbox(t, o, h)
 	s := bigQueryOf(t, bqtest.Options{Clock: h})
-	k := kitchen{served{server, newWorld(t, fmt.Sprintf(cookbookPipelines, running.URL, s.Project(), s.URL(), s.Addr())), h}, s}
+	k := kitchen{served{server, newWorld(t, fmt.Sprintf(cookbookPipelines, url, s.Project(), s.URL(), s.Addr())), h}, s}
 	k.clock, k.env["KEY"] = h, sandboxKey
 	k.sluice(t, "run").mustBe(t, 0)
 	k.spoils(t)

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-etl/sluice/internal/gcs/gcstest"
 	"github.com/sluice-etl/sluice/internal/plan"
 	"github.com/sluice-etl/sluice/internal/sandbox"
 )
@@ -187,12 +186,7 @@ func TestStateInABucketIsRenamedAndPushedWithWhatWaits(t *testing.T) {
 		}
 	}
 	c.move(2 * time.Hour)
-	c.gcs.SetFault(func(_ int, r *http.Request) gcstest.Fault {
-		if strings.Contains(r.URL.Path, "/b/lake/") {
-			return gcstest.Forbid
-		}
-		return gcstest.None
-	})
+	c.gcs.SetFault(forbidLake)
 	c.sluice(t, "run").mustBe(t, 1)
 	c.gcs.SetFault(nil)
 	waits := c.sluice(t, "state", "pull", "--pipeline", "nightly").mustBe(t, 0).out

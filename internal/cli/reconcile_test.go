@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sluice-etl/sluice/internal/clock"
 	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/internal/sandbox"
@@ -36,15 +37,10 @@ type served struct {
 	*hands
 }
 
-// changing starts a sandbox of so many contacts. What follows "nightly" in the
-// pipelines file is rest.
-func changing(t *testing.T, contacts int, rest string) served {
+// startSandbox serves a sandbox as long as the test goes on.
+func startSandbox(t *testing.T, o sandbox.Options, c clock.Clock) (server *sandbox.Server, url string) {
 	t.Helper()
-	o := sandbox.DefaultOptions()
-	o.Contacts = contacts
-	h, start := &hands{}, noon.Now()
-	h.now.Store(&start)
-	server, err := sandbox.New(o, h)
+	server, err := sandbox.New(o, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +53,21 @@ func changing(t *testing.T, contacts int, rest string) served {
 			t.Error(err)
 		}
 	})
+	return server, running.URL
+}
+
+// changing starts a sandbox of so many contacts. What follows "nightly" in the
+// pipelines file is rest.
+func changing(t *testing.T, contacts int, rest string) served {
+	t.Helper()
+	o := sandbox.DefaultOptions()
+	o.Contacts = contacts
+	h, start := &hands{}, noon.Now()
+	h.now.Store(&start)
+	server, url := startSandbox(t, o, h)
 	s := served{server, newWorld(t, ""), h}
 	s.clock = h
-	s.pipelines(t, running.URL, rest)
+	s.pipelines(t, url, rest)
 	return s
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-etl/sluice/internal/clock"
+	"github.com/sluice-etl/sluice/internal/config"
 	"github.com/sluice-etl/sluice/internal/run"
 	"github.com/sluice-etl/sluice/internal/schedule"
 	"github.com/sluice-etl/sluice/internal/state"
@@ -38,11 +39,9 @@ func (l *leaping) to(t time.Time) {
 	l.now = t
 }
 
-// daemonOf makes the daemon of a file without running it.
-func daemonOf(t *testing.T, w *world, c clock.Clock) (*daemon, []schedule.Entry) {
+// madeDaemon makes a daemon that ends with the test.
+func madeDaemon(t *testing.T, a *app, cfg *config.Config) *daemon {
 	t.Helper()
-	a, cfg, _ := wiring(t, w)
-	a.Clock = c
 	store, err := a.store(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +52,15 @@ func daemonOf(t *testing.T, w *world, c clock.Clock) (*daemon, []schedule.Entry)
 			t.Error(err)
 		}
 	})
+	return d
+}
+
+// daemonOf makes the daemon of a file without running it.
+func daemonOf(t *testing.T, w *world, c clock.Clock) (*daemon, []schedule.Entry) {
+	t.Helper()
+	a, cfg, _ := wiring(t, w)
+	a.Clock = c
+	d := madeDaemon(t, a, cfg)
 	entries, err := d.entries(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)

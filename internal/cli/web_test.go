@@ -27,17 +27,7 @@ func pagedDaemon(t *testing.T, w *world) (*daemon, *bytes.Buffer) {
 	a, cfg, _ := wiring(t, w)
 	var log bytes.Buffer
 	a.log = slog.New(slog.NewTextHandler(&log, nil))
-	store, err := a.store(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := a.newDaemon(cfg, store)
-	t.Cleanup(func() {
-		if err := d.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d, &log
+	return madeDaemon(t, a, cfg), &log
 }
 
 func TestAPageThatOthersReachNeedsAToken(t *testing.T) {
