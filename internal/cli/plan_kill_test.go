@@ -18,7 +18,7 @@ import (
 const inBuckets = `version: 1
 state: {backend: gcs, path: "gs://sluice/state/N"}
 sources:
-  crm: {type: contacts_api, url: "SOURCE", api_key: "${KEY}"}
+  crm: {type: contacts_api, url: "SOURCE", api_key: "${KEY}", requests_per_second: 1000}
 destinations:
   bucket: {type: parquet, path: "gs://lake/crm/N", prevent_destroy: false}
   lake: {type: parquet, path: out, prevent_destroy: false}
