@@ -78,6 +78,9 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         url = urllib.parse.urlsplit(self.path)
+        if not url.path.endswith("/contacts"):
+            self.send_error(404)  # no stages: an answer that is none would be asked for again, for long
+            return
         asked = {k: v[0] for k, v in urllib.parse.parse_qs(url.query).items()}
         rows = list(self.contacts)
         for key in ("created", "updated"):
