@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"golang.org/x/text/width"
+
+	"github.com/sluice-etl/sluice/internal/human"
 )
 
 // displayWidth returns how many columns s takes on a terminal.
@@ -92,25 +94,10 @@ func oneLine(s string) string {
 }
 
 // count prints n with separators: 1,234,567.
-func count[N ~int | ~int64](n N) string {
-	s := strconv.FormatInt(int64(n), 10)
-	sign := ""
-	if s[0] == '-' {
-		sign, s = "-", s[1:]
-	}
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return sign + s
-}
+func count[N ~int | ~int64](n N) string { return human.Count(n) }
 
 // counted is count with its noun: 1 file, 2 files.
-func counted[N ~int | ~int64](n N, one, many string) string {
-	if n == 1 {
-		return count(n) + " " + one
-	}
-	return count(n) + " " + many
-}
+func counted[N ~int | ~int64](n N, one, many string) string { return human.Counted(n, one, many) }
 
 // duration prints d to the precision a person wants.
 func duration(d time.Duration) string {
