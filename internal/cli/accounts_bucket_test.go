@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sluice-etl/sluice/internal/duck"
 	"github.com/sluice-etl/sluice/internal/gcs/gcstest"
 )
 
@@ -20,24 +19,7 @@ func bucketed(t *testing.T, f fleet, s *gcstest.Server, name string) string {
 		copied.write(t, object, string(data))
 	}
 	script := strings.ReplaceAll(copied.text(t, "crm/"+name+".sql"), "gs://lake", filepath.ToSlash(copied.dir))
-	db, err := duck.Open(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	res, err := db.Query(t.Context(), script+"\nSELECT _sluice_account, count(*) FROM "+name+" GROUP BY ALL ORDER BY ALL", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, row := range res.Rows {
-		out = append(out, row[0].Text+","+row[1].Text)
-	}
-	return strings.Join(out, " ")
+	return perAccount(t, script, name)
 }
 
 func TestOneViewInABucketHasTheContactsOfAllAccounts(t *testing.T) {

@@ -205,7 +205,12 @@ func (f fleet) each(t *testing.T, destination string, accounts ...string) string
 // the tables makes, elsewhere than where it stands.
 func (f fleet) counted(t *testing.T) string {
 	t.Helper()
-	script := f.text(t, "out/contacts.sql") + "\nSELECT _sluice_account, count(*) FROM contacts GROUP BY ALL ORDER BY ALL"
+	return perAccount(t, f.text(t, "out/contacts.sql"), "contacts")
+}
+
+// perAccount is how many contacts of each account a view has that a script makes.
+func perAccount(t *testing.T, script, name string) string {
+	t.Helper()
 	db, err := duck.Open(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +220,7 @@ func (f fleet) counted(t *testing.T) string {
 			t.Error(err)
 		}
 	}()
-	res, err := db.Query(t.Context(), script, 0)
+	res, err := db.Query(t.Context(), script+"\nSELECT _sluice_account, count(*) FROM "+name+" GROUP BY ALL ORDER BY ALL", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

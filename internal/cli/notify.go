@@ -175,12 +175,7 @@ func (t *teller) tell(ctx context.Context) {
 func (d *daemon) instrument() {
 	m := metrics.New(metrics.Options{
 		Pipelines: monitored(d.cfg), Snapshot: d.monitor.Snapshot, Version: version(), Log: d.app.log,
-		Running: func() error {
-			if err := d.scheduler.Trigger("", ""); errors.Is(err, schedule.ErrStopping) {
-				return err
-			}
-			return nil // it answers that there is no such job
-		},
+		Running: d.scheduler.Ready,
 	})
 	d.watch(watcher{schedule: m.Schedule, run: m.Observe})
 	d.metrics, d.healthz, d.readyz = m.Handlers()

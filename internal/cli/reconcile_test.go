@@ -26,9 +26,10 @@ type hands struct{ now atomic.Pointer[time.Time] }
 func (h *hands) Now() time.Time { return *h.now.Load() }
 
 func (h *hands) move(d time.Duration) {
-	t := h.Now().Add(d)
-	h.now.Store(&t)
+	h.to(h.Now().Add(d))
 }
+
+func (h *hands) to(t time.Time) { h.now.Store(&t) }
 
 // served is a sandbox beside a world whose pipelines read it, with one clock.
 type served struct {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,24 +19,6 @@ import (
 	"github.com/sluice-etl/sluice/internal/schedule"
 	"github.com/sluice-etl/sluice/internal/state"
 )
-
-// leaping is a clock that stands still until it is told to go on.
-type leaping struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (l *leaping) Now() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.now
-}
-
-func (l *leaping) to(t time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.now = t
-}
 
 // madeDaemon makes a daemon that ends with the test.
 func madeDaemon(t *testing.T, a *app, cfg *config.Config) *daemon {
@@ -88,7 +69,8 @@ pipelines:
 // days after the first, and an hour earlier where clocks have been put forward.
 func TestANightlyPipelineReadsEverythingOnTheEighthNight(t *testing.T) {
 	t.Parallel()
-	c := &leaping{now: time.Date(2026, 9, 30, 12, 0, 0, 0, time.UTC)}
+	c := &hands{}
+	c.to(time.Date(2026, 9, 30, 12, 0, 0, 0, time.UTC))
 	d, entries := daemonOf(t, newWorld(t, nights), c)
 	var modes []string
 	d.watch(watcher{run: func(_ string, e run.Event) {
@@ -96,7 +78,7 @@ func TestANightlyPipelineReadsEverythingOnTheEighthNight(t *testing.T) {
 			modes = append(modes, e.Mode)
 		}
 	}})
-	at := c.now
+	at := c.Now()
 	for night := range 9 {
 		at = entries[0].Times.Next(at)
 		c.to(at.Add(time.Duration(9-night) * time.Second)) // less late each night
@@ -113,7 +95,8 @@ func TestANightlyPipelineReadsEverythingOnTheEighthNight(t *testing.T) {
 func TestTheDaemonMakesUpForWhatStateSaysIsMissed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nights)
-	c := &leaping{now: time.Date(2026, 9, 30, 12, 0, 0, 0, time.UTC)} // a Wednesday
+	c := &hands{}
+	c.to(time.Date(2026, 9, 30, 12, 0, 0, 0, time.UTC)) // a Wednesday
 	started := func() []string {
 		d, entries := daemonOf(t, w, c)
 		ctx, stop := context.WithCancel(t.Context())

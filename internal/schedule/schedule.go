@@ -235,6 +235,17 @@ func (s *Scheduler) Trigger(name, kind string) error {
 	return nil
 }
 
+// Ready returns nil while jobs are taken, and ErrStopping before Run has begun and
+// once it is told to stop.
+func (s *Scheduler) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.launch == nil {
+		return ErrStopping
+	}
+	return nil
+}
+
 // Submit has a job run once, now or as soon as there is a slot. It does not wait
 // for it. It fails with ErrStopping, and with ErrBusy while another of its name
 // and kind has not ended, or where an entry has them.
